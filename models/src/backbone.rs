@@ -1,0 +1,150 @@
+//! The frozen network as the rest of the system sees it: pictures in, features out, split where
+//! adaptation begins.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfigError, FeatureConfig, Preprocess, PreprocessError, Vit, VitConfig, VitWeights};
+use thiserror::Error;
+
+/// How a network is used: which pictures it takes, where it is split, what its feature is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackboneConfig {
+    /// Resize, crop and normalisation of pictures.
+    pub preprocess: Preprocess,
+    /// The first block that a task may adapt; all before it are the prefix.
+    pub first_adapted_block: usize,
+    /// What of the tokens becomes the feature.
+    pub feature: FeatureConfig,
+}
+
+/// Why a [`BackboneConfig`] does not fit a network.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum BackboneError {
+    /// Blocks or tokens that are not there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Numbers of the preprocessing that make no sense.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+}
+
+impl BackboneConfig {
+    /// The defaults for a network: ImageNet's normalisation, the later half of the blocks adaptable,
+    /// class and mean token of the last two blocks.
+    pub fn of(config: &VitConfig) -> Self {
+        Self {
+            preprocess: Preprocess::imagenet(config.image_size),
+            first_adapted_block: config.depth / 2,
+            feature: FeatureConfig::last_blocks(config, 2),
+        }
+    }
+
+    /// Checks that everything named exists in the network.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError`] says what does not fit.
+    pub fn check(&self, config: &VitConfig) -> Result<(), BackboneError> {
+        self.preprocess.check(config.image_size)?;
+        self.feature.check(config)?;
+        let (block, depth) = (self.first_adapted_block, config.depth);
+        // A feature taken before the split could never be adapted, and would not be in the suffix.
+        let first_tapped = self.feature.blocks.iter().copied().min().unwrap_or(depth);
+        if block >= depth || first_tapped < block {
+            let what = "first_adapted_block";
+            return Err(ConfigError::NoSuchBlock { what, block, depth: first_tapped }.into());
+        }
+        Ok(())
+    }
+}
+
+/// A frozen network on a device.
+#[derive(Debug, Clone)]
+pub struct Backbone {
+    vit: Vit,
+    config: BackboneConfig,
+    vit_config: VitConfig,
+    device: Device,
+}
+
+impl Backbone {
+    /// Puts a network on a device.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError`] if `config` does not fit the network.
+    pub fn new(
+        weights: &VitWeights<'_>,
+        config: BackboneConfig,
+        device: &Device,
+    ) -> Result<Self, BackboneError> {
+        config.check(weights.config())?;
+        let (vit, vit_config) = (Vit::new(weights, device), weights.config().clone());
+        Ok(Self { vit, config, vit_config, device: device.clone() })
+    }
+
+    /// How the network is used.
+    pub fn config(&self) -> &BackboneConfig {
+        &self.config
+    }
+
+    /// Numbers of a feature.
+    pub fn d_feature(&self) -> usize {
+        self.config.feature.d_feature(&self.vit_config)
+    }
+
+    /// Numbers of a preprocessed picture.
+    pub fn n_pixels(&self) -> usize {
+        3 * self.vit_config.image_size * self.vit_config.image_size
+    }
+
+    /// The blocks that never change.
+    ///
+    /// # Shapes
+    ///
+    /// - `images`: `[batch, 3, size, size]`
+    /// - output: `[batch, tokens, d]`, tokens entering the first adapted block
+    pub fn prefix(&self, images: Tensor<4>) -> Tensor<3> {
+        let embedded = self.vit.embed(images);
+        (0..self.config.first_adapted_block).fold(embedded, |t, i| self.vit.block(i, t))
+    }
+
+    /// The blocks that tasks may adapt, and the feature.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`]
+    /// - output: `[batch, d_feature]`
+    pub fn suffix(&self, mut tokens: Tensor<3>) -> Tensor<2> {
+        let feature = &self.config.feature;
+        let last = feature.blocks.iter().copied().max().unwrap_or(0);
+        let mut parts = vec![None; feature.blocks.len()];
+        for block in self.config.first_adapted_block..=last {
+            tokens = self.vit.block(block, tokens);
+            if let Some(place) = feature.blocks.iter().position(|&b| b == block) {
+                let n_prefix = self.vit_config.n_prefix_tokens();
+                parts[place] = Some(feature.of_block(&tokens, n_prefix));
+            }
+        }
+        Tensor::cat(parts.into_iter().flatten().collect(), 1)
+    }
+
+    /// Features of preprocessed pictures, each `n_pixels` numbers, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Text of the backend if the device failed.
+    pub fn features(&self, pixels: Vec<f32>) -> Result<Vec<Vec<f32>>, String> {
+        let batch = pixels.len() / self.n_pixels();
+        if batch == 0 {
+            return Ok(Vec::new());
+        }
+        let side = self.vit_config.image_size;
+        let data = TensorData::new(pixels, [batch, 3, side, side]);
+        let features = self.suffix(self.prefix(Tensor::from_data(data, &self.device)));
+        let data = features.try_into_data().map_err(|e| e.to_string())?;
+        let numbers = data.into_vec::<f32>().map_err(|e| format!("{e:?}"))?;
+        Ok(numbers.chunks_exact(self.d_feature()).map(<[f32]>::to_vec).collect())
+    }
+}

@@ -1,0 +1,90 @@
+//! What of the tokens becomes the feature vector.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfigError, LAYER_NORM_EPS, VitConfig};
+
+/// One of the vectors that a block's tokens are summed up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenKind {
+    /// The class token.
+    Class,
+    /// The mean of the patch tokens.
+    Mean,
+}
+
+/// The feature: for each block and each kind of token one vector of `d_model` numbers, normalised to
+/// mean 0 and deviation 1, all concatenated.
+///
+/// The default of a base is class and mean token of its last two blocks. Ours: on CIFAR-100 with 200
+/// shots a class that is worth five points over the final class token alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureConfig {
+    /// Blocks, counted from 0, in the order in which their vectors stand in the feature.
+    pub blocks: Vec<usize>,
+    /// Vectors of each block, in order.
+    pub tokens: Vec<TokenKind>,
+}
+
+impl FeatureConfig {
+    /// Class and mean token of the last `n_blocks` blocks.
+    pub fn last_blocks(config: &VitConfig, n_blocks: usize) -> Self {
+        let first = config.depth.saturating_sub(n_blocks);
+        let tokens = vec![TokenKind::Class, TokenKind::Mean];
+        Self { blocks: (first..config.depth).collect(), tokens }
+    }
+
+    /// Numbers of a feature.
+    pub fn d_feature(&self, config: &VitConfig) -> usize {
+        self.blocks.len() * self.tokens.len() * config.d_model
+    }
+
+    /// Checks that the network has what the feature is made of.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoSuchBlock`] or [`ConfigError::EmptyFeature`].
+    pub fn check(&self, config: &VitConfig) -> Result<(), ConfigError> {
+        if self.blocks.is_empty() {
+            return Err(ConfigError::EmptyFeature { what: "block" });
+        }
+        if self.tokens.is_empty() {
+            return Err(ConfigError::EmptyFeature { what: "token" });
+        }
+        match self.blocks.iter().find(|&&b| b >= config.depth) {
+            Some(&block) => {
+                Err(ConfigError::NoSuchBlock { what: "the feature", block, depth: config.depth })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The part of the feature that one block gives.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[batch, tokens, d]` after that block
+    /// - output: `[batch, kinds * d]`
+    pub(crate) fn of_block(&self, tokens: &Tensor<3>, n_prefix_tokens: usize) -> Tensor<2> {
+        let [_, n_tokens, _] = tokens.dims();
+        let parts = self.tokens.iter().map(|kind| {
+            let vector = match kind {
+                TokenKind::Class => tokens.clone().narrow(1, 0, 1),
+                TokenKind::Mean => tokens
+                    .clone()
+                    .narrow(1, n_prefix_tokens, n_tokens - n_prefix_tokens)
+                    .mean_dim(1),
+            };
+            normalised(vector.squeeze_dim::<2>(1))
+        });
+        Tensor::cat(parts.collect(), 1)
+    }
+}
+
+/// Layer norm without gain and bias.
+fn normalised(vectors: Tensor<2>) -> Tensor<2> {
+    let centred = vectors.clone() - vectors.mean_dim(1);
+    let variance = centred.clone().square().mean_dim(1);
+    centred / (variance + LAYER_NORM_EPS).sqrt()
+}

@@ -1,0 +1,120 @@
+//! Numbers at rest: f16 little endian with a shape, borrowed from the file where possible.
+
+use std::borrow::Cow;
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A tensor as files hold it: f16, little endian, row-major.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HalfTensor<'a> {
+    shape: Vec<u32>,
+    #[serde(borrow, with = "serde_bytes")]
+    bytes: Cow<'a, [u8]>,
+}
+
+/// Why numbers cannot become a [`HalfTensor`], or bytes are none.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum HalfTensorError {
+    /// A number does not fit into f16.
+    #[error("number {index} is {value}, which f16 cannot hold")]
+    OutOfRange {
+        /// Position in row-major order.
+        index: usize,
+        /// The number.
+        value: f32,
+    },
+    /// Shape and amount of numbers differ.
+    #[error("shape {shape:?} and {bytes} bytes do not fit together, expected 2 bytes a number")]
+    WrongLength {
+        /// The shape stated.
+        shape: Vec<u32>,
+        /// Bytes found.
+        bytes: usize,
+    },
+}
+
+impl HalfTensor<'static> {
+    /// Rounds numbers to f16.
+    ///
+    /// # Errors
+    ///
+    /// [`HalfTensorError::OutOfRange`] for NaN, infinities and numbers beyond ±65504;
+    /// [`HalfTensorError::WrongLength`] if `values` does not fill `shape`.
+    pub fn from_f32(shape: &[usize], values: &[f32]) -> Result<Self, HalfTensorError> {
+        let mut bytes = Vec::with_capacity(values.len() * 2);
+        for (index, &value) in values.iter().enumerate() {
+            let rounded = f16::from_f32(value);
+            if !rounded.is_finite() {
+                return Err(HalfTensorError::OutOfRange { index, value });
+            }
+            bytes.extend_from_slice(&rounded.to_le_bytes());
+        }
+        let shape = shape.iter().map(|&n| n as u32).collect();
+        let tensor = Self { shape, bytes: Cow::Owned(bytes) };
+        tensor.check()?;
+        Ok(tensor)
+    }
+}
+
+impl HalfTensor<'_> {
+    /// Sizes of the axes.
+    pub fn shape(&self) -> Vec<usize> {
+        self.shape.iter().map(|&n| n as usize).collect()
+    }
+
+    /// Bytes of the numbers.
+    pub fn n_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Checks that the bytes fill the shape; call it on everything that was decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`HalfTensorError::WrongLength`].
+    pub fn check(&self) -> Result<(), HalfTensorError> {
+        let numbers = self.shape.iter().try_fold(1u64, |n, &s| n.checked_mul(u64::from(s)));
+        if numbers.and_then(|n| n.checked_mul(2)) != Some(self.bytes.len() as u64) {
+            let (shape, bytes) = (self.shape.clone(), self.bytes.len());
+            return Err(HalfTensorError::WrongLength { shape, bytes });
+        }
+        Ok(())
+    }
+
+    /// The numbers in f32, row-major.
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+    }
+
+    /// A copy that borrows nothing.
+    pub fn into_owned(self) -> HalfTensor<'static> {
+        HalfTensor { shape: self.shape, bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_within_half_precision() {
+        let values = [0.0, -1.5, 65504.0, 1e-4, 0.333_333_34];
+        let tensor = HalfTensor::from_f32(&[5], &values).expect("all fit");
+        for (a, b) in values.iter().zip(tensor.to_f32()) {
+            // f16 has 11 significant bits.
+            assert!((a - b).abs() <= a.abs() / 2048.0, "{a} became {b}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        assert_eq!(
+            HalfTensor::from_f32(&[2], &[1.0, 1e6]),
+            Err(HalfTensorError::OutOfRange { index: 1, value: 1e6 })
+        );
+        assert!(HalfTensor::from_f32(&[1], &[f32::NAN]).is_err());
+        assert!(HalfTensor::from_f32(&[3], &[1.0]).is_err());
+    }
+}

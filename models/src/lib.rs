@@ -1,0 +1,33 @@
+//! The frozen vision transformer of fmlora: from the bytes of a picture to a feature vector.
+//!
+//! The way of the data is one-way, and each step is a module of its own:
+//!
+//! 1. [`decode_picture`] turns the bytes of a JPEG, PNG, WebP or BMP into an upright RGB picture;
+//! 2. [`Preprocess`] resizes, crops and normalises it into numbers;
+//! 3. [`Backbone::prefix`] runs the blocks that never change and gives tokens;
+//! 4. [`Backbone::suffix`] runs the remaining blocks and gives one feature vector a picture.
+//!
+//! Weights come from timm's names ([`import_timm`]) and live in [`VitWeights`]: f16 in files, f32 in
+//! memory. This crate knows no task, class or adapter.
+
+mod backbone;
+mod config;
+mod feature;
+mod half_tensor;
+mod pos_embed;
+mod preprocess;
+mod timm;
+mod variants;
+mod vit;
+mod weights;
+
+pub use backbone::{Backbone, BackboneConfig, BackboneError};
+pub use config::{ConfigError, LAYER_NORM_EPS, VitConfig};
+pub use feature::{FeatureConfig, TokenKind};
+pub use half_tensor::{HalfTensor, HalfTensorError};
+pub use preprocess::decode::{DecodeError, MAX_PIXELS, decode_picture};
+pub use preprocess::{Preprocess, PreprocessError};
+pub use timm::{ImportError, ImportOptions, Imported, import_timm};
+pub use variants::{VARIANTS, Variant, variant_of};
+pub use vit::{Vit, VitTrace};
+pub use weights::{VitWeights, WeightTensor, WeightsError};

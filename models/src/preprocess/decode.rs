@@ -1,0 +1,84 @@
+//! From the bytes of a file to an upright RGB picture, within bounds.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, Rgb, RgbImage};
+use thiserror::Error;
+
+/// Largest picture that is decoded, in pixels: 64 megapixels.
+pub const MAX_PIXELS: u64 = 64_000_000;
+
+/// Bytes a decoder may allocate for a picture of [`MAX_PIXELS`]: 8 for 16-bit RGBA, and as much again
+/// for what it needs on the way.
+const MAX_ALLOC: u64 = MAX_PIXELS * 16;
+
+/// Colour that transparent pixels become: the mean of ImageNet, so that a network sees nothing there.
+const BEHIND: [f32; 3] = [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0];
+
+/// Why bytes are no usable picture.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// There is nothing to read.
+    #[error("the file is empty")]
+    Empty,
+    /// The bytes are in none of the known formats.
+    #[error("not a picture: expected JPEG, PNG, WebP or BMP")]
+    UnknownFormat,
+    /// The picture states more pixels than we decode.
+    #[error("{width} x {height} pixels are more than the {} megapixels allowed", MAX_PIXELS / 1_000_000)]
+    TooLarge {
+        /// Stated width.
+        width: u32,
+        /// Stated height.
+        height: u32,
+    },
+    /// The file is cut off or its content is broken.
+    #[error("the picture is broken or cut off")]
+    Broken(#[source] ImageError),
+}
+
+/// Decodes a JPEG, PNG, WebP or BMP, turns it upright by its EXIF orientation, spreads grey over the
+/// three channels and lays transparent pixels over a neutral colour.
+///
+/// # Errors
+///
+/// [`DecodeError`]; the stated size is checked before anything is decoded.
+pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let reader = ImageReader::new(Cursor::new(bytes));
+    let mut reader = reader.with_guessed_format().map_err(|_| DecodeError::UnknownFormat)?;
+    if reader.format().is_none() {
+        return Err(DecodeError::UnknownFormat);
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_ALLOC);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|e| match e {
+        ImageError::Unsupported(_) => DecodeError::UnknownFormat,
+        other => DecodeError::Broken(other),
+    })?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(DecodeError::TooLarge { width, height });
+    }
+    let orientation = decoder.orientation().map_err(DecodeError::Broken)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(DecodeError::Broken)?;
+    picture.apply_orientation(orientation);
+    Ok(flatten(picture))
+}
+
+fn flatten(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let rgba = picture.into_rgba8();
+    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
+    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
+        let alpha = f32::from(from[3]) / 255.0;
+        let mix = |c: usize| (f32::from(from[c]) * alpha + BEHIND[c] * (1.0 - alpha)).round() as u8;
+        *to = Rgb([mix(0), mix(1), mix(2)]);
+    }
+    rgb
+}

@@ -1,0 +1,174 @@
+//! Reads checkpoints of timm and DINOv2 in safetensors: the shape of the network follows from the
+//! shapes of its tensors.
+
+use std::collections::BTreeMap;
+
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use thiserror::Error;
+
+use crate::{VitConfig, VitWeights, WeightTensor, WeightsError};
+
+/// What a checkpoint cannot say about itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Attention heads; by default `d_model / 64`, the rule of the whole ViT family.
+    pub n_heads: Option<usize>,
+    /// Side of the input in pixels; by default the one that the positions were trained at.
+    pub image_size: Option<usize>,
+}
+
+/// An imported network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// Its parameters, positions already resampled to the image size asked for.
+    pub weights: VitWeights<'static>,
+    /// Tensors that are known to play no part in features (classifier, mask token).
+    pub dropped: Vec<String>,
+}
+
+/// Why a checkpoint cannot be read.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// The file is no safetensors file.
+    #[error("not a readable safetensors file")]
+    Format(#[from] safetensors::SafeTensorError),
+    /// A tensor holds something else than floats.
+    #[error("tensor {name} has type {dtype:?}, expected F16, BF16 or F32")]
+    Dtype {
+        /// Its name.
+        name: String,
+        /// Its type.
+        dtype: Dtype,
+    },
+    /// A tensor that fixes the shape of the network has an odd shape itself.
+    #[error("tensor {name} has shape {found:?}, expected {expected}")]
+    Layout {
+        /// Its name.
+        name: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What it should look like.
+        expected: &'static str,
+    },
+    /// The width does not tell the number of heads.
+    #[error("d_model {d_model} is no multiple of 64: say how many heads the network has")]
+    Heads {
+        /// Width of a token.
+        d_model: usize,
+    },
+    /// The number of positions is no square grid.
+    #[error("pos_embed has {positions} positions, which is no square grid of patches with 0, 1 or {prefix} leading ones")]
+    Positions {
+        /// Positions found.
+        positions: usize,
+        /// Class token and registers.
+        prefix: usize,
+    },
+    /// A tensor is missing, left over or of another shape.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// Tensors that checkpoints carry and features do not need.
+const DROPPED: [&str; 5] = ["head.weight", "head.bias", "mask_token", "head_dist.weight", "head_dist.bias"];
+
+/// Reads a checkpoint with timm's or DINOv2's names (`register_tokens` becomes timm's `reg_token`).
+///
+/// # Errors
+///
+/// [`ImportError`] names the tensor that is missing, left over, or of another shape or type.
+pub fn import_timm(bytes: &[u8], options: ImportOptions) -> Result<Imported, ImportError> {
+    let file = SafeTensors::deserialize(bytes)?;
+    let mut tensors = BTreeMap::new();
+    let mut dropped = Vec::new();
+    for (name, view) in file.tensors() {
+        if DROPPED.contains(&name.as_str()) {
+            dropped.push(name);
+            continue;
+        }
+        let name = if name == "register_tokens" { "reg_token".to_owned() } else { name };
+        let values = floats(view.data(), view.dtype())
+            .ok_or_else(|| ImportError::Dtype { name: name.clone(), dtype: view.dtype() })?;
+        tensors.insert(name, WeightTensor::Single(view.shape().to_vec(), values));
+    }
+    dropped.sort();
+    let trained = derive_config(&tensors, options.n_heads)?;
+    let weights = VitWeights::new(trained.clone(), tensors)?;
+    let weights = match options.image_size {
+        Some(size) if size != trained.image_size => weights.resampled(size)?,
+        _ => weights,
+    };
+    Ok(Imported { weights, dropped })
+}
+
+fn floats(data: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+    Some(match dtype {
+        Dtype::F32 => {
+            let four = data.chunks_exact(4);
+            four.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        Dtype::F16 => {
+            data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        Dtype::BF16 => {
+            data.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        _ => return None,
+    })
+}
+
+/// Reads every size of the network off its tensors.
+fn derive_config(
+    tensors: &BTreeMap<String, WeightTensor<'_>>,
+    n_heads: Option<usize>,
+) -> Result<VitConfig, ImportError> {
+    let shape = |name: &'static str, rank: usize, expected: &'static str| {
+        let Some(tensor) = tensors.get(name) else {
+            let expected = Vec::new();
+            return Err(WeightsError::Missing { name: name.to_owned(), expected }.into());
+        };
+        let found = tensor.shape();
+        if found.len() == rank && found.iter().all(|&n| n > 0) {
+            Ok(found)
+        } else {
+            Err(ImportError::Layout { name, found, expected })
+        }
+    };
+    let patch = shape("patch_embed.proj.weight", 4, "[d_model, 3, patch, patch]")?;
+    let (d_model, patch_size) = (patch[0], patch[3]);
+    let positions = shape("pos_embed", 3, "[1, positions, d_model]")?[1];
+    let d_mlp = shape("blocks.0.mlp.fc1.weight", 2, "[d_mlp, d_model]")?[0];
+    let n_registers = match tensors.get("reg_token") {
+        Some(_) => shape("reg_token", 3, "[1, registers, d_model]")?[1],
+        None => 0,
+    };
+    let block = |name: &String| name.strip_prefix("blocks.")?.split('.').next()?.parse().ok();
+    let depth = 1 + tensors.keys().filter_map(block).max().unwrap_or(0usize);
+    let prefix = 1 + n_registers;
+    let (n_prefix_positions, grid) = [1, 0, prefix]
+        .into_iter()
+        .find_map(|lead| Some((lead, square_root(positions.checked_sub(lead)?)?)))
+        .ok_or(ImportError::Positions { positions, prefix })?;
+    let n_heads = match n_heads {
+        Some(n) => n,
+        None if d_model.is_multiple_of(64) => d_model / 64,
+        None => return Err(ImportError::Heads { d_model }),
+    };
+    Ok(VitConfig {
+        image_size: grid * patch_size,
+        patch_size,
+        d_model,
+        depth,
+        n_heads,
+        d_mlp,
+        n_registers,
+        n_prefix_positions,
+        layer_scale: tensors.contains_key("blocks.0.ls1.gamma"),
+    })
+}
+
+fn square_root(n: usize) -> Option<usize> {
+    let root = n.isqrt();
+    (root > 0 && root * root == n).then_some(root)
+}

@@ -1,0 +1,104 @@
+//! The vision transformer itself: embedding, blocks, final norm.
+
+mod attention;
+mod block;
+mod mlp;
+mod parameters;
+mod patch_embed;
+
+use burn::module::{Module, Param};
+use burn::nn::LayerNorm;
+use burn::tensor::{Device, Tensor};
+
+use crate::VitWeights;
+use block::Block;
+use parameters::Parameters;
+use patch_embed::PatchEmbed;
+
+/// A ViT (arXiv:2010.11929) with the layout and the numbers of timm's `VisionTransformer`.
+///
+/// Blocks are pre-norm: `x = x + ls1(attn(norm1(x)))`, then `x = x + ls2(mlp(norm2(x)))`.
+#[derive(Module, Debug)]
+pub struct Vit {
+    patch_embed: PatchEmbed,
+    /// Class token and registers with their positions: `[1, prefix, d]`.
+    prefix_tokens: Param<Tensor<3>>,
+    /// Positions of the patches: `[1, patches, d]`.
+    pos_embed: Param<Tensor<3>>,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+/// Everything that a forward pass makes on its way; for parity tests.
+#[derive(Debug, Clone)]
+pub struct VitTrace {
+    /// Tokens after the embedding: `[batch, tokens, d]`.
+    pub embedded: Tensor<3>,
+    /// Tokens after each block.
+    pub blocks: Vec<Tensor<3>>,
+    /// Class token after the final norm: `[batch, d]`.
+    pub feature: Tensor<2>,
+}
+
+impl Vit {
+    /// Puts the parameters on a device, in f32.
+    pub fn new(weights: &VitWeights<'_>, device: &Device) -> Self {
+        let config = weights.config();
+        let parameters = Parameters::new(weights, device);
+        let prefix_tokens = parameters.prefix_tokens();
+        let positions = parameters.tensor::<3>("pos_embed");
+        let pos_embed = positions.narrow(1, config.n_prefix_positions, config.n_patches());
+        Self {
+            patch_embed: PatchEmbed::new(&parameters, config),
+            prefix_tokens: Param::from_tensor(prefix_tokens),
+            pos_embed: Param::from_tensor(pos_embed),
+            blocks: (0..config.depth).map(|i| Block::new(&parameters, config, i)).collect(),
+            norm: parameters.layer_norm("norm"),
+        }
+    }
+
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Pictures to tokens with positions.
+    ///
+    /// # Shapes
+    ///
+    /// - `images`: `[batch, 3, height, width]`, f32, normalised by [`Preprocess`](crate::Preprocess)
+    /// - output: `[batch, tokens, d]`: class token, registers, patches in reading order
+    pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        let patches = self.patch_embed.forward(images) + self.pos_embed.val();
+        let [batch, _, d] = patches.dims();
+        let prefix = self.prefix_tokens.val();
+        let n_prefix = prefix.dims()[1];
+        Tensor::cat(vec![prefix.expand([batch, n_prefix, d]), patches], 1)
+    }
+
+    /// One block.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens` and output: `[batch, tokens, d]`
+    pub fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
+        self.blocks[index].forward(tokens)
+    }
+
+    /// The whole network with all steps in between.
+    ///
+    /// # Shapes
+    ///
+    /// - `images`: `[batch, 3, height, width]`
+    pub fn trace(&self, images: Tensor<4>) -> VitTrace {
+        let embedded = self.embed(images);
+        let mut blocks: Vec<Tensor<3>> = Vec::with_capacity(self.depth());
+        for block in &self.blocks {
+            let input = blocks.last().unwrap_or(&embedded).clone();
+            blocks.push(block.forward(input));
+        }
+        let last = blocks.last().unwrap_or(&embedded).clone();
+        let class_token = last.narrow(1, 0, 1).squeeze_dim::<2>(1);
+        VitTrace { embedded, blocks, feature: self.norm.forward(class_token) }
+    }
+}
