@@ -1,1 +1,51 @@
-//! x
+//! `fmlora-edge`, the program on the box: teaches new things from a few pictures, classifies, forgets.
+//!
+//! A command opens a [`Session`]: the base (embedded or a file), the store in the state directory, and the
+//! learner with its predictor. Pictures take one way: [`pictures`] decodes them on threads of their own,
+//! [`Engine`] turns them into features on the thread that owns the tensors, the learner makes an operation
+//! of them, and the store writes it before anything in memory changes.
+
+mod base_file;
+mod camera;
+mod cli;
+mod commands;
+mod engine;
+mod error;
+mod folders;
+mod pictures;
+mod report;
+mod session;
+mod store;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use camera::synthetic::{SyntheticCamera, Thing};
+pub use engine::Engine;
+pub use error::EdgeError;
+pub use session::Session;
+pub use store::{JOURNAL_LIMIT, Store, StoreError};
+
+/// Runs the program with these arguments (the first is its name) and says how it ended: 0 done, 1 failed,
+/// 2 wrong usage.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // Nothing is left to be done if the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    cli::start_log(cli.global.verbose);
+    match commands::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::print_error(&error, cli.global.json);
+            ExitCode::FAILURE
+        }
+    }
+}

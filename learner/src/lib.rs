@@ -1,1 +1,31 @@
-//! x
+//! The learner of fmlora: what a device knows about its classes, and what follows from it.
+//!
+//! Bytes and numbers in, values out: this crate touches no file, clock, socket, environment or thread.
+//!
+//! 1. A feature vector (from `fmlora-models`) is a *shot* of a class.
+//! 2. [`ClassStatistics`] sums up the shots of one class: count, mean, scatter. Nothing else of a shot
+//!    is kept.
+//! 3. [`Learner`] holds the statistics of all classes and turns teaching, forgetting, renaming and
+//!    importing into [`Operation`]s, which a store can write, apply and undo as a whole.
+//! 4. [`fit_head`] turns statistics into a [`Predictor`] and an [`Estimate`] of its accuracy.
+//! 5. [`mod@format`] holds the bytes of bases and states.
+
+mod class_name;
+pub mod format;
+mod head;
+mod ids;
+mod learner;
+mod operation;
+mod predictor;
+mod statistics;
+
+pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
+pub use head::{
+    ClassEstimate, Confusion, Estimate, FittedHead, HeadChoice, HeadError, LeftOut, SHRINKAGES,
+    fit_head,
+};
+pub use ids::{BaseId, FeatureSpaceId};
+pub use learner::{Class, LearnError, Learner};
+pub use operation::{Change, Operation, OperationKind};
+pub use predictor::{Guess, HEAD_VERSION, Prediction, Predictor, UnknownTest};
+pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};

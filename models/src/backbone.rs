@@ -35,7 +35,7 @@ impl BackboneConfig {
     pub fn of(config: &VitConfig) -> Self {
         Self {
             preprocess: Preprocess::imagenet(config.image_size),
-            first_adapted_block: config.depth / 2,
+            first_adapted_block: (config.depth / 2).min(config.depth.saturating_sub(2)),
             feature: FeatureConfig::last_blocks(config, 2),
         }
     }
@@ -48,14 +48,16 @@ impl BackboneConfig {
     pub fn check(&self, config: &VitConfig) -> Result<(), BackboneError> {
         self.preprocess.check(config.image_size)?;
         self.feature.check(config)?;
-        let (block, depth) = (self.first_adapted_block, config.depth);
-        // A feature taken before the split could never be adapted, and would not be in the suffix.
-        let first_tapped = self.feature.blocks.iter().copied().min().unwrap_or(depth);
-        if block >= depth || first_tapped < block {
+        let (split, depth) = (self.first_adapted_block, config.depth);
+        if split >= depth {
             let what = "first_adapted_block";
-            return Err(ConfigError::NoSuchBlock { what, block, depth: first_tapped }.into());
+            return Err(ConfigError::NoSuchBlock { what, block: split, depth }.into());
         }
-        Ok(())
+        // A feature taken before the split could never be adapted, and would not be in the suffix.
+        match self.feature.blocks.iter().find(|&&block| block < split) {
+            Some(&block) => Err(ConfigError::FeatureBeforeSplit { block, split }.into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -144,7 +146,7 @@ impl Backbone {
         let data = TensorData::new(pixels, [batch, 3, side, side]);
         let features = self.suffix(self.prefix(Tensor::from_data(data, &self.device)));
         let data = features.try_into_data().map_err(|e| e.to_string())?;
-        let numbers = data.into_vec::<f32>().map_err(|e| format!("{e:?}"))?;
+        let numbers = data.try_into_vec::<f32>().map_err(|e| e.to_string())?;
         Ok(numbers.chunks_exact(self.d_feature()).map(<[f32]>::to_vec).collect())
     }
 }

@@ -80,6 +80,16 @@ pub enum ConfigError {
         /// Number of blocks.
         depth: usize,
     },
+    /// The feature is taken from a block that comes before the first adapted one.
+    #[error(
+        "the feature uses block {block}, but adaptation begins at block {split}: adapt more blocks, or use fewer for the feature"
+    )]
+    FeatureBeforeSplit {
+        /// The block, counted from 0.
+        block: usize,
+        /// The first adapted block.
+        split: usize,
+    },
     /// A feature is made of nothing.
     #[error("the feature names no {what}, expected at least one")]
     EmptyFeature {

@@ -88,6 +88,17 @@ impl HalfTensor<'_> {
         self.bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
     }
 
+    /// Deserialises without borrowing from the input: `#[serde(deserialize_with = "HalfTensor::owned")]`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the deserialiser.
+    pub fn owned<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HalfTensor<'static>, D::Error> {
+        HalfTensor::deserialize(deserializer).map(HalfTensor::into_owned)
+    }
+
     /// A copy that borrows nothing.
     pub fn into_owned(self) -> HalfTensor<'static> {
         HalfTensor { shape: self.shape, bytes: Cow::Owned(self.bytes.into_owned()) }

@@ -58,7 +58,9 @@ pub enum ImportError {
         d_model: usize,
     },
     /// The number of positions is no square grid.
-    #[error("pos_embed has {positions} positions, which is no square grid of patches with 0, 1 or {prefix} leading ones")]
+    #[error(
+        "pos_embed has {positions} positions, which is no square grid of patches with 0, 1 or {prefix} leading ones"
+    )]
     Positions {
         /// Positions found.
         positions: usize,
@@ -71,7 +73,8 @@ pub enum ImportError {
 }
 
 /// Tensors that checkpoints carry and features do not need.
-const DROPPED: [&str; 5] = ["head.weight", "head.bias", "mask_token", "head_dist.weight", "head_dist.bias"];
+const DROPPED: [&str; 5] =
+    ["head.weight", "head.bias", "mask_token", "head_dist.weight", "head_dist.bias"];
 
 /// Reads a checkpoint with timm's or DINOv2's names (`register_tokens` becomes timm's `reg_token`).
 ///

@@ -40,8 +40,7 @@ impl<'a> Parameters<'a> {
     /// A layer norm with timm's epsilon.
     pub(super) fn layer_norm(&self, name: &str) -> LayerNorm {
         let d_model = self.weights.config().d_model;
-        let mut norm =
-            LayerNormConfig::new(d_model).with_epsilon(LAYER_NORM_EPS).init(self.device);
+        let mut norm = LayerNormConfig::new(d_model).with_epsilon(LAYER_NORM_EPS).init(self.device);
         norm.gamma = Param::from_tensor(self.tensor(&format!("{name}.weight")));
         norm.beta = Some(Param::from_tensor(self.tensor(&format!("{name}.bias"))));
         norm

@@ -1,8 +1,11 @@
 //! The network equals PyTorch: per block and at the end, on every golden case.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor, TensorData};
-use fmlora_models::{ImportOptions, Vit, import_timm};
-use fmlora_tests::{Golden, golden_dir, relative_difference};
+use fmlora_learner::format::decode_base;
+use fmlora_models::{Backbone, BackboneConfig, ImportOptions, Vit, import_timm};
+use fmlora_tests::{Golden, data_dir, golden_dir, relative_difference};
 
 /// f32 sums in another order; the network is six blocks deep at most.
 const TOLERANCE: f32 = 1e-4;
@@ -32,6 +35,62 @@ fn every_golden_case_is_reproduced() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
+/// The embedded base against a trace of its weights on real pictures, which are not part of the project.
+#[test]
+fn the_embedded_base_is_reproduced() {
+    let Some(data) = data_dir() else { return };
+    let trace = data.join("../golden/vit-pretrained/trace.safetensors");
+    if !trace.is_file() {
+        eprintln!("skipped: no {}", trace.display());
+        return;
+    }
+    let path = "../models/base/vit_small6_patch14_112.fmlb";
+    let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
+    let (base, _) = decode_base(&file).expect("a sound base");
+    let vit = Vit::new(&base.weights, &Device::flex());
+    let mut failures = Vec::new();
+    compare("vit-pretrained", &vit, &Golden::load(&trace), &mut failures);
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Splitting the network changes nothing: suffix after prefix is the whole.
+#[test]
+fn prefix_and_suffix_make_the_whole() {
+    let bytes = std::fs::read(golden_dir().join("vit-registers/weights.safetensors"));
+    let options = ImportOptions { n_heads: Some(3), image_size: None };
+    let imported = import_timm(&bytes.expect("weights of a case"), options).expect("a checkpoint");
+    let device = Device::flex();
+    let mut config = BackboneConfig::of(imported.weights.config());
+    let golden = Golden::load(&golden_dir().join("vit-registers/trace.safetensors"));
+    let (shape, values) = golden.tensor("input");
+    let images =
+        || Tensor::<4>::from_data(TensorData::new(values.to_vec(), shape.to_vec()), &device);
+    config.feature.blocks = vec![1];
+    let mut features = Vec::new();
+    for first_adapted_block in [0, 1] {
+        config.first_adapted_block = first_adapted_block;
+        let backbone = Backbone::new(&imported.weights, config.clone(), &device).expect("fits");
+        let feature = backbone.suffix(backbone.prefix(images())).into_data();
+        features.push(feature.try_into_vec::<f32>().expect("f32"));
+    }
+    assert_eq!(features[0], features[1]);
+    // Class token and mean of the patches (not of class token and registers), each normalised.
+    let (shape, tokens) = golden.tensor("tokens.block1");
+    let (n_tokens, d) = (shape[1], shape[2]);
+    let patches: Vec<f32> = (0..d)
+        .map(|j| (5..n_tokens).map(|t| tokens[t * d + j]).sum::<f32>() / (n_tokens - 5) as f32)
+        .collect();
+    let expected = [normalised(&tokens[..d]), normalised(&patches)].concat();
+    let difference = relative_difference(&features[0][..2 * d], &expected);
+    assert!(difference < TOLERANCE, "{difference}");
+}
+
+fn normalised(v: &[f32]) -> Vec<f32> {
+    let mean = v.iter().sum::<f32>() / v.len() as f32;
+    let variance = v.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / v.len() as f32;
+    v.iter().map(|x| (x - mean) / (variance + 1e-6).sqrt()).collect()
+}
+
 fn compare(case: &str, vit: &Vit, golden: &Golden, failures: &mut Vec<String>) {
     let (shape, values) = golden.tensor("input");
     let images = TensorData::new(values.to_vec(), shape.to_vec());
@@ -47,9 +106,9 @@ fn compare(case: &str, vit: &Vit, golden: &Golden, failures: &mut Vec<String>) {
                 trace.blocks[index].clone().into_data()
             }
         };
-        let found = found.into_vec::<f32>().expect("f32");
+        let found = found.try_into_vec::<f32>().expect("f32");
         let difference = relative_difference(&found, golden.tensor(name).1);
-        println!("{case} {name}: {difference:.1e}");
+        eprintln!("{case} {name}: {difference:.1e}");
         // Written so that a NaN fails too.
         if !(difference <= TOLERANCE) {
             failures.push(format!("{case} {name}: {difference:.1e} of the largest, allowed 1e-4"));

@@ -15,7 +15,7 @@ fn every_picture_becomes_the_golden_numbers() {
         let largest = largest_difference(&found, expected);
         let sum: f32 = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).sum();
         let mean = sum / found.len() as f32;
-        println!("{stem}: mean {mean:.4}, largest {largest:.3}");
+        eprintln!("{stem}: mean {mean:.4}, largest {largest:.3}");
         assert!(mean <= 0.02 && largest <= 0.25, "{stem}: mean {mean}, largest {largest}");
     }
 }

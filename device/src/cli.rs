@@ -1,0 +1,183 @@
+//! The command line: every argument, its default and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Teaches a camera box new things from a few pictures, on the box.
+#[derive(Debug, Parser)]
+#[command(name = "fmlora-edge", version, propagate_version = true, after_help = EXAMPLE)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLE: &str = "Example:
+  fmlora-edge teach --class cup cup1.jpg cup2.jpg cup3.jpg
+  fmlora-edge teach --class plant plant1.jpg plant2.jpg plant3.jpg
+  fmlora-edge classify what-is-this.jpg
+
+Exit codes: 0 done, 1 failed (the state is unchanged), 2 wrong usage.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Base to use instead of the embedded one
+    #[arg(long, value_name = "FILE", global = true, env = "FMLORA_BASE")]
+    pub(crate) base: Option<PathBuf>,
+    /// Directory of what was learnt [default: the platform's data directory]
+    #[arg(long, value_name = "DIR", global = true, env = "FMLORA_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, global = true, value_enum, default_value_t = DeviceChoice::Auto, env = "FMLORA_DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Print JSON for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more of what happens (-vv: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The best that is there
+    Auto,
+    /// The processor
+    Cpu,
+    /// A graphics processor
+    Gpu,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what the box does, on a synthetic camera and a temporary state
+    #[command(after_help = "Example:\n  fmlora-edge demo --headless --seed 7")]
+    Demo(DemoArgs),
+    /// Add shots of one class
+    #[command(after_help = "Example:\n  fmlora-edge teach --class cup photos/cup/*.jpg")]
+    Teach(TeachArgs),
+    /// Learn a task: a folder with one folder of pictures per class
+    #[command(
+        after_help = "Example:\n  fmlora-edge learn photos/    # photos/cup/1.jpg, photos/plant/7.png, ..."
+    )]
+    Learn(LearnArgs),
+    /// Say what pictures show
+    #[command(after_help = "Example:\n  fmlora-edge --json classify a.jpg b.jpg photos/")]
+    Classify(ClassifyArgs),
+    /// Measure accuracy on a folder with one folder of pictures per class
+    #[command(after_help = "Example:\n  fmlora-edge evaluate test-photos/")]
+    Evaluate(LearnArgs),
+    /// List what the box knows
+    #[command(after_help = "Example:\n  fmlora-edge --json classes")]
+    Classes,
+    /// Take a class away, as if it had never been taught
+    #[command(after_help = "Example:\n  fmlora-edge forget cup")]
+    Forget(ForgetArgs),
+    /// Give a class another name
+    #[command(after_help = "Example:\n  fmlora-edge rename cup mug")]
+    Rename(RenameArgs),
+    /// Take the last operations back
+    #[command(after_help = "Example:\n  fmlora-edge undo --count 2")]
+    Undo(UndoArgs),
+    /// Say what base, state and head are in use
+    #[command(after_help = "Example:\n  fmlora-edge status")]
+    Status,
+    /// Write all classes into one file
+    #[command(after_help = "Example:\n  fmlora-edge export backup.fmls")]
+    Export(ExportArgs),
+    /// Add the classes of an exported file
+    #[command(after_help = "Example:\n  fmlora-edge import backup.fmls")]
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Without a page: teach five things, forget one, undo, print a table
+    #[arg(long, required = true)]
+    pub(crate) headless: bool,
+    /// Seed of the synthetic camera
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Shots taught of each thing
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(crate) shots: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TeachArgs {
+    /// Name of the class, new or known
+    #[arg(long, value_name = "NAME")]
+    pub(crate) class: String,
+    /// Pictures, or folders of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LearnArgs {
+    /// Folder with one folder per class
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClassifyArgs {
+    /// Pictures, or folders of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// How many classes to name for each picture
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) top: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// Name of the class
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenameArgs {
+    /// Name now
+    pub(crate) old: String,
+    /// Name to give
+    pub(crate) new: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// How many operations
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// File to write
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// File to read
+    pub(crate) file: PathBuf,
+    /// Let the file's classes replace those of the same name
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// Sends what the program says of its work to the terminal's error stream.
+pub(crate) fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::TRACE,
+    };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // A second call in one process (tests) keeps the first log.
+    let _ = log.with_target(verbose > 1).without_time().try_init();
+}

@@ -1,0 +1,31 @@
+//! The commands, one file each or one for a family.
+
+mod classify;
+mod demo;
+mod edit;
+mod evaluate;
+mod status;
+mod teach;
+mod transfer;
+
+use crate::EdgeError;
+use crate::cli::{Cli, Command};
+
+/// Runs the command that the command line names.
+pub(crate) fn run(cli: &Cli) -> Result<(), EdgeError> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Demo(args) => demo::run(global, args),
+        Command::Teach(args) => teach::teach(global, args),
+        Command::Learn(args) => teach::learn(global, args),
+        Command::Classify(args) => classify::run(global, args),
+        Command::Evaluate(args) => evaluate::run(global, args),
+        Command::Classes => status::classes(global),
+        Command::Forget(args) => edit::forget(global, args),
+        Command::Rename(args) => edit::rename(global, args),
+        Command::Undo(args) => edit::undo(global, args),
+        Command::Status => status::run(global),
+        Command::Export(args) => transfer::export(global, args),
+        Command::Import(args) => transfer::import(global, args),
+    }
+}

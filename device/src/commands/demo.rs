@@ -1,0 +1,142 @@
+//! `demo --headless`: five things taught from a synthetic camera, tested on fresh frames, one forgotten,
+//! taken back.
+
+use fmlora_learner::{ClassName, OperationKind};
+use serde::Serialize;
+
+use crate::camera::synthetic::{SyntheticCamera, Thing};
+use crate::cli::{DemoArgs, Global};
+use crate::report;
+use crate::store::Access;
+use crate::{EdgeError, Session};
+
+/// Things that are taught; the sixth stays unknown.
+const TAUGHT: usize = 5;
+
+/// Fresh frames of each thing for a test.
+const TEST_FRAMES: usize = 20;
+
+#[derive(Debug, Serialize)]
+struct Row {
+    thing: &'static str,
+    /// Share of fresh frames told right after teaching.
+    taught: f64,
+    /// The same after one thing was forgotten.
+    after_forget: f64,
+    /// The same after that was undone.
+    after_undo: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct DemoReport {
+    seed: u64,
+    shots: u32,
+    forgot: &'static str,
+    rows: Vec<Row>,
+    accuracy: f64,
+    /// Share of frames of a thing never taught that are called unknown.
+    stranger_unknown: f64,
+    /// Whether the head after the undo is the one before the forgetting, bit by bit.
+    undo_exact: bool,
+    seconds: f64,
+}
+
+pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<(), EdgeError> {
+    let started = std::time::Instant::now();
+    let fail =
+        |source| EdgeError::File { path: std::env::temp_dir(), what: "make a folder in", source };
+    let directory = tempfile::tempdir().map_err(fail)?;
+    let mut session = Session::open_at(global, directory.path(), Access::Write)?;
+    let mut camera = SyntheticCamera::new(args.seed);
+    let taught = &Thing::ALL[..TAUGHT];
+    for &thing in taught {
+        let frames = features(&mut session, &mut camera, thing, args.shots as usize)?;
+        session.teach(OperationKind::Teach, vec![(ClassName::new(thing.name())?, frames)])?;
+        if !global.json {
+            report::line(format!("taught {:<5} {} shots", thing.name(), args.shots))?;
+        }
+    }
+    let mut tests = Vec::new();
+    for thing in Thing::ALL {
+        tests.push((thing, features(&mut session, &mut camera, thing, TEST_FRAMES)?));
+    }
+    let head = session.predictor()?.clone();
+    let after_teach = measure(&mut session, &tests)?;
+    let forgotten = taught[1];
+    let operation = session.learner().forget(&ClassName::new(forgotten.name())?)?;
+    session.apply(&operation)?;
+    let after_forget = measure(&mut session, &tests)?;
+    session.undo(1)?;
+    let undo_exact = *session.predictor()? == head;
+    let after_undo = measure(&mut session, &tests)?;
+    let rows: Vec<Row> = (0..TAUGHT)
+        .map(|i| Row {
+            thing: taught[i].name(),
+            taught: after_teach[i].0,
+            after_forget: after_forget[i].0,
+            after_undo: after_undo[i].0,
+        })
+        .collect();
+    let report = DemoReport {
+        seed: args.seed,
+        shots: args.shots,
+        forgot: forgotten.name(),
+        accuracy: rows.iter().map(|r| r.taught).sum::<f64>() / rows.len() as f64,
+        rows,
+        stranger_unknown: after_teach[TAUGHT].1,
+        undo_exact,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if global.json {
+        return report::json(&report);
+    }
+    print(&report)
+}
+
+fn features(
+    session: &mut Session,
+    camera: &mut SyntheticCamera,
+    thing: Thing,
+    n: usize,
+) -> Result<Vec<Vec<f32>>, EdgeError> {
+    let engine = session.engine()?;
+    let preprocess = engine.preprocess();
+    let frames: Vec<Vec<f32>> = (0..n).map(|_| preprocess.apply(&camera.frame(thing))).collect();
+    engine.features(&frames)
+}
+
+/// Share told right and share called unknown, of each thing.
+fn measure(
+    session: &mut Session,
+    tests: &[(Thing, Vec<Vec<f32>>)],
+) -> Result<Vec<(f64, f64)>, EdgeError> {
+    let predictor = session.predictor()?;
+    let share = |frames: &[Vec<f32>], test: &dyn Fn(&[f32]) -> bool| {
+        frames.iter().filter(|f| test(f)).count() as f64 / frames.len() as f64
+    };
+    let one = |(thing, frames): &(Thing, Vec<Vec<f32>>)| {
+        let right = share(frames, &|f| {
+            let top = predictor.predict(f, 1).top;
+            top.first().is_some_and(|g| g.class.as_str() == thing.name())
+        });
+        (right, share(frames, &|f| predictor.predict(f, 1).unknown))
+    };
+    Ok(tests.iter().map(one).collect())
+}
+
+fn print(report: &DemoReport) -> Result<(), EdgeError> {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    report::line(format!("\naccuracy on {TEST_FRAMES} fresh frames of each thing"))?;
+    let forget = format!("{} forgotten", report.forgot);
+    report::line(format!("  {:<8}{:>8}{:>16}{:>8}", "thing", "taught", forget, "undone"))?;
+    for row in &report.rows {
+        let (a, b, c) = (percent(row.taught), percent(row.after_forget), percent(row.after_undo));
+        report::line(format!("  {:<8}{a:>8}{b:>16}{c:>8}", row.thing))?;
+    }
+    let exact = if report.undo_exact { "exact" } else { "NOT exact" };
+    report::line(format!(
+        "undo is {exact}; a ring, never taught, is called unknown in {} of its frames",
+        percent(report.stranger_unknown)
+    ))?;
+    report::line(format!("{:.1} s in all, nothing was kept", report.seconds))
+}

@@ -1,0 +1,123 @@
+//! `evaluate`: accuracy on pictures whose class is known.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::cli::{Global, LearnArgs};
+use crate::pictures::intake;
+use crate::report::{self, SkippedDto};
+use crate::store::Access;
+use crate::{EdgeError, Session, folders};
+
+#[derive(Debug, Serialize)]
+struct EvaluateReport {
+    accuracy: f64,
+    per_class: BTreeMap<String, f64>,
+    /// Class shown, class named, pictures.
+    confusion: BTreeMap<String, BTreeMap<String, usize>>,
+    images: usize,
+    /// Share of pictures of taught classes that were called unknown.
+    unknown: f64,
+    /// The same for pictures of classes that were never taught; null without any.
+    unknown_of_untaught: Option<f64>,
+    seconds: f64,
+    skipped: Vec<SkippedDto>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    confusion: BTreeMap<String, BTreeMap<String, usize>>,
+    taught: usize,
+    taught_unknown: usize,
+    untaught: usize,
+    untaught_unknown: usize,
+}
+
+pub(super) fn run(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> {
+    let started = Instant::now();
+    let folders = folders::class_folders(&args.dir)?;
+    let mut session = Session::open(global, Access::Read)?;
+    let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
+    let taken = intake(session.engine()?, &paths)?;
+    report::warn_skipped(&taken.skipped);
+    // The class of each picture, as the box spells it; None where it was never taught.
+    let owners: Vec<(String, bool)> = folders
+        .iter()
+        .flat_map(|folder| {
+            let known = session.learner().class(&folder.name).ok();
+            let name = known.map_or(&folder.name, |class| &class.name).to_string();
+            std::iter::repeat_n((name, known.is_some()), folder.pictures.len())
+        })
+        .collect();
+    let predictor = session.predictor()?;
+    let mut tally = Tally::default();
+    for (place, feature) in &taken.features {
+        let prediction = predictor.predict(feature, 1);
+        let (owner, is_taught) = &owners[*place];
+        if !is_taught {
+            tally.untaught += 1;
+            tally.untaught_unknown += usize::from(prediction.unknown);
+            continue;
+        }
+        tally.taught += 1;
+        tally.taught_unknown += usize::from(prediction.unknown);
+        let named = prediction.top.first().map_or_else(String::new, |g| g.class.to_string());
+        *tally.confusion.entry(owner.clone()).or_default().entry(named).or_default() += 1;
+    }
+    let report = summarise(tally, &taken.skipped, started);
+    if global.json {
+        return report::json(&report);
+    }
+    print(&report)
+}
+
+fn summarise(
+    tally: Tally,
+    skipped: &[crate::pictures::Skipped],
+    started: Instant,
+) -> EvaluateReport {
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    let right =
+        |class: &String, named: &BTreeMap<String, usize>| named.get(class).copied().unwrap_or(0);
+    let per_class = tally.confusion.iter();
+    let per_class: BTreeMap<String, f64> = per_class
+        .map(|(class, named)| (class.clone(), share(right(class, named), named.values().sum())))
+        .collect();
+    let all_right = tally.confusion.iter().map(|(class, named)| right(class, named)).sum();
+    EvaluateReport {
+        accuracy: share(all_right, tally.taught),
+        per_class,
+        images: tally.taught + tally.untaught,
+        unknown: share(tally.taught_unknown, tally.taught),
+        unknown_of_untaught: (tally.untaught > 0)
+            .then(|| share(tally.untaught_unknown, tally.untaught)),
+        seconds: started.elapsed().as_secs_f64(),
+        skipped: report::skipped(skipped),
+        confusion: tally.confusion,
+    }
+}
+
+fn print(report: &EvaluateReport) -> Result<(), EdgeError> {
+    report::line(format!(
+        "accuracy {:.1} % on {} pictures in {:.1} s",
+        100.0 * report.accuracy,
+        report.images,
+        report.seconds
+    ))?;
+    for (class, accuracy) in &report.per_class {
+        let named = &report.confusion[class];
+        let worst = named.iter().filter(|(n, _)| *n != class).max_by_key(|(_, count)| **count);
+        let worst = worst.map_or_else(String::new, |(n, count)| format!(", {count} taken for {n}"));
+        report::line(format!("  {class}: {:.1} %{worst}", 100.0 * accuracy))?;
+    }
+    report::line(format!("called unknown: {:.1} % of taught classes", 100.0 * report.unknown))?;
+    match report.unknown_of_untaught {
+        Some(share) => {
+            report::line(format!("called unknown: {:.1} % of classes never taught", 100.0 * share))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,97 @@
+//! `classes` and `status`: what the box knows and uses.
+
+use fmlora_learner::UnknownTest;
+use fmlora_models::variant_of;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::report::{self, EstimateDto};
+use crate::store::Access;
+use crate::{EdgeError, Session};
+
+pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
+    let session = Session::open(global, Access::Read)?;
+    if global.json {
+        let classes = session.learner().classes().map(|class| {
+            let (mean, scatter) = class.statistics.n_bytes();
+            let (name, shots) = (class.name.as_str(), class.statistics.count());
+            json!({ "name": name, "shots": shots, "bytes": mean, "forget_bytes": scatter })
+        });
+        return report::json(&classes.collect::<Vec<_>>());
+    }
+    if session.learner().classes().len() == 0 {
+        return report::line("nothing was taught yet: fmlora-edge teach --class NAME IMAGE...");
+    }
+    for class in session.learner().classes() {
+        report::line(format!("{}: {} shots", class.name, class.statistics.count()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
+    let mut session = Session::open(global, Access::Read)?;
+    let estimate = session.fitted()?.estimate.as_ref().map(EstimateDto::new);
+    let predictor = session.predictor()?.clone();
+    let head = match predictor.shrinkage() {
+        s if s < 1.0 => format!("lda, shrinkage {s}"),
+        _ => "nearest mean".to_owned(),
+    };
+    let unknown = match predictor.unknown_test() {
+        UnknownTest::Never => "off".to_owned(),
+        UnknownTest::Radius { max_squared } => format!("radius {:.2}", max_squared.sqrt()),
+        UnknownTest::Evidence { min } => format!("evidence {min:.2}"),
+    };
+    let journal = session.store().journal()?;
+    let base = session.base();
+    let shots: u64 = session.learner().classes().map(|c| u64::from(c.statistics.count())).sum();
+    let network = variant_of(&base.vit).unwrap_or("unnamed");
+    if global.json {
+        return report::json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "device": "cpu",
+            "base": {
+                "file": base.name(), "id": base.id.to_string(), "name": base.provenance.name,
+                "network": network, "features": base.d_feature,
+            },
+            "state": {
+                "file": session.store().path().display().to_string(),
+                "bytes": session.store().n_bytes(),
+                "classes": session.learner().classes().len(),
+                "shots": shots,
+            },
+            "head": {
+                "kind": head, "shrinkage": predictor.shrinkage(),
+                "temperature": predictor.temperature(), "unknown": unknown,
+            },
+            "estimate": estimate,
+            "undo": journal,
+        }));
+    }
+    report::line(format!(
+        "base    {} {} ({network}, {} numbers a feature)",
+        base.provenance.name,
+        base.name(),
+        base.d_feature
+    ))?;
+    report::line(format!("        id {}", base.id))?;
+    report::line(format!(
+        "device  cpu, {} threads",
+        std::thread::available_parallelism().map_or(1, usize::from)
+    ))?;
+    report::line(format!(
+        "state   {} ({} KiB)",
+        session.store().path().display(),
+        session.store().n_bytes().div_ceil(1024)
+    ))?;
+    report::line(format!("classes {} from {shots} shots", session.learner().classes().len()))?;
+    report::line(format!("head    {head}, unknown by {unknown}"))?;
+    if let Some(estimate) = &estimate {
+        report::line(estimate.text())?;
+    }
+    match journal.first() {
+        Some(last) => {
+            report::line(format!("undo    {} operations, the last: {last}", journal.len()))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! `export` and `import`: all classes as one file.
+
+use std::io::Write;
+
+use atomic_write_file::AtomicWriteFile;
+use fmlora_learner::Class;
+use fmlora_learner::format::{StateFile, decode_state, encode_state};
+use serde_json::json;
+
+use crate::cli::{ExportArgs, Global, ImportArgs};
+use crate::report;
+use crate::store::Access;
+use crate::{EdgeError, Session};
+
+pub(super) fn export(global: &Global, args: &ExportArgs) -> Result<(), EdgeError> {
+    let session = Session::open(global, Access::Read)?;
+    let base_id = session.base().id;
+    let classes: Vec<Class> = session.learner().classes().map(|c| c.as_ref().clone()).collect();
+    let n_classes = classes.len();
+    let state = StateFile { base_id, feature_space_id: base_id.feature_space(), classes };
+    let bytes = encode_state(&state)
+        .map_err(|source| EdgeError::Import { path: args.file.clone(), source })?;
+    write_whole(&args.file, &bytes)?;
+    let file = args.file.display().to_string();
+    if global.json {
+        return report::json(&json!({ "file": file, "classes": n_classes, "bytes": bytes.len() }));
+    }
+    report::line(format!(
+        "wrote {n_classes} classes to {file} ({} KiB)",
+        bytes.len().div_ceil(1024)
+    ))
+}
+
+pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), EdgeError> {
+    let fail = |source| EdgeError::File { path: args.file.clone(), what: "read", source };
+    let bytes = std::fs::read(&args.file).map_err(fail)?;
+    let state = decode_state(&bytes)
+        .map_err(|source| EdgeError::Import { path: args.file.clone(), source })?;
+    let mut session = Session::open(global, Access::Write)?;
+    if state.base_id != session.base().id {
+        return Err(EdgeError::OtherBase {
+            path: args.file.clone(),
+            found: state.base_id.to_string(),
+            expected: session.base().id.to_string(),
+        });
+    }
+    let names: Vec<String> = state.classes.iter().map(|c| c.name.to_string()).collect();
+    let operation = session.learner().import(state.classes, args.replace)?;
+    session.apply(&operation)?;
+    if global.json {
+        let all = session.learner().classes().len();
+        return report::json(&json!({ "imported": names, "classes": all }));
+    }
+    report::line(format!("imported {} classes: {}", names.len(), names.join(", ")))
+}
+
+/// Writes a file that appears whole or not at all, also when the power goes.
+fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), EdgeError> {
+    let write = || {
+        let mut file = AtomicWriteFile::open(path)?;
+        file.write_all(bytes)?;
+        file.commit()
+    };
+    write().map_err(|source| EdgeError::File { path: path.to_owned(), what: "write", source })
+}

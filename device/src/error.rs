@@ -1,0 +1,108 @@
+//! Why a command failed.
+
+use std::path::PathBuf;
+
+use fmlora_learner::format::{BaseError, StateError};
+use fmlora_learner::{ClassNameError, HeadError, LearnError};
+use fmlora_models::BackboneError;
+use thiserror::Error;
+
+use crate::StoreError;
+
+/// Why a command failed; the state is what it was before.
+#[derive(Debug, Error)]
+pub enum EdgeError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: cannot {what}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The base cannot be used.
+    #[error("base {name}")]
+    Base {
+        /// File, or "(embedded)".
+        name: String,
+        /// What is wrong with it.
+        source: BaseError,
+    },
+    /// The program holds no base and none was named.
+    #[error("this program holds no base: name one with --base FILE")]
+    NoBase,
+    /// The base's network cannot be built.
+    #[error("the network of the base cannot be built")]
+    Backbone(#[source] BackboneError),
+    /// The state cannot be opened, read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name that no class may have.
+    #[error(transparent)]
+    Name(#[from] ClassNameError),
+    /// The learner refused.
+    #[error(transparent)]
+    Learn(#[from] LearnError),
+    /// The statistics give no head.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// An exported state cannot be used.
+    #[error("{}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: StateError,
+    },
+    /// An exported state of another base.
+    #[error("{}: taught with base {}, but this is base {}", path.display(), short(.found), short(.expected))]
+    OtherBase {
+        /// The file.
+        path: PathBuf,
+        /// Base of the file.
+        found: String,
+        /// Base in use.
+        expected: String,
+    },
+    /// Not one of the pictures could be read.
+    #[error("{what}: none of the {} pictures could be read; the first: {first}", .count)]
+    NoPictures {
+        /// The class or request.
+        what: String,
+        /// Pictures tried.
+        count: usize,
+        /// What is wrong with the first.
+        first: String,
+    },
+    /// A folder without pictures where some were expected.
+    #[error("{}: {expected}", path.display())]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// More operations to undo than there are.
+    #[error("cannot undo {asked} operations, only {possible} are kept")]
+    NothingToUndo {
+        /// Operations asked for.
+        asked: u32,
+        /// Operations that can be undone.
+        possible: usize,
+    },
+    /// The device asked for is not there.
+    #[error("no graphics processor can be used: this program was built without support for one")]
+    NoGpu,
+    /// The tensor backend failed.
+    #[error("computing features failed: {0}")]
+    Device(String),
+    /// Output that cannot be written.
+    #[error("cannot write the output")]
+    Output(#[source] std::io::Error),
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

@@ -1,0 +1,161 @@
+//! What commands print: text for people, JSON for scripts. The JSON keys are a contract.
+
+use std::io::Write;
+
+use fmlora_learner::{Estimate, Prediction};
+use serde::Serialize;
+
+use crate::EdgeError;
+use crate::pictures::Skipped;
+
+/// A picture that was left out.
+#[derive(Debug, Serialize)]
+pub(crate) struct SkippedDto {
+    pub(crate) path: String,
+    pub(crate) error: String,
+}
+
+/// A pair of classes that is mixed up.
+#[derive(Debug, Serialize)]
+pub(crate) struct ConfusionDto {
+    pub(crate) class: String,
+    pub(crate) taken_for: String,
+    pub(crate) share: f64,
+}
+
+/// The accuracy to expect.
+#[derive(Debug, Serialize)]
+pub(crate) struct EstimateDto {
+    pub(crate) accuracy: f64,
+    pub(crate) per_class: std::collections::BTreeMap<String, Option<f64>>,
+    pub(crate) confused: Vec<ConfusionDto>,
+    pub(crate) enough: bool,
+    pub(crate) advice: String,
+}
+
+/// One class among the likeliest.
+#[derive(Debug, Serialize)]
+pub(crate) struct GuessDto {
+    pub(crate) class: String,
+    pub(crate) confidence: f32,
+}
+
+/// A classified picture.
+#[derive(Debug, Serialize)]
+pub(crate) struct PredictionDto {
+    pub(crate) path: String,
+    pub(crate) class: Option<String>,
+    pub(crate) confidence: f32,
+    pub(crate) unknown: bool,
+    pub(crate) top: Vec<GuessDto>,
+}
+
+/// Accuracy from which on nothing more needs to be taught.
+const ENOUGH: f64 = 0.9;
+
+/// Pairs of classes that are worth naming.
+const CONFUSIONS: usize = 3;
+
+impl EstimateDto {
+    pub(crate) fn new(estimate: &Estimate) -> Self {
+        let confused = estimate.confusions.iter().take(CONFUSIONS).map(|c| ConfusionDto {
+            class: c.class.to_string(),
+            taken_for: c.taken_for.to_string(),
+            share: c.share,
+        });
+        let single = estimate.classes.iter().filter(|c| c.shots < 2);
+        let single: Vec<String> = single.map(|c| c.class.to_string()).collect();
+        let enough = estimate.accuracy >= ENOUGH && single.is_empty();
+        let advice = match (estimate.confusions.first(), single.is_empty()) {
+            (_, false) => format!("one shot is too few: show {} again", single.join(", ")),
+            _ if enough => "enough: more shots would change little".to_owned(),
+            (Some(worst), _) => {
+                format!(
+                    "show more of {} and {}, in other light and from other sides",
+                    worst.class, worst.taken_for
+                )
+            }
+            (None, _) => "show more of every class".to_owned(),
+        };
+        let per_class = estimate.classes.iter().map(|c| (c.class.to_string(), c.accuracy));
+        Self {
+            accuracy: estimate.accuracy,
+            per_class: per_class.collect(),
+            confused: confused.collect(),
+            enough,
+            advice,
+        }
+    }
+
+    /// For people: one to three lines.
+    pub(crate) fn text(&self) -> String {
+        let (percent, classes) = (100.0 * self.accuracy, self.per_class.len());
+        let mut lines = vec![format!("expected accuracy: {percent:.0} % over {classes} classes")];
+        for c in &self.confused {
+            let share = 100.0 * c.share;
+            let (class, other) = (&c.class, &c.taken_for);
+            lines.push(format!("  {class} is taken for {other} in {share:.0} % of cases"));
+        }
+        lines.push(format!("enough? {}", self.advice));
+        lines.join("\n")
+    }
+}
+
+impl PredictionDto {
+    pub(crate) fn new(path: &std::path::Path, prediction: &Prediction) -> Self {
+        let guesses = prediction.top.iter();
+        let top: Vec<GuessDto> = guesses
+            .map(|g| GuessDto { class: g.class.to_string(), confidence: g.confidence })
+            .collect();
+        Self {
+            path: path.display().to_string(),
+            class: top.first().map(|g| g.class.clone()),
+            confidence: top.first().map_or(0.0, |g| g.confidence),
+            unknown: prediction.unknown,
+            top,
+        }
+    }
+}
+
+pub(crate) fn skipped(items: &[Skipped]) -> Vec<SkippedDto> {
+    let dto =
+        |s: &Skipped| SkippedDto { path: s.path.display().to_string(), error: s.error.to_string() };
+    items.iter().map(dto).collect()
+}
+
+/// Says on the error stream which pictures were left out.
+pub(crate) fn warn_skipped(items: &[Skipped]) {
+    for item in items {
+        eprintln!("skipped {}: {}", item.path.display(), item.error);
+    }
+}
+
+/// Prints one line of text.
+pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), EdgeError> {
+    writeln!(std::io::stdout(), "{text}").map_err(EdgeError::Output)
+}
+
+/// Prints one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), EdgeError> {
+    let text = serde_json::to_string(value).map_err(|e| EdgeError::Output(e.into()))?;
+    line(text)
+}
+
+/// Says on the error stream why a command failed, with all causes.
+pub(crate) fn print_error(error: &EdgeError, as_json: bool) {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    if as_json {
+        eprintln!("{}", serde_json::json!({ "error": text }));
+    } else {
+        eprintln!("error: {text}");
+    }
+}

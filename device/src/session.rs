@@ -1,0 +1,165 @@
+//! One command's view: base, store, classes and head, kept in step.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fmlora_learner::{
+    Class, ClassName, FittedHead, HeadChoice, Learner, Operation, OperationKind, Predictor,
+    fit_head,
+};
+
+use crate::base_file::BaseFile;
+use crate::cli::{DeviceChoice, Global};
+use crate::store::Access;
+use crate::{EdgeError, Engine, Store};
+
+/// Base, store, classes and head.
+///
+/// An operation happens in this order: compute what it changes, fit the head that follows, write both to
+/// disk as one transaction, then change what is in memory. Whatever fails leaves all as it was.
+pub struct Session {
+    base: BaseFile,
+    engine: Option<Engine>,
+    store: Store,
+    learner: Learner,
+    predictor: Option<Predictor>,
+}
+
+/// Shots of several classes.
+pub(crate) type Shots = Vec<(ClassName, Vec<Vec<f32>>)>;
+
+/// What an operation brought.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) head: FittedHead,
+    pub(crate) fit_time: Duration,
+    pub(crate) write_time: Duration,
+}
+
+impl Session {
+    /// Opens base and state as the command line names them.
+    pub(crate) fn open(global: &Global, access: Access) -> Result<Self, EdgeError> {
+        let state = match &global.state {
+            Some(directory) => directory.clone(),
+            None => default_state_directory(),
+        };
+        Self::open_at(global, &state, access)
+    }
+
+    /// Opens the base as the command line names it and the state in `directory`.
+    pub(crate) fn open_at(
+        global: &Global,
+        directory: &Path,
+        access: Access,
+    ) -> Result<Self, EdgeError> {
+        match global.device {
+            DeviceChoice::Gpu => return Err(EdgeError::NoGpu),
+            DeviceChoice::Auto | DeviceChoice::Cpu => {}
+        }
+        let started = Instant::now();
+        let base = BaseFile::open(global.base.as_deref())?;
+        tracing::info!("base {} checked in {:.0?}", base.id, started.elapsed());
+        let store = Store::open(directory, base.id, access)?;
+        let learner = store.load(base.d_feature)?;
+        let predictor = store.predictor(&learner)?;
+        tracing::info!(
+            "state with {} classes open after {:.0?}",
+            learner.classes().len(),
+            started.elapsed()
+        );
+        Ok(Self { base, engine: None, store, learner, predictor })
+    }
+
+    pub(crate) fn base(&self) -> &BaseFile {
+        &self.base
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// The network, built when it is first needed.
+    pub(crate) fn engine(&mut self) -> Result<&mut Engine, EdgeError> {
+        let engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => self.base.engine()?,
+        };
+        Ok(self.engine.insert(engine))
+    }
+
+    /// The head in use.
+    pub(crate) fn predictor(&mut self) -> Result<&Predictor, EdgeError> {
+        let predictor = match self.predictor.take() {
+            Some(predictor) => predictor,
+            None => self.fit(&self.learner, &[])?.predictor,
+        };
+        Ok(self.predictor.insert(predictor))
+    }
+
+    /// What is to be expected of the classes as they are.
+    pub(crate) fn fitted(&self) -> Result<FittedHead, EdgeError> {
+        self.fit(&self.learner, &[])
+    }
+
+    /// Adds shots to classes; the shots themselves are gone when this returns.
+    pub(crate) fn teach(&mut self, kind: OperationKind, shots: Shots) -> Result<Done, EdgeError> {
+        let operation = self.learner.teach(kind, &shots)?;
+        self.commit(&operation, &shots)
+    }
+
+    /// Does an operation that adds no shots.
+    pub(crate) fn apply(&mut self, operation: &Operation) -> Result<Done, EdgeError> {
+        self.commit(operation, &Vec::new())
+    }
+
+    /// Takes the last operations back and gives their titles.
+    pub(crate) fn undo(&mut self, count: u32) -> Result<Vec<String>, EdgeError> {
+        let Some(undo) = self.store.undo(&self.learner, count as usize)? else {
+            let possible = self.store.journal()?.len();
+            return Err(EdgeError::NothingToUndo { asked: count, possible });
+        };
+        let mut next = self.learner.clone();
+        undo.steps.iter().for_each(|step| next.apply(step));
+        let head = self.fit(&next, &[])?;
+        self.store.commit_undo(&undo, &head.predictor)?;
+        self.learner = next;
+        self.predictor = Some(head.predictor);
+        Ok(undo.titles)
+    }
+
+    fn commit(&mut self, operation: &Operation, shots: &Shots) -> Result<Done, EdgeError> {
+        let started = Instant::now();
+        let mut next = self.learner.clone();
+        next.apply(operation);
+        let head = self.fit(&next, shots)?;
+        let fit_time = started.elapsed();
+        self.store.commit(operation, &head.predictor)?;
+        self.learner = next;
+        self.predictor = Some(head.predictor.clone());
+        Ok(Done { head, fit_time, write_time: started.elapsed().saturating_sub(fit_time) })
+    }
+
+    fn fit(
+        &self,
+        learner: &Learner,
+        shots: &[(ClassName, Vec<Vec<f32>>)],
+    ) -> Result<FittedHead, EdgeError> {
+        let classes: Vec<Arc<Class>> = learner.classes().cloned().collect();
+        let place = |name: &ClassName| classes.iter().position(|c| c.name.key() == name.key());
+        let shots: Vec<(usize, Vec<Vec<f32>>)> =
+            shots.iter().filter_map(|(name, shots)| Some((place(name)?, shots.clone()))).collect();
+        Ok(fit_head(&classes, self.base.d_feature, HeadChoice::Auto, &shots)?)
+    }
+}
+
+/// Where the platform keeps a program's data.
+fn default_state_directory() -> PathBuf {
+    let platform = directories::ProjectDirs::from("", "", "fmlora");
+    platform
+        .map_or_else(|| PathBuf::from("fmlora-state"), |dirs| dirs.data_local_dir().join("state"))
+}

@@ -1,0 +1,463 @@
+//! The state directory: one redb file, one transaction an operation.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `about` | postcard [`About`]: format, base, feature space, next number of the journal |
+//! | `classes` | key of the class name | postcard `Class` |
+//! | `journal` | number of the operation | postcard [`Entry`]: what takes the operation back |
+//! | `head` | `predictor` | postcard `Predictor`, fitted to the classes of the same transaction |
+//!
+//! redb commits by writing everything new beside the old and then switching one of two roots, each with a
+//! checksum: after a power cut the file holds the last commit that was acknowledged. It also locks the
+//! file, so that only one process owns a state.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fmlora_learner::{
+    BaseId, Change, Class, FeatureSpaceId, Learner, Operation, OperationKind, Predictor,
+};
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, TableError, WriteTransaction,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Operations that can be undone.
+pub const JOURNAL_LIMIT: usize = 20;
+
+/// Version of what the tables hold.
+const FORMAT: u16 = 1;
+
+/// Name of the file in the state directory.
+const FILE: &str = "state.redb";
+
+const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+const CLASSES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("classes");
+const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
+const HEAD: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("head");
+
+/// Why a state cannot be opened, read or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The directory cannot be made.
+    #[error("state directory {}: cannot be created", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process owns the state.
+    #[error("state {}: in use by another fmlora-edge; stop it, or use another --state", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened, read or written.
+    #[error("state {}: cannot {what}", path.display())]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What redb says.
+        source: Box<redb::Error>,
+    },
+    /// A value that no release of ours wrote.
+    #[error("state {}: {what} is damaged ({why})", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Written by another release.
+    #[error("state {}: format {found}, but this program reads format {FORMAT}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u16,
+    },
+    /// Taught with another base.
+    #[error("state {}: taught with base {found:.12}, but this is base {expected:.12}; use that base, or another --state", path.display())]
+    OtherBase {
+        /// The file.
+        path: PathBuf,
+        /// Base of the state.
+        found: String,
+        /// Base in use.
+        expected: String,
+    },
+}
+
+/// What a state is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct About {
+    format: u16,
+    base_id: BaseId,
+    feature_space_id: FeatureSpaceId,
+    next_operation: u64,
+}
+
+/// What takes one operation back: classes to remove, classes to put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    kind: OperationKind,
+    title: String,
+    /// For each class: how it was, and its key after the operation.
+    changes: Vec<(Option<Arc<Class>>, Option<String>)>,
+}
+
+enum Handle {
+    /// No file yet, and nobody asked to write.
+    Absent,
+    Reader(ReadOnlyDatabase),
+    Writer(Database),
+}
+
+/// The state of one device on disk.
+pub struct Store {
+    path: PathBuf,
+    handle: Handle,
+    about: About,
+}
+
+/// Whether a command changes the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Only look; several processes may.
+    Read,
+    /// Own the state.
+    Write,
+}
+
+impl Store {
+    /// Opens the state in `directory` for a base; makes it if it is to be written.
+    pub(crate) fn open(
+        directory: &Path,
+        base_id: BaseId,
+        access: Access,
+    ) -> Result<Self, StoreError> {
+        let path = directory.join(FILE);
+        let handle = match access {
+            Access::Read if !path.exists() => Handle::Absent,
+            Access::Read => open_reader(&path)?,
+            Access::Write => {
+                let fail = |source| StoreError::Directory { path: directory.to_owned(), source };
+                std::fs::create_dir_all(directory).map_err(fail)?;
+                Handle::Writer(open_writer(&path)?)
+            }
+        };
+        let feature_space_id = base_id.feature_space();
+        let about = About { format: FORMAT, base_id, feature_space_id, next_operation: 0 };
+        let mut store = Self { path, handle, about };
+        if let Some(about) = store.read(META, "about", "the description")? {
+            store.about = about;
+        }
+        if store.about.format != FORMAT {
+            return Err(StoreError::Format { path: store.path, found: store.about.format });
+        }
+        if store.about.base_id != base_id {
+            let (found, expected) = (store.about.base_id.to_string(), base_id.to_string());
+            return Err(StoreError::OtherBase { path: store.path, found, expected });
+        }
+        Ok(store)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    pub fn n_bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |m| m.len())
+    }
+
+    /// Number that the next operation will have.
+    pub fn next_operation(&self) -> u64 {
+        self.about.next_operation
+    }
+
+    /// All classes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`] or [`StoreError::Damaged`].
+    pub fn load(&self, d_feature: usize) -> Result<Learner, StoreError> {
+        let mut learner = Learner::new(d_feature);
+        let Some(transaction) = self.begin_read()? else { return Ok(learner) };
+        let Some(table) = self.table(&transaction, CLASSES)? else { return Ok(learner) };
+        let mut changes = Vec::new();
+        for row in table.iter().map_err(self.failed("read the classes"))? {
+            let (key, value) = row.map_err(self.failed("read a class"))?;
+            let what = || format!("class {:?}", key.value());
+            let class: Class = self.decode(value.value(), what)?;
+            let sound = class.statistics.check(d_feature).map_err(|e| e.to_string());
+            let sound = sound.and_then(|()| {
+                if class.name.key() == key.value() {
+                    return Ok(());
+                }
+                Err(format!("it is stored as {:?}", class.name.as_str()))
+            });
+            sound.map_err(|why| self.damaged(what(), why))?;
+            changes.push(Change { before: None, after: Some(Arc::new(class)) });
+        }
+        learner.apply(&Operation { kind: OperationKind::Import, changes });
+        Ok(learner)
+    }
+
+    /// The head that was fitted to the classes, if it can serve this program.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`]; a damaged head is as good as none.
+    pub fn predictor(&self, learner: &Learner) -> Result<Option<Predictor>, StoreError> {
+        let stored = match self.read::<Predictor>(HEAD, "predictor", "the head") {
+            Err(StoreError::Damaged { .. }) => None,
+            other => other?,
+        };
+        Ok(stored.filter(|p| p.is_current(learner.d_feature(), learner.classes().len())))
+    }
+
+    /// Writes an operation, what takes it back, and the head that follows from it, as one transaction
+    /// that is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`]; the state is then unchanged.
+    pub fn commit(&mut self, operation: &Operation, head: &Predictor) -> Result<(), StoreError> {
+        let entry = Entry {
+            kind: operation.kind,
+            title: operation.to_string(),
+            changes: operation
+                .changes
+                .iter()
+                .map(|c| (c.before.clone(), c.after.as_ref().map(|c| c.name.key())))
+                .collect(),
+        };
+        let mut about = self.about.clone();
+        let number = about.next_operation;
+        about.next_operation += 1;
+        let transaction = self.begin_write()?;
+        {
+            let journal = transaction.open_table(JOURNAL);
+            let mut journal = journal.map_err(self.failed("open the journal"))?;
+            let bytes = self.encode(&entry)?;
+            journal.insert(number, bytes.as_slice()).map_err(self.failed("write the journal"))?;
+            let old = number.saturating_sub(JOURNAL_LIMIT as u64 - 1);
+            journal.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
+        }
+        self.write_classes(&transaction, operation)?;
+        self.finish(transaction, about, head)
+    }
+
+    /// Titles of the operations that can be undone, the last first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`] or [`StoreError::Damaged`].
+    pub fn journal(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.entries()?.into_iter().map(|(_, entry)| entry.title).collect())
+    }
+
+    /// What takes the last `count` operations back, as one operation; `None` if there are fewer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`] or [`StoreError::Damaged`].
+    pub fn undo(&self, learner: &Learner, count: usize) -> Result<Option<Undo>, StoreError> {
+        let entries = self.entries()?;
+        if entries.len() < count {
+            return Ok(None);
+        }
+        let mut state = learner.clone();
+        let mut steps = Vec::new();
+        for (_, entry) in &entries[..count] {
+            let present = |key: &String| state.classes().find(|c| c.name.key() == *key).cloned();
+            let change = |(before, key): &(Option<Arc<Class>>, Option<String>)| Change {
+                before: key.as_ref().and_then(present),
+                after: before.clone(),
+            };
+            let changes = entry.changes.iter().map(change).collect();
+            let step = Operation { kind: entry.kind, changes };
+            state.apply(&step);
+            steps.push(step);
+        }
+        let titles = entries[..count].iter().map(|(_, entry)| entry.title.clone()).collect();
+        Ok(Some(Undo { steps, titles, first: entries.get(count - 1).map_or(0, |(n, _)| *n) }))
+    }
+
+    /// Writes what [`Store::undo`] gave, and drops the journal's entries that it took back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`]; the state is then unchanged.
+    pub fn commit_undo(&mut self, undo: &Undo, head: &Predictor) -> Result<(), StoreError> {
+        let transaction = self.begin_write()?;
+        {
+            let journal = transaction.open_table(JOURNAL);
+            let mut journal = journal.map_err(self.failed("open the journal"))?;
+            let first = undo.first;
+            journal.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
+        }
+        for step in &undo.steps {
+            self.write_classes(&transaction, step)?;
+        }
+        let about = About { next_operation: undo.first, ..self.about.clone() };
+        self.finish(transaction, about, head)
+    }
+
+    fn entries(&self) -> Result<Vec<(u64, Entry)>, StoreError> {
+        let mut entries = Vec::new();
+        let Some(transaction) = self.begin_read()? else { return Ok(entries) };
+        let Some(table) = self.table(&transaction, JOURNAL)? else { return Ok(entries) };
+        for row in table.iter().map_err(self.failed("read the journal"))? {
+            let (number, value) = row.map_err(self.failed("read the journal"))?;
+            let number = number.value();
+            entries.push((number, self.decode(value.value(), || format!("operation {number}"))?));
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    fn write_classes(
+        &self,
+        transaction: &WriteTransaction,
+        operation: &Operation,
+    ) -> Result<(), StoreError> {
+        let classes = transaction.open_table(CLASSES);
+        let mut classes = classes.map_err(self.failed("open the classes"))?;
+        for class in operation.changes.iter().filter_map(|c| c.before.as_ref()) {
+            let key = class.name.key();
+            classes.remove(key.as_str()).map_err(self.failed("remove a class"))?;
+        }
+        for class in operation.changes.iter().filter_map(|c| c.after.as_ref()) {
+            let (key, bytes) = (class.name.key(), self.encode(class.as_ref())?);
+            let written = classes.insert(key.as_str(), bytes.as_slice());
+            written.map_err(self.failed("write a class"))?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        transaction: WriteTransaction,
+        about: About,
+        head: &Predictor,
+    ) -> Result<(), StoreError> {
+        for (definition, key, bytes) in
+            [(META, "about", self.encode(&about)?), (HEAD, "predictor", self.encode(head)?)]
+        {
+            let table = transaction.open_table(definition);
+            let mut table = table.map_err(self.failed("open a table"))?;
+            table.insert(key, bytes.as_slice()).map_err(self.failed("write a table"))?;
+        }
+        transaction.commit().map_err(self.failed("write to disk"))?;
+        self.about = about;
+        Ok(())
+    }
+
+    fn begin_read(&self) -> Result<Option<ReadTransaction>, StoreError> {
+        let begun = match &self.handle {
+            Handle::Absent => return Ok(None),
+            Handle::Reader(database) => database.begin_read(),
+            Handle::Writer(database) => database.begin_read(),
+        };
+        begun.map(Some).map_err(self.failed("be read"))
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        match &self.handle {
+            Handle::Writer(database) => database.begin_write().map_err(self.failed("be written")),
+            Handle::Absent | Handle::Reader(_) => Err(self
+                .failed("be written: it was opened to be read")(
+                redb::Error::DatabaseClosed
+            )),
+        }
+    }
+
+    fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        transaction: &ReadTransaction,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<Option<redb::ReadOnlyTable<K, V>>, StoreError> {
+        match transaction.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(self.failed("open a table")(error)),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+        key: &str,
+        what: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(transaction) = self.begin_read()? else { return Ok(None) };
+        let Some(table) = self.table(&transaction, definition)? else { return Ok(None) };
+        let value = table.get(key).map_err(self.failed("read a table"))?;
+        value.map(|bytes| self.decode(bytes.value(), || what.to_owned())).transpose()
+    }
+
+    fn decode<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        what: impl Fn() -> String,
+    ) -> Result<T, StoreError> {
+        postcard::from_bytes(bytes).map_err(|e| self.damaged(what(), e.to_string()))
+    }
+
+    fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
+        let why = |e: postcard::Error| self.damaged("a new value".to_owned(), e.to_string());
+        postcard::to_stdvec(value).map_err(why)
+    }
+
+    fn damaged(&self, what: String, why: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what, why }
+    }
+
+    fn failed<E: Into<redb::Error>>(&self, what: &'static str) -> impl FnOnce(E) -> StoreError {
+        failed(&self.path, what)
+    }
+}
+
+/// The last operations taken back.
+#[derive(Debug)]
+pub struct Undo {
+    /// Each operation taken back, the last one first.
+    pub(crate) steps: Vec<Operation>,
+    /// What they were.
+    pub(crate) titles: Vec<String>,
+    first: u64,
+}
+
+fn failed<E: Into<redb::Error>>(path: &Path, what: &'static str) -> impl FnOnce(E) -> StoreError {
+    let path = path.to_owned();
+    move |error| StoreError::Storage { path, what, source: Box::new(error.into()) }
+}
+
+fn open_reader(path: &Path) -> Result<Handle, StoreError> {
+    match ReadOnlyDatabase::open(path) {
+        Ok(database) => Ok(Handle::Reader(database)),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
+        // After a power cut redb wants to write first.
+        Err(DatabaseError::RepairAborted) => Ok(Handle::Writer(open_writer(path)?)),
+        Err(error) => Err(failed(path, "be opened")(error)),
+    }
+}
+
+fn open_writer(path: &Path) -> Result<Database, StoreError> {
+    match Database::create(path) {
+        Ok(database) => Ok(database),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(error) => Err(failed(path, "be opened for writing")(error)),
+    }
+}

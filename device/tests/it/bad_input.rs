@@ -1,0 +1,91 @@
+//! Pictures, names and folders that are wrong: a clear error, exit code 1 (2 for usage), state unchanged.
+
+use std::path::PathBuf;
+
+use fmlora_device::Thing;
+
+use crate::setting::{Setting, text};
+
+/// A PNG just above the limit of pixels: small as a file, large when decoded.
+fn bomb(setting: &Setting) -> PathBuf {
+    let path = setting.path("bomb.png");
+    image::GrayImage::new(8001, 8001).save(&path).expect("a PNG file");
+    path
+}
+
+#[test]
+fn pictures_that_cannot_be_read_are_named() {
+    let setting = Setting::new();
+    setting.teach(Thing::Ball, 2);
+    let before = setting.exported();
+    let good = setting.pictures("good", Thing::Mug, 1, 5).remove(0);
+    let bytes = std::fs::read(&good).expect("the picture");
+    std::fs::write(setting.path("cut.jpg"), &bytes[..bytes.len() / 3]).expect("a file");
+    std::fs::write(setting.path("empty.jpg"), b"").expect("a file");
+    std::fs::write(setting.path("text.jpg"), b"no picture at all").expect("a file");
+    std::fs::create_dir(setting.path("hollow")).expect("a folder");
+    let bomb = bomb(&setting);
+    let long = "x".repeat(65);
+    let cases: [(&[&str], i32, &str); 19] = [
+        (&["teach", "--class", "mug", "absent.jpg"], 1, "absent.jpg: cannot be read"),
+        (&["teach", "--class", "mug", "cut.jpg"], 1, "broken or cut off"),
+        (&["teach", "--class", "mug", "empty.jpg"], 1, "the file is empty"),
+        (&["teach", "--class", "mug", "text.jpg"], 1, "not a picture: expected JPEG"),
+        (&["teach", "--class", "mug", text(&bomb)], 1, "64 megapixels"),
+        (&["teach", "--class", "mug", "hollow"], 1, "no picture in this folder"),
+        (&["teach", "--class", "a/b", text(&good)], 1, "path separators"),
+        (&["teach", "--class", "a\nb", text(&good)], 1, "control characters"),
+        (&["teach", "--class", "", text(&good)], 1, "a class name is empty"),
+        (&["teach", "--class", &long, text(&good)], 1, "at most 64"),
+        (&["classify", "text.jpg", "empty.jpg"], 1, "none of the 2 pictures"),
+        (&["learn", "absent"], 1, "absent: cannot read the folder"),
+        (&["learn", "hollow"], 1, "one folder of pictures per class"),
+        (&["forget", "mug"], 1, "no class \"mug\"; known: ball"),
+        (&["rename", "mug", "cup"], 1, "no class \"mug\""),
+        (&["--device", "gpu", "classify", text(&good)], 1, "no graphics processor"),
+        (&["teach", text(&good)], 2, "--class"),
+        (&["demo"], 2, "--headless"),
+        (&["teech"], 2, "teach"),
+    ];
+    for (arguments, code, words) in cases {
+        let run = setting.run(arguments);
+        assert_eq!(run.code, code, "{arguments:?}: {}", run.stderr);
+        assert!(run.stderr.contains(words), "{arguments:?} should say {words:?}: {}", run.stderr);
+        assert!(!run.stderr.contains("panicked"), "{arguments:?}: {}", run.stderr);
+    }
+    assert_eq!(setting.exported(), before, "nothing of this changed the state");
+}
+
+#[test]
+fn one_bad_picture_is_skipped_and_counted() {
+    let setting = Setting::new();
+    setting.pictures("mugs", Thing::Mug, 2, 1);
+    std::fs::write(setting.path("mugs/broken.png"), b"\x89PNG\r\n\x1a\nand no more")
+        .expect("a file");
+    std::fs::write(setting.path("mugs/notes.txt"), b"not meant as a picture").expect("a file");
+    let taught = setting.json(&["teach", "--class", "mug", "mugs"]);
+    assert_eq!(taught["added"], 2);
+    let skipped = taught["skipped"].as_array().expect("a list");
+    assert_eq!(skipped.len(), 1, "{taught}");
+    assert!(skipped[0]["path"].as_str().is_some_and(|p| p.ends_with("broken.png")));
+    let run = setting.run(&["--json", "classify", "mugs"]);
+    assert_eq!((run.code, run.stdout.lines().count()), (0, 3), "a line a picture: {}", run.stdout);
+    assert!(run.stdout.contains("\"error\""));
+}
+
+#[test]
+fn a_task_is_learned_whole_or_not_at_all() {
+    let setting = Setting::new();
+    setting.pictures("task/ball", Thing::Ball, 2, 1);
+    std::fs::create_dir_all(setting.path("task/star")).expect("a folder");
+    std::fs::write(setting.path("task/star/1.jpg"), b"broken").expect("a file");
+    let run = setting.run(&["learn", "task"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("class star"), "{}", run.stderr);
+    std::fs::remove_dir_all(setting.path("task/star")).expect("the folder");
+    setting.pictures("task/BALL", Thing::Ball, 2, 2);
+    let run = setting.run(&["learn", "task"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("name the same class"), "{}", run.stderr);
+    assert_eq!(setting.json(&["status"])["state"]["classes"], 0);
+}

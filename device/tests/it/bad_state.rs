@@ -1,0 +1,137 @@
+//! Bases and states that are wrong, disks that refuse: a clear error, and nothing is lost.
+
+use std::process::Command;
+
+use fmlora_device::Thing;
+use fmlora_learner::format::{Base, HEADER_BYTES, Provenance, encode_base};
+use fmlora_models::{BackboneConfig, VitConfig, VitWeights};
+
+use crate::setting::{Setting, finish, text};
+
+fn toy_base() -> Vec<u8> {
+    let config = VitConfig {
+        image_size: 32,
+        patch_size: 16,
+        d_model: 16,
+        depth: 2,
+        n_heads: 2,
+        d_mlp: 32,
+        n_registers: 0,
+        n_prefix_positions: 1,
+        layer_scale: false,
+    };
+    let weights = VitWeights::random(config.clone(), 1).expect("a possible network");
+    let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
+    let base = Base { provenance, backbone: BackboneConfig::of(&config), weights };
+    encode_base(&base).expect("a sound base")
+}
+
+#[test]
+fn a_base_that_is_not_whole_is_refused() {
+    let setting = Setting::new();
+    let sound = toy_base();
+    let mut newer = sound.clone();
+    newer[4] = 9;
+    let mut flipped = sound.clone();
+    flipped[HEADER_BYTES + 500] ^= 0x10;
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("cut.fmlb", &sound[..sound.len() - 7], "cut off"),
+        ("newer.fmlb", &newer, "format version 9, but this program reads version 1"),
+        ("flipped.fmlb", &flipped, "the checksum does not match"),
+        ("empty.fmlb", b"", "not a base"),
+        ("text.fmlb", b"hello, world", "begins with \"hell\""),
+    ];
+    for (name, bytes, words) in cases {
+        std::fs::write(setting.path(name), bytes).expect("a file");
+        let run = setting.run(&["--base", name, "status"]);
+        assert_eq!(run.code, 1, "{name}: {}", run.stderr);
+        assert!(run.stderr.contains(name) && run.stderr.contains(words), "{name}: {}", run.stderr);
+    }
+    let absent = setting.run(&["--base", "absent.fmlb", "status"]);
+    assert!(absent.code == 1 && absent.stderr.contains("absent.fmlb"), "{}", absent.stderr);
+}
+
+#[test]
+fn a_state_belongs_to_its_base() {
+    let setting = Setting::new();
+    std::fs::write(setting.path("toy.fmlb"), toy_base()).expect("a file");
+    setting.pictures("balls", Thing::Ball, 2, 1);
+    setting.json(&["--base", "toy.fmlb", "teach", "--class", "ball", "balls"]);
+    setting.json(&["--base", "toy.fmlb", "export", "toy.fmls"]);
+    let other = setting.run(&["classes"]);
+    assert_eq!(other.code, 1);
+    assert!(other.stderr.contains("taught with base"), "{}", other.stderr);
+    let fresh = Setting::new();
+    let import = fresh.run(&["import", text(&setting.path("toy.fmls"))]);
+    assert_eq!(import.code, 1);
+    assert!(import.stderr.contains("taught with base"), "{}", import.stderr);
+    assert_eq!(fresh.json(&["status"])["state"]["classes"], 0);
+}
+
+#[test]
+fn a_state_that_is_damaged_is_not_trusted() {
+    let setting = Setting::new();
+    setting.teach(Thing::Ball, 2);
+    setting.json(&["export", "sound.fmls"]);
+    let sound = std::fs::read(setting.path("sound.fmls")).expect("the file");
+    std::fs::write(setting.path("cut.fmls"), &sound[..sound.len() / 2]).expect("a file");
+    let cut = setting.run(&["import", "cut.fmls"]);
+    assert!(cut.code == 1 && cut.stderr.contains("cut off"), "{}", cut.stderr);
+
+    let file = setting.path("state/state.redb");
+    std::fs::write(&file, b"no database").expect("the state file");
+    let run = setting.run(&["classes"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("state.redb"), "{}", run.stderr);
+}
+
+#[test]
+fn a_second_owner_is_told_so() {
+    let setting = Setting::new();
+    setting.teach(Thing::Ball, 2);
+    let database = redb::Database::open(setting.path("state/state.redb")).expect("the state file");
+    for arguments in [["forget", "ball"], ["rename", "ball"]].map(|a| a.to_vec()) {
+        let arguments =
+            if arguments[0] == "rename" { vec!["rename", "ball", "cup"] } else { arguments };
+        let run = setting.run(&arguments);
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains("in use by another fmlora-edge"), "{}", run.stderr);
+    }
+    drop(database);
+    assert_eq!(setting.run(&["forget", "ball"]).code, 0);
+}
+
+/// `/sys` accepts no new folder from anybody, also not from root, which ignores permissions.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_read_only_place_is_told() {
+    let setting = Setting::new();
+    setting.pictures("balls", Thing::Ball, 1, 1);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fmlora-edge"));
+    command.args(["--state", "/sys/fmlora-test", "teach", "--class", "ball"]);
+    let run = finish(command.arg(setting.path("balls")));
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("/sys/fmlora-test: cannot be created"), "{}", run.stderr);
+}
+
+/// A limit on file sizes stands for a full disk: the write fails in the middle of an operation.
+#[test]
+#[cfg(unix)]
+fn a_full_disk_loses_nothing() {
+    let setting = Setting::new();
+    setting.teach(Thing::Ball, 3);
+    let before = setting.exported();
+    setting.pictures("mugs", Thing::Mug, 8, 1);
+    let size = std::fs::metadata(setting.path("state/state.redb")).expect("the state").len();
+    // In blocks of 512 bytes; the signal that the limit brings is ignored, so writes fail as they do
+    // on a full disk.
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", size / 512);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_fmlora-edge"), "--state"]);
+    command.arg(setting.path("state")).args(["teach", "--class", "mug"]);
+    let run = finish(command.arg(setting.path("mugs")));
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("state.redb"), "{}", run.stderr);
+    assert_eq!(setting.exported(), before);
+    setting.teach(Thing::Mug, 3);
+}

@@ -1,0 +1,7 @@
+//! `fmlora-edge` as its user runs it: a process, files, exit codes.
+
+mod bad_input;
+mod bad_state;
+mod readme;
+mod round_trip;
+mod setting;

@@ -1,0 +1,122 @@
+//! The command line: every argument, its default and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::dataset::DataSpec;
+
+/// Prepares and measures bases on a workstation.
+#[derive(Debug, Parser)]
+#[command(name = "host-tools", version, propagate_version = true, after_help = EXAMPLE)]
+pub(crate) struct Cli {
+    /// Print JSON for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLE: &str = "Example:
+  host-tools import-weights vit_small.safetensors --out vit.fmlb
+  host-tools export-bases --from vit.fmlb --out base.fmlb
+  host-tools inspect base.fmlb
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read a ViT of timm or DINOv2 and write it as a base
+    #[command(
+        after_help = "Example:\n  host-tools import-weights vit_small.safetensors --out vit.fmlb --image-size 224"
+    )]
+    ImportWeights(ImportArgs),
+    /// Write the base that devices use: feature, split and provenance fixed
+    #[command(
+        after_help = "Example:\n  host-tools export-bases --from vit.fmlb --out base.fmlb --name garden --licence Apache-2.0"
+    )]
+    ExportBases(ExportArgs),
+    /// Say what one of our files holds
+    #[command(after_help = "Example:\n  host-tools inspect base.fmlb --json")]
+    Inspect(InspectArgs),
+    /// Measure the heads on frozen features of a data set
+    #[command(
+        after_help = "Example:\n  host-tools probe --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --shots 5,20,200"
+    )]
+    Probe(ProbeArgs),
+}
+
+/// Normalisations that networks were trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Normalisation {
+    /// Mean .485 .456 .406, deviation .229 .224 .225
+    Imagenet,
+    /// Mean and deviation .5 (timm's `AugReg` weights)
+    Inception,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Checkpoint with timm's or DINOv2's names
+    #[arg(value_name = "FILE.safetensors")]
+    pub(crate) file: PathBuf,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Attention heads [default: width / 64]
+    #[arg(long)]
+    pub(crate) heads: Option<usize>,
+    /// Side of the input in pixels; positions are resampled [default: as trained]
+    #[arg(long)]
+    pub(crate) image_size: Option<usize>,
+    /// Normalisation of the input
+    #[arg(long, value_enum, default_value_t = Normalisation::Imagenet)]
+    pub(crate) preprocess: Normalisation,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Imported base
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Blocks, from the end, whose class and mean token make the feature
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) feature_blocks: usize,
+    /// Blocks, from the end, that tasks may adapt [default: half of them]
+    #[arg(long, value_name = "K")]
+    pub(crate) adapted_blocks: Option<usize>,
+    /// Name of the base [default: as imported]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Who trained the network on what
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Licence, and what restricts the use
+    #[arg(long)]
+    pub(crate) licence: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A base (.fmlb) or an exported state (.fmls)
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Base to measure
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// Data: cifar100:DIR or folder:DIR, with ?train=N&test=N to limit pictures a class
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: DataSpec,
+    /// Shots a class, the first of each class
+    #[arg(long, value_delimiter = ',', default_value = "5,20")]
+    pub(crate) shots: Vec<usize>,
+    /// Classes that are taught to measure how strangers are told; the others are strangers [default: half]
+    #[arg(long, value_name = "N")]
+    pub(crate) taught: Option<usize>,
+}

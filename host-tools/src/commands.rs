@@ -1,0 +1,18 @@
+//! The commands, one file each.
+
+mod export_bases;
+mod import_weights;
+mod inspect;
+mod probe;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the command that the command line names.
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::ImportWeights(args) => import_weights::run(args, cli.json),
+        Command::ExportBases(args) => export_bases::run(args, cli.json),
+        Command::Inspect(args) => inspect::run(args, cli.json),
+        Command::Probe(args) => probe::run(args, cli.json),
+    }
+}

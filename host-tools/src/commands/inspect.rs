@@ -1,0 +1,92 @@
+//! `inspect`: what one of our files holds.
+
+use anyhow::{Context, Result, bail};
+use fmlora_learner::BaseId;
+use fmlora_learner::format::{Base, FileKind, StateFile, decode_base, decode_state, identify};
+use fmlora_models::variant_of;
+use serde_json::json;
+
+use crate::cli::InspectArgs;
+use crate::files;
+
+pub(super) fn run(args: &InspectArgs, as_json: bool) -> Result<()> {
+    let bytes = files::read(&args.file)?;
+    let path = || args.file.display().to_string();
+    match identify(&bytes) {
+        Some(FileKind::Base) => {
+            let (base, id) = decode_base(&bytes).with_context(path)?;
+            show_base(&base, id, bytes.len(), as_json)
+        }
+        Some(FileKind::State) => {
+            let state = decode_state(&bytes).with_context(path)?;
+            show_state(&state, bytes.len(), as_json)
+        }
+        None => bail!("{}: none of our files, expected a base (FMLB) or a state (FMLS)", path()),
+    }
+}
+
+fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Result<()> {
+    let vit = base.weights.config();
+    let name = variant_of(vit).unwrap_or("unnamed");
+    let d_feature = base.backbone.feature.d_feature(vit);
+    if as_json {
+        return files::line(json!({
+            "kind": "base", "base_id": id.to_string(),
+            "feature_space_id": id.feature_space().to_string(), "bytes": n_bytes,
+            "network": name, "config": vit, "parameters": vit.n_parameters(),
+            "backbone": base.backbone, "features": d_feature, "provenance": base.provenance,
+        }));
+    }
+    let (backbone, from) = (&base.backbone, &base.provenance);
+    files::line(format!("base      {} ({n_bytes} bytes)", from.name))?;
+    files::line(format!("base_id   {id}"))?;
+    files::line(format!(
+        "network   {name}: {} px, patch {}, width {}, depth {}, {} heads, {} registers, {} parameters",
+        vit.image_size,
+        vit.patch_size,
+        vit.d_model,
+        vit.depth,
+        vit.n_heads,
+        vit.n_registers,
+        vit.n_parameters()
+    ))?;
+    let (mean, std) = (backbone.preprocess.mean, backbone.preprocess.std);
+    files::line(format!(
+        "input     short side to {} px, centre, mean {mean:?}, deviation {std:?}",
+        backbone.preprocess.size
+    ))?;
+    files::line(format!("adapted   blocks {} to {}", backbone.first_adapted_block, vit.depth - 1))?;
+    files::line(format!(
+        "feature   {d_feature} numbers: {:?} token of blocks {:?}",
+        backbone.feature.tokens, backbone.feature.blocks
+    ))?;
+    files::line(format!("source    {}", from.source))?;
+    files::line(format!("licence   {}", from.licence))?;
+    files::line(format!("imported  from a checkpoint with SHA-256 {}", from.checkpoint_sha256))
+}
+
+fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
+    if as_json {
+        let classes = state.classes.iter().map(|class| {
+            let (mean, scatter) = class.statistics.n_bytes();
+            let (name, shots) = (class.name.as_str(), class.statistics.count());
+            json!({ "name": name, "shots": shots, "bytes": mean, "forget_bytes": scatter })
+        });
+        return files::line(json!({
+            "kind": "state", "bytes": n_bytes, "base_id": state.base_id.to_string(),
+            "feature_space_id": state.feature_space_id.to_string(),
+            "classes": classes.collect::<Vec<_>>(),
+        }));
+    }
+    files::line(format!("state     {} classes ({n_bytes} bytes)", state.classes.len()))?;
+    files::line(format!("base_id   {}", state.base_id))?;
+    for class in &state.classes {
+        let (mean, scatter) = class.statistics.n_bytes();
+        let shots = class.statistics.count();
+        files::line(format!(
+            "  {}: {shots} shots, mean {mean} bytes, scatter {scatter} bytes",
+            class.name
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! `probe`: what the heads are worth on frozen features, and whether their own estimates are true.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use fmlora_learner::format::decode_base;
+use fmlora_learner::{Class, ClassName, ClassStatistics, HeadChoice, Predictor, fit_head};
+use fmlora_models::Backbone;
+use serde::Serialize;
+
+use crate::cli::ProbeArgs;
+use crate::dataset::{Dataset, Pictures};
+use crate::{features, files};
+
+/// Shrinkage of the fixed LDA that stands beside the chosen one.
+const FIXED: f64 = 0.03;
+
+#[derive(Debug, Serialize)]
+struct ProbeReport {
+    dataset: String,
+    classes: usize,
+    test_images: usize,
+    rows: Vec<Row>,
+}
+
+/// One number of shots.
+#[derive(Debug, Serialize)]
+struct Row {
+    shots: usize,
+    nearest_mean: f64,
+    lda_fixed: f64,
+    auto: f64,
+    /// Shrinkage that auto chose.
+    shrinkage: f32,
+    /// Accuracy that the head expects of itself, from statistics alone.
+    expected: Option<f64>,
+    /// The same with the shots at hand, each left out.
+    expected_with_shots: Option<f64>,
+    /// Mean confidence of auto on the test pictures: equals its accuracy when calibrated.
+    confidence: f64,
+    /// Expected calibration error over 15 bins.
+    calibration_error: f64,
+    strangers: Strangers,
+    /// Bytes of means and of scatters, all classes together.
+    mean_bytes: usize,
+    scatter_bytes: usize,
+    fit_seconds: f64,
+}
+
+/// Some classes taught, the others strangers.
+#[derive(Debug, Serialize)]
+struct Strangers {
+    taught: usize,
+    /// Share of pictures of taught classes called unknown.
+    false_alarms: f64,
+    /// Share of pictures of strangers called unknown.
+    detected: f64,
+    /// The share detected if the threshold let exactly 5 % false alarms through.
+    detected_at_5_percent: f64,
+}
+
+struct Features {
+    train: Vec<Vec<f32>>,
+    test: Vec<Vec<f32>>,
+}
+
+pub(super) fn run(args: &ProbeArgs, as_json: bool) -> Result<()> {
+    let bytes = files::read(&args.base)?;
+    let (base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
+    let backbone = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())?;
+    let data = args.data.load()?;
+    let taught = args.taught.unwrap_or(data.names.len() / 2).clamp(1, data.names.len());
+    let found = Features {
+        train: features::compute(&backbone, &data.train, "training pictures")?,
+        test: features::compute(&backbone, &data.test, "test pictures")?,
+    };
+    let rows: Result<Vec<Row>> =
+        args.shots.iter().map(|&shots| measure(&data, &found, shots, taught)).collect();
+    let report = ProbeReport {
+        dataset: format!("{:?}", args.data),
+        classes: data.names.len(),
+        test_images: data.test.items.len(),
+        rows: rows?,
+    };
+    if as_json {
+        return files::line(serde_json::to_string(&report)?);
+    }
+    print(&report)
+}
+
+fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Result<Row> {
+    let by_class = first_shots(&data.train, &found.train, data.names.len(), shots)?;
+    let classes = classes(data, &by_class)?;
+    let d = found.test[0].len();
+    let at_hand: Vec<(usize, Vec<Vec<f32>>)> = by_class.iter().cloned().enumerate().collect();
+    let started = std::time::Instant::now();
+    let auto = fit_head(&classes, d, HeadChoice::Auto, &[])?;
+    let fit_seconds = started.elapsed().as_secs_f64();
+    let nearest = fit_head(&classes, d, HeadChoice::NearestMean, &[])?.predictor;
+    let fixed = fit_head(&classes, d, HeadChoice::Lda(FIXED), &[])?.predictor;
+    let with_shots = fit_head(&classes, d, HeadChoice::Auto, &at_hand)?.estimate;
+    let (confidence, calibration_error) = calibration(&auto.predictor, data, &found.test);
+    let bytes = classes.iter().map(|c| c.statistics.n_bytes());
+    let (mean_bytes, scatter_bytes) = bytes.fold((0, 0), |(a, b), (m, s)| (a + m, b + s));
+    Ok(Row {
+        shots,
+        nearest_mean: accuracy(&nearest, data, &found.test),
+        lda_fixed: accuracy(&fixed, data, &found.test),
+        auto: accuracy(&auto.predictor, data, &found.test),
+        shrinkage: auto.predictor.shrinkage(),
+        expected: auto.estimate.map(|e| e.accuracy),
+        expected_with_shots: with_shots.map(|e| e.accuracy),
+        confidence,
+        calibration_error,
+        strangers: strangers(&classes[..], data, found, taught)?,
+        mean_bytes,
+        scatter_bytes,
+        fit_seconds,
+    })
+}
+
+/// The first shots of each class.
+fn first_shots(
+    pictures: &Pictures,
+    features: &[Vec<f32>],
+    n_classes: usize,
+    shots: usize,
+) -> Result<Vec<Vec<Vec<f32>>>> {
+    let mut by_class = vec![Vec::new(); n_classes];
+    for (&label, feature) in pictures.labels.iter().zip(features) {
+        if by_class[label].len() < shots {
+            by_class[label].push(feature.clone());
+        }
+    }
+    let short = by_class.iter().position(|c| c.len() < shots);
+    ensure!(short.is_none(), "class {short:?} has fewer than {shots} training pictures");
+    Ok(by_class)
+}
+
+/// Statistics of all classes, in the order of labels.
+fn classes(data: &Dataset, by_class: &[Vec<Vec<f32>>]) -> Result<Vec<Arc<Class>>> {
+    let class = |(name, shots): (&String, &Vec<Vec<f32>>)| -> Result<Arc<Class>> {
+        let statistics = ClassStatistics::from_shots(shots)?;
+        Ok(Arc::new(Class { name: ClassName::new(name)?, statistics }))
+    };
+    data.names.iter().zip(by_class).map(class).collect()
+}
+
+fn best(predictor: &Predictor, feature: &[f32]) -> (usize, f32) {
+    let scores = predictor.scores(feature).into_iter().enumerate();
+    scores.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0))
+}
+
+fn accuracy(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> f64 {
+    let right = data.test.labels.iter().zip(test).filter(|(l, f)| best(predictor, f).0 == **l);
+    right.count() as f64 / test.len() as f64
+}
+
+/// Mean confidence and expected calibration error.
+fn calibration(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> (f64, f64) {
+    let mut bins = [(0.0f64, 0.0f64); 15];
+    for (&label, feature) in data.test.labels.iter().zip(test) {
+        let prediction = predictor.predict(feature, 1);
+        let confidence = f64::from(prediction.top[0].confidence);
+        let right = prediction.top[0].class.as_str() == data.names[label];
+        let bin = &mut bins[((confidence * 15.0) as usize).min(14)];
+        bin.0 += confidence;
+        bin.1 += f64::from(u8::from(right));
+    }
+    let n = test.len() as f64;
+    let confidence = bins.iter().map(|b| b.0).sum::<f64>() / n;
+    (confidence, bins.iter().map(|b| (b.0 - b.1).abs()).sum::<f64>() / n)
+}
+
+/// Teaches every class of even rank in a fixed shuffle and shows all.
+fn strangers(
+    classes: &[Arc<Class>],
+    data: &Dataset,
+    found: &Features,
+    taught: usize,
+) -> Result<Strangers> {
+    // A fixed order that is neither alphabetic nor by label: multiples of a number prime to any count.
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_by_key(|&i| (i * 7919 + 13) % 10007);
+    let known: Vec<usize> = order[..taught].to_vec();
+    let chosen: Vec<Arc<Class>> = known.iter().map(|&i| classes[i].clone()).collect();
+    let head = fit_head(&chosen, found.test[0].len(), HeadChoice::Auto, &[])?.predictor;
+    let (mut own, mut other, mut alarms, mut detected) = (Vec::new(), Vec::new(), 0, 0);
+    for (label, feature) in data.test.labels.iter().zip(&found.test) {
+        let unknown = usize::from(head.predict(feature, 1).unknown);
+        let evidence = best(&head, feature).1;
+        if known.contains(label) {
+            own.push(evidence);
+            alarms += unknown;
+        } else {
+            other.push(evidence);
+            detected += unknown;
+        }
+    }
+    own.sort_by(f32::total_cmp);
+    let threshold = own.get(own.len() / 20).copied().unwrap_or(f32::MIN);
+    let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
+    Ok(Strangers {
+        taught,
+        false_alarms: share(alarms, own.len()),
+        detected: share(detected, other.len()),
+        detected_at_5_percent: share(other.iter().filter(|&&e| e < threshold).count(), other.len()),
+    })
+}
+
+fn print(report: &ProbeReport) -> Result<()> {
+    files::line(format!("{} classes, {} test pictures", report.classes, report.test_images))?;
+    files::line(format!(
+        "{:>6} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>6} {:>6}  {:>7} {:>8} {:>8}  {:>11}",
+        "shots",
+        "nearest",
+        "lda .03",
+        "auto",
+        "shrink",
+        "expected",
+        "with shots",
+        "conf",
+        "ece",
+        "alarms",
+        "unknown",
+        "at 5 %",
+        "KiB a class"
+    ))?;
+    for row in &report.rows {
+        let or_dash = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
+        let kib = |bytes: usize| bytes as f64 / 1024.0 / report.classes as f64;
+        files::line(format!(
+            "{:>6} {:>8.3} {:>8.3} {:>8.3} {:>7} {:>9} {:>9} {:>6.3} {:>6.3}  {:>7.3} {:>8.3} {:>8.3}  {:>4.1} + {:.1}",
+            row.shots,
+            row.nearest_mean,
+            row.lda_fixed,
+            row.auto,
+            row.shrinkage,
+            or_dash(row.expected),
+            or_dash(row.expected_with_shots),
+            row.confidence,
+            row.calibration_error,
+            row.strangers.false_alarms,
+            row.strangers.detected,
+            row.strangers.detected_at_5_percent,
+            kib(row.mean_bytes),
+            kib(row.scatter_bytes)
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Data sets by a short text: `cifar100:DIR` or `folder:DIR`, with `?train=N&test=N`.
+
+mod cifar;
+mod image_folder;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Result;
+use image::RgbImage;
+use thiserror::Error;
+
+/// Where pictures come from and how many of each class are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DataSpec {
+    kind: Kind,
+    dir: PathBuf,
+    train: Option<usize>,
+    test: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Cifar100,
+    Folder,
+}
+
+/// Why a text is no data specification.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum SpecError {
+    /// An unknown kind, or none.
+    #[error("{0:?}: expected cifar100:DIR or folder:DIR")]
+    Kind(String),
+    /// A limit that is none.
+    #[error("{0:?}: expected train=N or test=N, joined by &")]
+    Limit(String),
+}
+
+/// Pictures with their class, as numbers of a list of names.
+#[derive(Debug, Default)]
+pub(crate) struct Pictures {
+    pub(crate) labels: Vec<usize>,
+    pub(crate) items: Vec<Picture>,
+}
+
+/// A picture in memory or on disk.
+#[derive(Debug)]
+pub(crate) enum Picture {
+    Pixels(RgbImage),
+    File(PathBuf),
+}
+
+/// A data set: training and test pictures of the same classes.
+#[derive(Debug)]
+pub(crate) struct Dataset {
+    pub(crate) names: Vec<String>,
+    pub(crate) train: Pictures,
+    pub(crate) test: Pictures,
+}
+
+impl DataSpec {
+    /// Reads the lists, and the pixels where they are small.
+    pub(crate) fn load(&self) -> Result<Dataset> {
+        match self.kind {
+            Kind::Cifar100 => cifar::load(&self.dir, self.train, self.test),
+            Kind::Folder => image_folder::load(&self.dir, self.train, self.test),
+        }
+    }
+}
+
+impl FromStr for DataSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let unknown = || SpecError::Kind(text.to_owned());
+        let (kind, rest) = text.split_once(':').ok_or_else(unknown)?;
+        let kind = match kind {
+            "cifar100" => Kind::Cifar100,
+            "folder" => Kind::Folder,
+            _ => return Err(unknown()),
+        };
+        let (dir, limits) = rest.split_once('?').unwrap_or((rest, ""));
+        if dir.is_empty() {
+            return Err(unknown());
+        }
+        let mut spec = Self { kind, dir: dir.into(), train: None, test: None };
+        for limit in limits.split('&').filter(|l| !l.is_empty()) {
+            let wrong = || SpecError::Limit(limit.to_owned());
+            let (key, value) = limit.split_once('=').ok_or_else(wrong)?;
+            let value = value.parse().ok().filter(|&n: &usize| n > 0).ok_or_else(wrong)?;
+            match key {
+                "train" => spec.train = Some(value),
+                "test" => spec.test = Some(value),
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specifications_are_read_or_refused() {
+        let spec: DataSpec = "cifar100:/d?train=200&test=50".parse().expect("a sound text");
+        assert_eq!((spec.kind, spec.train, spec.test), (Kind::Cifar100, Some(200), Some(50)));
+        for wrong in ["cifar10:/d", "/d", "folder:", "folder:/d?train=0", "folder:/d?shots=3"] {
+            assert!(wrong.parse::<DataSpec>().is_err(), "{wrong} was accepted");
+        }
+    }
+}

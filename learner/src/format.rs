@@ -1,0 +1,12 @@
+//! The bytes of our files: a fixed header, then postcard.
+//!
+//! docs/formats.md describes every byte. A decoder never trusts a length that it has not checked, and
+//! says what it expected and what it found.
+
+mod base;
+mod header;
+mod state;
+
+pub use base::{Base, BaseError, Provenance, decode_base, encode_base};
+pub use header::{FileKind, HEADER_BYTES, HeaderError, identify, open, seal};
+pub use state::{StateError, StateFile, decode_state, encode_state};

@@ -1,0 +1,77 @@
+//! `*.fmlb`: a network, how it is used, and where it comes from.
+
+use fmlora_models::{BackboneConfig, BackboneError, VitWeights, WeightsError};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::header::{FileKind, HeaderError, open, seal};
+use crate::BaseId;
+
+/// Where a network comes from and what one may do with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Name of the network.
+    pub name: String,
+    /// Who trained it on what.
+    pub source: String,
+    /// Licence, and restrictions that the training data bring.
+    pub licence: String,
+    /// SHA-256 of the checkpoint that it was imported from, in hex.
+    pub checkpoint_sha256: String,
+}
+
+/// Everything that a device needs besides what it learns itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Base<'a> {
+    /// Where the network comes from.
+    pub provenance: Provenance,
+    /// Preprocessing, split and feature.
+    pub backbone: BackboneConfig,
+    /// The network, in f16.
+    #[serde(borrow)]
+    pub weights: VitWeights<'a>,
+}
+
+/// Why a file is no usable base.
+#[derive(Debug, Error)]
+pub enum BaseError {
+    /// Not a base, of another version, cut off or damaged.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The checksum is right, but the content is none that this program makes.
+    #[error("the content of the base cannot be decoded")]
+    Content(#[source] postcard::Error),
+    /// Preprocessing, split or feature do not fit the network.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// A weight cannot be stored in f16.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// Reads a base; the weights stay where they are in `file`.
+///
+/// # Errors
+///
+/// [`BaseError`].
+pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
+    let (content, sha256) = open(FileKind::Base, file)?;
+    let base: Base<'_> = postcard::from_bytes(content).map_err(BaseError::Content)?;
+    base.backbone.check(base.weights.config())?;
+    Ok((base, BaseId::new(sha256)))
+}
+
+/// Writes a base, weights in f16; the same base gives the same bytes.
+///
+/// # Errors
+///
+/// [`BaseError::Weights`] for a weight that f16 cannot hold, [`BaseError::Backbone`] if the parts do not
+/// fit together.
+pub fn encode_base(base: &Base<'_>) -> Result<Vec<u8>, BaseError> {
+    base.backbone.check(base.weights.config())?;
+    let weights = base.weights.to_half()?;
+    let (provenance, backbone) = (base.provenance.clone(), base.backbone.clone());
+    let half = Base { provenance, backbone, weights };
+    let content = postcard::to_stdvec(&half).map_err(BaseError::Content)?;
+    Ok(seal(FileKind::Base, &content))
+}

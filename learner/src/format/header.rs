@@ -1,0 +1,143 @@
+//! The header that all our files share.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..4 | magic: `FMLB` base, `FMLS` state, later `FMLA` adapter |
+//! | 4..6 | version of the format, little endian |
+//! | 6..8 | zero |
+//! | 8..16 | length of the content in bytes, little endian |
+//! | 16..48 | SHA-256 of the content |
+//! | 48.. | content |
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Length of the header.
+pub const HEADER_BYTES: usize = 48;
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// `*.fmlb`: a network and how it is used.
+    Base,
+    /// `*.fmls`: the classes of a device.
+    State,
+}
+
+/// Why bytes are none of our files, or not the one expected.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    /// Another file, or none of ours.
+    #[error("not {expected}: it begins with {found:?}, expected {magic:?}")]
+    Magic {
+        /// What was asked for.
+        expected: &'static str,
+        /// Its first bytes.
+        magic: &'static str,
+        /// The first bytes found.
+        found: String,
+    },
+    /// Shorter than a header, or than the header says.
+    #[error("cut off: {found} bytes, expected {expected}")]
+    Truncated {
+        /// Bytes found.
+        found: u64,
+        /// Bytes expected.
+        expected: u64,
+    },
+    /// Longer than the header says.
+    #[error("{extra} bytes too many at the end")]
+    TooLong {
+        /// Bytes beyond the content.
+        extra: u64,
+    },
+    /// Written by another release.
+    #[error("format version {found}, but this program reads version {expected}")]
+    Version {
+        /// The version found.
+        found: u16,
+        /// The version that this program reads.
+        expected: u16,
+    },
+    /// A bit changed on the way.
+    #[error("damaged: the checksum does not match the content")]
+    Checksum,
+}
+
+impl FileKind {
+    /// First four bytes of the file.
+    pub fn magic(self) -> &'static str {
+        match self {
+            Self::Base => "FMLB",
+            Self::State => "FMLS",
+        }
+    }
+
+    /// Version that this program writes and reads.
+    pub fn version(self) -> u16 {
+        match self {
+            Self::Base | Self::State => 1,
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Base => "a base (.fmlb)",
+            Self::State => "an exported state (.fmls)",
+        }
+    }
+}
+
+/// The kind of a file, by its first bytes.
+pub fn identify(bytes: &[u8]) -> Option<FileKind> {
+    [FileKind::Base, FileKind::State].into_iter().find(|k| bytes.starts_with(k.magic().as_bytes()))
+}
+
+/// Puts the header before the content.
+pub fn seal(kind: FileKind, content: &[u8]) -> Vec<u8> {
+    let mut file = Vec::with_capacity(HEADER_BYTES + content.len());
+    file.extend_from_slice(kind.magic().as_bytes());
+    file.extend_from_slice(&kind.version().to_le_bytes());
+    file.extend_from_slice(&[0, 0]);
+    file.extend_from_slice(&(content.len() as u64).to_le_bytes());
+    file.extend_from_slice(&Sha256::digest(content));
+    file.extend_from_slice(content);
+    file
+}
+
+/// Checks the header and gives the content with its SHA-256.
+///
+/// # Errors
+///
+/// [`HeaderError`] says what was found and what was expected.
+pub fn open(kind: FileKind, file: &[u8]) -> Result<(&[u8], [u8; 32]), HeaderError> {
+    let magic = kind.magic();
+    let start = &file[..file.len().min(4)];
+    if start != &magic.as_bytes()[..start.len()] || file.is_empty() {
+        let found = String::from_utf8_lossy(start).into_owned();
+        return Err(HeaderError::Magic { expected: kind.noun(), magic, found });
+    }
+    let Some((header, content)) = file.split_at_checked(HEADER_BYTES) else {
+        let (found, expected) = (file.len() as u64, HEADER_BYTES as u64);
+        return Err(HeaderError::Truncated { found, expected });
+    };
+    let found = u16::from_le_bytes([header[4], header[5]]);
+    if found != kind.version() || header[6..8] != [0, 0] {
+        return Err(HeaderError::Version { found, expected: kind.version() });
+    }
+    let length = header[8..16].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
+    let found = content.len() as u64;
+    if found < length {
+        let header = HEADER_BYTES as u64;
+        let (found, expected) = (found + header, length.saturating_add(header));
+        return Err(HeaderError::Truncated { found, expected });
+    }
+    if found > length {
+        return Err(HeaderError::TooLong { extra: found - length });
+    }
+    let checksum: [u8; 32] = Sha256::digest(content).into();
+    if checksum[..] != header[16..48] {
+        return Err(HeaderError::Checksum);
+    }
+    Ok((content, checksum))
+}

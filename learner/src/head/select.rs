@@ -1,0 +1,214 @@
+//! Chooses the shrinkage, calibrates, and makes the predictor.
+
+use std::sync::Arc;
+
+use faer::Mat;
+use thiserror::Error;
+
+use super::estimate::Estimate;
+use super::gaussians::{Gaussians, Shrunk, StandIns};
+use super::leave_one_out::{LeftOut, SPREAD, dot};
+use crate::{Class, HEAD_VERSION, Predictor, UnknownTest};
+
+/// Shrinkages that are tried, from nearly plain LDA to the nearest mean.
+pub const SHRINKAGES: [f64; 10] = [0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0];
+
+/// Temperature while no class has two shots: what classes of five shots calibrate to on CIFAR-100.
+const UNCALIBRATED: f64 = 32.0;
+
+/// Share of pictures of taught classes that may be called unknown.
+const FALSE_ALARMS: f64 = 0.05;
+
+/// Which head to make.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeadChoice {
+    /// The shrinkage with the least log-loss on shots left out.
+    Auto,
+    /// Nearest class mean.
+    NearestMean,
+    /// LDA at a shrinkage in (0, 1].
+    Lda(f64),
+}
+
+/// Why statistics give no head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// The covariance could not be factorised at any shrinkage: its numbers are out of all bounds.
+    #[error("the statistics of the classes give no usable covariance")]
+    Covariance,
+}
+
+/// A head and what is known of its accuracy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedHead {
+    /// The head.
+    pub predictor: Predictor,
+    /// Its accuracy, estimated without pictures; `None` while no class has two shots or there is one
+    /// class only.
+    pub estimate: Option<Estimate>,
+}
+
+/// One shrinkage and how it does on stand-ins.
+struct Candidate<'a> {
+    shrunk: Shrunk<'a>,
+    mean_noise: f64,
+    left_out: Vec<LeftOut>,
+    temperature: f64,
+    log_loss: f64,
+}
+
+/// Makes a head over all classes from their statistics.
+///
+/// The predictor follows from the statistics alone, so it does not depend on the order of teaching.
+/// `shots`, by place of their class in `classes`, are the shots of the operation at hand, already part of
+/// the statistics: where they are at hand, the estimate is made on them instead of on stand-ins.
+///
+/// # Errors
+///
+/// [`HeadError::Covariance`].
+pub fn fit_head(
+    classes: &[Arc<Class>],
+    d_feature: usize,
+    choice: HeadChoice,
+    shots: &[(usize, Vec<Vec<f32>>)],
+) -> Result<FittedHead, HeadError> {
+    if classes.is_empty() {
+        return Ok(FittedHead { predictor: Predictor::empty(d_feature), estimate: None });
+    }
+    let gaussians = Gaussians::new(classes, d_feature);
+    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
+    let try_one = |shrinkage: f64| {
+        let shrunk = gaussians.shrunk(shrinkage)?;
+        let mean_noise = shrunk.mean_noise(owners, deviations);
+        let left_out = shrunk.leave_out(owners, deviations, SPREAD, mean_noise);
+        let (temperature, log_loss) = calibrate(&left_out);
+        Some(Candidate { shrunk, mean_noise, left_out, temperature, log_loss })
+    };
+    let judged = gaussians.has_spread() && classes.len() > 1;
+    let best = match choice {
+        HeadChoice::Auto if judged => descend(&gaussians, d_feature, try_one),
+        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => try_one(shrinkage),
+        _ => try_one(1.0),
+    };
+    let best = best.ok_or(HeadError::Covariance)?;
+    let predictor = predictor(classes, &gaussians, &best);
+    let estimate = judged.then(|| {
+        let seen = judge_shots(&gaussians, &best, classes, shots);
+        Estimate::new(classes, &best.left_out, &seen)
+    });
+    Ok(FittedHead { predictor, estimate })
+}
+
+/// Walks down the log-loss over [`SHRINKAGES`] from where the amount of data says to begin.
+fn descend<'a>(
+    gaussians: &Gaussians,
+    d: usize,
+    try_one: impl Fn(f64) -> Option<Candidate<'a>>,
+) -> Option<Candidate<'a>> {
+    let guess = 1.0 / (1.0 + 2.0 * gaussians.degrees / d as f64);
+    let away = |i: &usize| (SHRINKAGES[*i].ln() - guess.ln()).abs();
+    let start = (0..SHRINKAGES.len()).min_by(|a, b| away(a).total_cmp(&away(b)))?;
+    let mut best = (start, try_one(SHRINKAGES[start]));
+    for step in [-1isize, 1] {
+        let origin = best.0;
+        while let Some(next) = best.0.checked_add_signed(step).filter(|&i| i < SHRINKAGES.len()) {
+            let candidate = try_one(SHRINKAGES[next]);
+            let loss = |c: &Option<Candidate<'_>>| c.as_ref().map_or(f64::INFINITY, |c| c.log_loss);
+            if loss(&candidate) >= loss(&best.1) {
+                break;
+            }
+            best = (next, candidate);
+        }
+        if best.0 != origin {
+            break;
+        }
+    }
+    best.1
+}
+
+/// The temperature with the least mean log-loss, and that loss.
+fn calibrate(left_out: &[LeftOut]) -> (f64, f64) {
+    let mean = |t: f64| left_out.iter().map(|l| l.log_loss(t)).sum::<f64>() / left_out.len() as f64;
+    if left_out.is_empty() {
+        return (UNCALIBRATED, 0.0);
+    }
+    // 0.25 to 512 in steps of a sixth of an octave: finer than any calibration can be trusted.
+    let temperatures = (-12..=54).map(|i| f64::from(i) / 6.0).map(f64::exp2);
+    let losses = temperatures.map(|t| (t, mean(t)));
+    losses.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1.0, 0.0))
+}
+
+fn predictor(classes: &[Arc<Class>], gaussians: &Gaussians, best: &Candidate<'_>) -> Predictor {
+    let solved = &best.shrunk.solved_means;
+    let weights = gaussians.out_of_span(solved);
+    let bias = |c: usize| {
+        let norm = dot(&gaussians.means, c, solved, c);
+        ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
+    };
+    let unknown = unknown_test(gaussians, best);
+    Predictor {
+        version: HEAD_VERSION,
+        names: classes.iter().map(|c| c.name.clone()).collect(),
+        centre: gaussians.centre.iter().map(|&v| v as f32).collect(),
+        weights: (0..classes.len())
+            .flat_map(|c| (0..weights.nrows()).map(move |i| (c, i)))
+            .map(|(c, i)| weights[(i, c)] as f32)
+            .collect(),
+        biases: (0..classes.len()).map(bias).collect(),
+        temperature: best.temperature as f32,
+        unknown,
+        shrinkage: best.shrunk.shrinkage as f32,
+    }
+}
+
+/// Sets the threshold where [`FALSE_ALARMS`] of the shots, each judged without itself, fall below it.
+fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
+    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
+    if !gaussians.has_spread() {
+        return UnknownTest::Never;
+    }
+    if gaussians.counts.len() == 1 {
+        let away = SPREAD + 1.0 / (gaussians.counts[0] - 1.0);
+        let farthest =
+            (0..deviations.ncols()).map(|p| away * away * dot(deviations, p, deviations, p));
+        let max_squared = quantile(farthest.collect(), 1.0 - FALSE_ALARMS);
+        return UnknownTest::Radius { max_squared: max_squared as f32 };
+    }
+    let left_out = best.shrunk.leave_out(owners, deviations, 1.0, best.mean_noise);
+    let evidence = left_out.iter().map(LeftOut::evidence).collect();
+    UnknownTest::Evidence { min: quantile(evidence, FALSE_ALARMS) as f32 }
+}
+
+fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((share * last as f64).round() as usize).copied().unwrap_or(0.0)
+}
+
+/// Judges real shots without themselves.
+fn judge_shots(
+    gaussians: &Gaussians,
+    best: &Candidate<'_>,
+    classes: &[Arc<Class>],
+    shots: &[(usize, Vec<Vec<f32>>)],
+) -> Vec<LeftOut> {
+    let mut columns: Vec<Vec<f64>> = Vec::new();
+    let mut owners = Vec::new();
+    for (class, shots) in shots {
+        if classes[*class].statistics.count() < 2 {
+            continue;
+        }
+        let mean = classes[*class].statistics.mean();
+        for shot in shots {
+            let deviation = shot.iter().zip(&mean).map(|(&x, &m)| f64::from(x) - f64::from(m));
+            columns.push(deviation.collect());
+            owners.push(*class);
+        }
+    }
+    if columns.is_empty() {
+        return Vec::new();
+    }
+    let deviations = Mat::from_fn(gaussians.centre.len(), columns.len(), |i, p| columns[p][i]);
+    let deviations = gaussians.in_span(deviations);
+    best.shrunk.leave_out(&owners, &deviations, 1.0, best.mean_noise)
+}

@@ -1,0 +1,46 @@
+//! What belongs together: ids of bases and of the feature spaces they make.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of a base's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BaseId([u8; 32]);
+
+/// Names the features that a base makes with what was learnt into it; statistics of one feature space
+/// mean nothing in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FeatureSpaceId([u8; 32]);
+
+impl BaseId {
+    /// The id of a base whose content has this SHA-256.
+    pub fn new(sha256: [u8; 32]) -> Self {
+        Self(sha256)
+    }
+
+    /// The feature space of the base as it was made, before any task changed it.
+    pub fn feature_space(self) -> FeatureSpaceId {
+        let mut hash = Sha256::new();
+        hash.update(b"fmlora feature space of base ");
+        hash.update(self.0);
+        FeatureSpaceId(hash.finalize().into())
+    }
+}
+
+fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
+}
+
+impl fmt::Display for BaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for FeatureSpaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(f, &self.0)
+    }
+}

@@ -1,0 +1,213 @@
+//! The host of all classes: checks what is asked and says what would change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Change, ClassName, ClassStatistics, Operation, OperationKind, StatisticsError};
+
+/// A class: its name and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Name as shown.
+    pub name: ClassName,
+    /// Count, mean and scatter of its shots.
+    pub statistics: ClassStatistics,
+}
+
+/// Why an operation is refused; the state is unchanged.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LearnError {
+    /// No class of that name.
+    #[error("there is no class {name:?}{}", suggestion(.known))]
+    NoSuchClass {
+        /// The name asked for.
+        name: String,
+        /// Names that exist.
+        known: Vec<String>,
+    },
+    /// The name is taken.
+    #[error("class {name:?} exists already{}", spelt(.name, .existing))]
+    Exists {
+        /// The name asked for.
+        name: String,
+        /// How the existing class spells it.
+        existing: String,
+    },
+    /// One request names a class twice.
+    #[error("{first:?} and {second:?} name the same class (case and Unicode form do not count)")]
+    Twice {
+        /// The first spelling.
+        first: String,
+        /// The second spelling.
+        second: String,
+    },
+    /// A class whose shots cannot be summed up.
+    #[error("class {name:?}: {source}")]
+    Statistics {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: StatisticsError,
+    },
+}
+
+fn suggestion(known: &[String]) -> String {
+    match known.len() {
+        0 => "; nothing was taught yet".to_owned(),
+        1..=12 => format!("; known: {}", known.join(", ")),
+        n => format!("; {n} others are known (see `classes`)"),
+    }
+}
+
+fn spelt(name: &str, existing: &str) -> String {
+    if name == existing { String::new() } else { format!(" as {existing:?}") }
+}
+
+/// All classes of a device, by [`ClassName::key`].
+///
+/// Operations are computed first and applied after: between the two a store writes them, so that what is
+/// in memory never runs ahead of what is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learner {
+    d_feature: usize,
+    classes: BTreeMap<String, Arc<Class>>,
+}
+
+impl Learner {
+    /// A learner that knows nothing, for features of `d_feature` numbers.
+    pub fn new(d_feature: usize) -> Self {
+        Self { d_feature, classes: BTreeMap::new() }
+    }
+
+    /// Numbers of a feature.
+    pub fn d_feature(&self) -> usize {
+        self.d_feature
+    }
+
+    /// All classes, ordered by key.
+    pub fn classes(&self) -> impl ExactSizeIterator<Item = &Arc<Class>> {
+        self.classes.values()
+    }
+
+    /// The class of that name, in any spelling.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::NoSuchClass`] lists the names that exist.
+    pub fn class(&self, name: &ClassName) -> Result<&Arc<Class>, LearnError> {
+        self.classes.get(&name.key()).ok_or_else(|| LearnError::NoSuchClass {
+            name: name.to_string(),
+            known: self.classes.values().map(|c| c.name.to_string()).collect(),
+        })
+    }
+
+    /// Adds shots to classes, known or new; all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::Twice`] if two entries name one class, [`LearnError::Statistics`] if a shot does
+    /// not fit.
+    pub fn teach(
+        &self,
+        kind: OperationKind,
+        shots: &[(ClassName, Vec<Vec<f32>>)],
+    ) -> Result<Operation, LearnError> {
+        distinct(shots.iter().map(|(name, _)| name))?;
+        let mut changes = Vec::with_capacity(shots.len());
+        for (name, shots) in shots {
+            let before = self.classes.get(&name.key()).cloned();
+            let fail = |source| LearnError::Statistics { name: name.to_string(), source };
+            if let Some(odd) = shots.iter().find(|s| s.len() != self.d_feature) {
+                let (found, expected) = (odd.len(), self.d_feature);
+                return Err(fail(StatisticsError::Length { found, expected }));
+            }
+            let statistics = match &before {
+                Some(class) => class.statistics.with_shots(shots),
+                None => ClassStatistics::from_shots(shots),
+            };
+            let statistics = statistics.map_err(fail)?;
+            // A known class keeps its spelling.
+            let name = before.as_ref().map_or(name, |class| &class.name).clone();
+            changes.push(Change { before, after: Some(Arc::new(Class { name, statistics })) });
+        }
+        Ok(Operation { kind, changes })
+    }
+
+    /// Takes a class away. What remains equals a state that never saw it.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::NoSuchClass`].
+    pub fn forget(&self, name: &ClassName) -> Result<Operation, LearnError> {
+        let before = Some(self.class(name)?.clone());
+        let changes = vec![Change { before, after: None }];
+        Ok(Operation { kind: OperationKind::Forget, changes })
+    }
+
+    /// Gives a class another name.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::NoSuchClass`], or [`LearnError::Exists`] if another class has the new name.
+    pub fn rename(&self, old: &ClassName, new: &ClassName) -> Result<Operation, LearnError> {
+        let before = self.class(old)?.clone();
+        let taken = self.classes.get(&new.key()).filter(|_| old.key() != new.key());
+        if let Some(class) = taken {
+            let (name, existing) = (new.to_string(), class.name.to_string());
+            return Err(LearnError::Exists { name, existing });
+        }
+        let after = Class { name: new.clone(), statistics: before.statistics.clone() };
+        let changes = vec![Change { before: Some(before), after: Some(Arc::new(after)) }];
+        Ok(Operation { kind: OperationKind::Rename, changes })
+    }
+
+    /// Adds classes of another state of the same feature space.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::Exists`] for a name that is taken, unless `replace`; [`LearnError::Twice`];
+    /// [`LearnError::Statistics`] if a class does not fit.
+    pub fn import(&self, classes: Vec<Class>, replace: bool) -> Result<Operation, LearnError> {
+        distinct(classes.iter().map(|class| &class.name))?;
+        let mut changes = Vec::with_capacity(classes.len());
+        for class in classes {
+            let fail = |source| LearnError::Statistics { name: class.name.to_string(), source };
+            class.statistics.check(self.d_feature).map_err(fail)?;
+            let before = self.classes.get(&class.name.key()).cloned();
+            if let Some(taken) = before.as_ref().filter(|_| !replace) {
+                let (name, existing) = (class.name.to_string(), taken.name.to_string());
+                return Err(LearnError::Exists { name, existing });
+            }
+            changes.push(Change { before, after: Some(Arc::new(class)) });
+        }
+        Ok(Operation { kind: OperationKind::Import, changes })
+    }
+
+    /// Does what an operation says.
+    pub fn apply(&mut self, operation: &Operation) {
+        for change in &operation.changes {
+            if let Some(before) = &change.before {
+                self.classes.remove(&before.name.key());
+            }
+        }
+        for change in &operation.changes {
+            if let Some(after) = &change.after {
+                self.classes.insert(after.name.key(), after.clone());
+            }
+        }
+    }
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a ClassName>) -> Result<(), LearnError> {
+    let mut seen: BTreeMap<String, &ClassName> = BTreeMap::new();
+    for name in names {
+        if let Some(first) = seen.insert(name.key(), name) {
+            let (first, second) = (first.to_string(), name.to_string());
+            return Err(LearnError::Twice { first, second });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Importing checkpoints: shapes are derived, and every misfit is named.
+
+use std::collections::BTreeMap;
+
+use fmlora_models::{ImportOptions, VARIANTS, VitConfig, import_timm, variant_of};
+use fmlora_tests::golden_dir;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors, serialize};
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
+
+const HEADS: ImportOptions = ImportOptions { n_heads: Some(3), image_size: None };
+
+fn checkpoint() -> Tensors {
+    let path = golden_dir().join("vit-layerscale/weights.safetensors");
+    let bytes = std::fs::read(path).expect("a golden checkpoint");
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let tensors = file.tensors().into_iter();
+    tensors.map(|(name, v)| (name, (v.shape().to_vec(), v.data().to_vec()))).collect()
+}
+
+fn written(tensors: &Tensors) -> Vec<u8> {
+    let view = |(shape, data): &'static (Vec<usize>, Vec<u8>)| {
+        TensorView::new(Dtype::F32, shape.clone(), data).expect("numbers fill the shape")
+    };
+    // Leaked: a few kB in a test process, for views without a lifetime.
+    let tensors: &'static Tensors = Box::leak(Box::new(tensors.clone()));
+    serialize(tensors.iter().map(|(n, t)| (n, view(t))), None).expect("writing in memory")
+}
+
+#[test]
+fn the_shape_follows_from_the_tensors() {
+    let mut tensors = checkpoint();
+    tensors.insert("head.weight".into(), (vec![1, 1], vec![0; 4]));
+    tensors.insert("mask_token".into(), (vec![1, 1], vec![0; 4]));
+    let imported = import_timm(&written(&tensors), HEADS).expect("a sound checkpoint");
+    let expected = VitConfig {
+        image_size: 28,
+        patch_size: 14,
+        d_model: 48,
+        depth: 2,
+        n_heads: 3,
+        d_mlp: 192,
+        n_registers: 0,
+        n_prefix_positions: 1,
+        layer_scale: true,
+    };
+    assert_eq!(imported.weights.config(), &expected);
+    assert_eq!(imported.dropped, ["head.weight", "mask_token"]);
+}
+
+#[test]
+fn a_misfit_is_named() {
+    type Change = fn(&mut Tensors);
+    let cases: [(&str, &str, Change); 7] = [
+        ("missing", "blocks.1.attn.proj.bias is missing", |t| {
+            t.remove("blocks.1.attn.proj.bias");
+        }),
+        ("no patches", "patch_embed.proj.weight is missing", |t| {
+            t.remove("patch_embed.proj.weight");
+        }),
+        ("left over", "blocks.0.mlp.w12.weight", |t| {
+            t.insert("blocks.0.mlp.w12.weight".into(), (vec![1], vec![0; 4]));
+        }),
+        ("another shape", "norm.bias has shape [47], expected [48]", |t| {
+            t.insert("norm.bias".into(), (vec![47], vec![0; 47 * 4]));
+        }),
+        ("no square", "pos_embed has 7 positions", |t| {
+            t.insert("pos_embed".into(), (vec![1, 7, 48], vec![0; 7 * 48 * 4]));
+        }),
+        ("not finite", "blocks.0.norm1.weight holds a number that is not finite", |t| {
+            let nan: Vec<u8> = (0..48).flat_map(|_| f32::NAN.to_le_bytes()).collect();
+            t.insert("blocks.0.norm1.weight".into(), (vec![48], nan));
+        }),
+        ("gap between blocks", "blocks.2.", |t| {
+            let copy = t["blocks.1.norm1.bias"].clone();
+            t.insert("blocks.2.norm1.bias".into(), copy);
+        }),
+    ];
+    for (case, expected, change) in cases {
+        let mut tensors = checkpoint();
+        change(&mut tensors);
+        let error = import_timm(&written(&tensors), HEADS).expect_err(case).to_string();
+        assert!(error.contains(expected), "{case}: {error}");
+    }
+    assert!(import_timm(b"no safetensors", HEADS).is_err());
+    let error = import_timm(&written(&checkpoint()), ImportOptions::default());
+    assert!(error.expect_err("48 is no multiple of 64").to_string().contains("heads"));
+}
+
+/// Parameters without classifier and mask token, as timm counts them.
+#[test]
+fn named_networks_have_their_published_sizes() {
+    let sizes = [5_524_416, 21_665_664, 85_798_656, 22_056_192, 10_899_072];
+    for (variant, size) in VARIANTS.iter().zip(sizes) {
+        let config = variant.config();
+        config.check().expect("a named network is possible");
+        assert_eq!(config.n_parameters(), size, "{}", variant.name);
+        assert_eq!(variant_of(&config), Some(variant.name));
+    }
+}
