@@ -26,8 +26,8 @@ pub struct Session {
     predictor: Option<Predictor>,
 }
 
-/// Shots of several classes.
-pub(crate) type Shots = Vec<(ClassName, Vec<Vec<f32>>)>;
+/// The features of one class's shots.
+pub(crate) type ShotsOfClass = (ClassName, Vec<Vec<f32>>);
 
 /// What an operation brought.
 #[derive(Debug)]
@@ -107,14 +107,18 @@ impl Session {
     }
 
     /// Adds shots to classes; the shots themselves are gone when this returns.
-    pub(crate) fn teach(&mut self, kind: OperationKind, shots: Shots) -> Result<Done, EdgeError> {
-        let operation = self.learner.teach(kind, &shots)?;
-        self.commit(&operation, &shots)
+    pub(crate) fn teach(
+        &mut self,
+        kind: OperationKind,
+        shots: &[ShotsOfClass],
+    ) -> Result<Done, EdgeError> {
+        let operation = self.learner.teach(kind, shots)?;
+        self.commit(&operation, shots)
     }
 
     /// Does an operation that adds no shots.
     pub(crate) fn apply(&mut self, operation: &Operation) -> Result<Done, EdgeError> {
-        self.commit(operation, &Vec::new())
+        self.commit(operation, &[])
     }
 
     /// Takes the last operations back and gives their titles.
@@ -132,7 +136,7 @@ impl Session {
         Ok(undo.titles)
     }
 
-    fn commit(&mut self, operation: &Operation, shots: &Shots) -> Result<Done, EdgeError> {
+    fn commit(&mut self, operation: &Operation, shots: &[ShotsOfClass]) -> Result<Done, EdgeError> {
         let started = Instant::now();
         let mut next = self.learner.clone();
         next.apply(operation);
@@ -144,15 +148,13 @@ impl Session {
         Ok(Done { head, fit_time, write_time: started.elapsed().saturating_sub(fit_time) })
     }
 
-    fn fit(
-        &self,
-        learner: &Learner,
-        shots: &[(ClassName, Vec<Vec<f32>>)],
-    ) -> Result<FittedHead, EdgeError> {
+    fn fit(&self, learner: &Learner, shots: &[ShotsOfClass]) -> Result<FittedHead, EdgeError> {
         let classes: Vec<Arc<Class>> = learner.classes().cloned().collect();
         let place = |name: &ClassName| classes.iter().position(|c| c.name.key() == name.key());
-        let shots: Vec<(usize, Vec<Vec<f32>>)> =
-            shots.iter().filter_map(|(name, shots)| Some((place(name)?, shots.clone()))).collect();
+        let shots: Vec<(usize, &[Vec<f32>])> = shots
+            .iter()
+            .filter_map(|(name, shots)| Some((place(name)?, shots.as_slice())))
+            .collect();
         Ok(fit_head(&classes, self.base.d_feature, HeadChoice::Auto, &shots)?)
     }
 }

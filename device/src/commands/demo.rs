@@ -51,7 +51,7 @@ pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<(), EdgeError> {
     let taught = &Thing::ALL[..TAUGHT];
     for &thing in taught {
         let frames = features(&mut session, &mut camera, thing, args.shots as usize)?;
-        session.teach(OperationKind::Teach, vec![(ClassName::new(thing.name())?, frames)])?;
+        session.teach(OperationKind::Teach, &[(ClassName::new(thing.name())?, frames)])?;
         if !global.json {
             report::line(format!("taught {:<5} {} shots", thing.name(), args.shots))?;
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::{Global, LearnArgs, TeachArgs};
 use crate::pictures::{Skipped, intake};
 use crate::report::{self, EstimateDto, SkippedDto};
-use crate::session::Shots;
+use crate::session::ShotsOfClass;
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
@@ -52,7 +52,7 @@ pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> 
     }
     let added = taken.features.len();
     let shots = taken.features.into_iter().map(|(_, feature)| feature).collect();
-    let done = session.teach(OperationKind::Teach, vec![(name.clone(), shots)])?;
+    let done = session.teach(OperationKind::Teach, &[(name.clone(), shots)])?;
     let class = session.learner().class(&name)?;
     let report = TeachReport {
         class: class.name.to_string(),
@@ -80,7 +80,7 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
     let mut taken = intake(session.engine()?, &paths)?;
     report::warn_skipped(&taken.skipped);
-    let mut shots: Shots = Vec::with_capacity(folders.len());
+    let mut shots: Vec<ShotsOfClass> = Vec::with_capacity(folders.len());
     let mut end = 0;
     let mut features = std::mem::take(&mut taken.features).into_iter().peekable();
     for folder in &folders {
@@ -98,7 +98,7 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     let accuracy_before = session.fitted()?.estimate.map(|e| e.accuracy);
     let n_shots = shots.iter().map(|(_, s)| s.len()).sum();
     let task = session.store().next_operation();
-    let done = session.teach(OperationKind::Learn, shots)?;
+    let done = session.teach(OperationKind::Learn, &shots)?;
     tracing::info!("head fitted in {:.0?}, written in {:.0?}", done.fit_time, done.write_time);
     let estimate = done.head.estimate.as_ref();
     let report = LearnReport {

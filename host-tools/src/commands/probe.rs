@@ -93,7 +93,8 @@ fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Res
     let by_class = first_shots(&data.train, &found.train, data.names.len(), shots)?;
     let classes = classes(data, &by_class)?;
     let d = found.test[0].len();
-    let at_hand: Vec<(usize, Vec<Vec<f32>>)> = by_class.iter().cloned().enumerate().collect();
+    let at_hand: Vec<(usize, &[Vec<f32>])> =
+        by_class.iter().map(Vec::as_slice).enumerate().collect();
     let started = std::time::Instant::now();
     let auto = fit_head(&classes, d, HeadChoice::Auto, &[])?;
     let fit_seconds = started.elapsed().as_secs_f64();

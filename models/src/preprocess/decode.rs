@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, Rgb, RgbImage};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+};
 use thiserror::Error;
 
 /// Largest picture that is decoded, in pixels: 64 megapixels.
@@ -32,7 +34,10 @@ pub enum DecodeError {
         /// Stated height.
         height: u32,
     },
-    /// The file is cut off or its content is broken.
+    /// A JPEG without its end.
+    #[error("the picture is cut off: its end is missing")]
+    CutOff,
+    /// The content is broken, or cut off in a way that the decoder notices.
     #[error("the picture is broken or cut off")]
     Broken(#[source] ImageError),
 }
@@ -52,6 +57,9 @@ pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     if reader.format().is_none() {
         return Err(DecodeError::UnknownFormat);
     }
+    if reader.format() == Some(ImageFormat::Jpeg) && !has_end(bytes) {
+        return Err(DecodeError::CutOff);
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOC);
     reader.limits(limits);
@@ -67,6 +75,19 @@ pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(DecodeError::Broken)?;
     picture.apply_orientation(orientation);
     Ok(flatten(picture))
+}
+
+/// Whether a JPEG's last scan is followed by the end marker. Decoders fill what is missing with grey
+/// without a word. Both markers cannot occur by chance: within a scan, `FF` is followed by 0 or a restart
+/// marker.
+fn has_end(jpeg: &[u8]) -> bool {
+    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xff, marker]);
+    match (last(0xda), last(0xd9)) {
+        (Some(scan), Some(end)) => scan < end,
+        // No scan at all: the decoder says what is wrong.
+        (None, _) => true,
+        (Some(_), None) => false,
+    }
 }
 
 fn flatten(picture: DynamicImage) -> RgbImage {

@@ -65,6 +65,10 @@ fn bad_bytes_are_told_apart() {
     assert!(matches!(decode_picture(b"GIF89a not supported"), Err(DecodeError::UnknownFormat)));
     assert!(matches!(decode_picture(&png[..png.len() / 2]), Err(DecodeError::Broken(_))));
     assert!(decode_picture(&jpeg[..20]).is_err());
+    let cut = decode_picture(&jpeg[..jpeg.len() - 40]);
+    assert!(matches!(cut, Err(DecodeError::CutOff)), "decoders fill a cut JPEG with grey");
+    let padded = [jpeg.as_slice(), &[0; 16]].concat();
+    assert!(decode_picture(&padded).is_ok(), "some cameras pad their files");
     // 8001 x 8001 grey pixels are 64 kB of PNG and just above the limit.
     let bomb = encoded(GrayImage::new(8001, 8001), ImageFormat::Png);
     let refused = decode_picture(&bomb);

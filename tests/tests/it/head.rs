@@ -46,7 +46,7 @@ fn measure(
 fn the_expected_accuracy_comes_true() {
     for (shots, distance) in [(6, 0.35), (12, 0.25), (40, 0.2)] {
         let mut source = GaussianClasses::new(20, 60, distance, shots as u64);
-        let head = fit(&taught(&mut source, &vec![shots; 20]), HeadChoice::Auto);
+        let head = fit(&taught(&mut source, &[shots; 20]), HeadChoice::Auto);
         let (accuracy, _) = measure(&head, &mut source, 0..20);
         let expected = head.estimate.as_ref().expect("judged").accuracy;
         eprintln!("{shots} shots: expected {expected:.3}, true {accuracy:.3}");

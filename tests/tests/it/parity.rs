@@ -109,8 +109,7 @@ fn compare(case: &str, vit: &Vit, golden: &Golden, failures: &mut Vec<String>) {
         let found = found.try_into_vec::<f32>().expect("f32");
         let difference = relative_difference(&found, golden.tensor(name).1);
         eprintln!("{case} {name}: {difference:.1e}");
-        // Written so that a NaN fails too.
-        if !(difference <= TOLERANCE) {
+        if difference.is_nan() || difference > TOLERANCE {
             failures.push(format!("{case} {name}: {difference:.1e} of the largest, allowed 1e-4"));
         }
         compared += 1;
