@@ -94,6 +94,26 @@ pub(crate) enum Command {
     Import(ImportArgs),
 }
 
+impl Command {
+    /// Whether the command leaves the state other than it was.
+    pub(crate) fn changes_state(&self) -> bool {
+        match self {
+            Self::Teach(_)
+            | Self::Learn(_)
+            | Self::Forget(_)
+            | Self::Rename(_)
+            | Self::Undo(_)
+            | Self::Import(_) => true,
+            Self::Demo(_)
+            | Self::Classify(_)
+            | Self::Evaluate(_)
+            | Self::Classes
+            | Self::Status
+            | Self::Export(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Without a page: teach five things, forget one, undo, print a table

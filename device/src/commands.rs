@@ -13,6 +13,17 @@ use crate::cli::{Cli, Command};
 
 /// Runs the command that the command line names.
 pub(crate) fn run(cli: &Cli) -> Result<(), EdgeError> {
+    match dispatch(cli) {
+        // Commands that change the state print after they have done so: what is lost is the report.
+        Err(EdgeError::Output(error)) if cli.command.changes_state() => {
+            eprintln!("warning: done, but the report cannot be written: {error}");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
     let global = &cli.global;
     match &cli.command {
         Command::Demo(args) => demo::run(global, args),

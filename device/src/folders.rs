@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use fmlora_learner::ClassName;
+use fmlora_models::has_picture_name;
 
 use crate::EdgeError;
-
-/// Endings of the formats that are read.
-const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
 /// A folder of pictures that show one class.
 #[derive(Debug)]
@@ -58,11 +56,7 @@ pub(crate) fn class_folders(dir: &Path) -> Result<Vec<ClassFolder>, EdgeError> {
 }
 
 fn pictures_in(dir: &Path) -> Result<Vec<PathBuf>, EdgeError> {
-    let is_picture = |path: &PathBuf| {
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        ending.is_some_and(|e| ENDINGS.contains(&e.as_str()))
-    };
-    Ok(entries(dir)?.into_iter().filter(is_picture).collect())
+    Ok(entries(dir)?.into_iter().filter(|p| has_picture_name(p)).collect())
 }
 
 /// What a folder holds, sorted, so that the same folder always means the same.

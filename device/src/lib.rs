@@ -1,7 +1,7 @@
 //! `fmlora-edge`, the program on the box: teaches new things from a few pictures, classifies, forgets.
 //!
 //! A command opens a [`Session`]: the base (embedded or a file), the store in the state directory, and the
-//! learner with its predictor. Pictures take one way: [`pictures`] decodes them on threads of their own,
+//! learner with its predictor. Pictures take one way: `pictures` decodes them on threads of their own,
 //! [`Engine`] turns them into features on the thread that owns the tensors, the learner makes an operation
 //! of them, and the store writes it before anything in memory changes.
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use fmlora_learner::ClassName;
 use fmlora_models::{DecodeError, Preprocess, decode_picture};
 use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
@@ -31,6 +32,9 @@ pub(crate) enum PictureError {
         /// Size of the file.
         bytes: u64,
     },
+    /// The decoder crashed, which is a mistake of ours, not of the picture.
+    #[error("the decoder crashed on it: please report this picture")]
+    Crashed,
     /// The bytes are no usable picture.
     #[error("{}", chain(.0))]
     Decode(#[from] DecodeError),
@@ -59,18 +63,23 @@ pub(crate) struct Intake {
 
 /// Decodes and preprocesses one file.
 fn load(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> {
-    let file = std::fs::File::open(path)?;
-    let about = file.metadata()?;
+    // Asked before it is opened: opening a pipe waits for somebody to write.
+    let about = std::fs::metadata(path)?;
     if !about.is_file() {
         return Err(PictureError::NotAFile);
     }
     if about.len() > MAX_FILE_BYTES {
         return Err(PictureError::TooLarge { bytes: about.len() });
     }
+    let file = std::fs::File::open(path)?;
     let mut bytes = Vec::with_capacity(about.len() as usize);
     // A file may grow while it is read.
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    Ok(preprocess.apply(&decode_picture(&bytes)?))
+    // One picture must not take the command with it, whatever is in it.
+    let decoded = std::panic::catch_unwind(|| -> Result<Vec<f32>, DecodeError> {
+        Ok(preprocess.apply(&decode_picture(&bytes)?))
+    });
+    Ok(decoded.map_err(|_| PictureError::Crashed)??)
 }
 
 /// Computes the features of picture files, in their order, with a progress bar on a terminal when it
@@ -102,7 +111,7 @@ pub(crate) fn intake(engine: &mut Engine, paths: &[PathBuf]) -> Result<Intake, E
         let (mut places, mut batch) = (Vec::new(), Vec::new());
         for (place, path) in paths.iter().enumerate() {
             let Ok(loaded) = channels[place % workers].recv() else {
-                // Only a panic of the worker ends its channel early.
+                // Workers send something for every picture of theirs.
                 return Err(EdgeError::Device(format!("decoding {} crashed", path.display())));
             };
             match loaded {
@@ -125,6 +134,17 @@ pub(crate) fn intake(engine: &mut Engine, paths: &[PathBuf]) -> Result<Intake, E
         bar.finish_and_clear();
         Ok(intake)
     })
+}
+
+/// A class needs at least one picture that can be read.
+pub(crate) fn no_pictures(
+    name: &ClassName,
+    pictures: &[PathBuf],
+    skipped: &[Skipped],
+) -> EdgeError {
+    let first = skipped.iter().find(|s| pictures.contains(&s.path));
+    let first = first.map_or_else(String::new, |s| format!("{}: {}", s.path.display(), s.error));
+    EdgeError::NoPictures { what: format!("class {name}"), count: pictures.len(), first }
 }
 
 /// A bar that stays hidden for work of less than about two seconds.

@@ -53,6 +53,9 @@ pub(crate) struct PredictionDto {
 /// Accuracy from which on nothing more needs to be taught.
 const ENOUGH: f64 = 0.9;
 
+/// Shots below which an estimate is too rough to say that they are enough.
+const FEWEST_SHOTS: u32 = 5;
+
 /// Pairs of classes that are worth naming.
 const CONFUSIONS: usize = 3;
 
@@ -63,11 +66,11 @@ impl EstimateDto {
             taken_for: c.taken_for.to_string(),
             share: c.share,
         });
-        let single = estimate.classes.iter().filter(|c| c.shots < 2);
-        let single: Vec<String> = single.map(|c| c.class.to_string()).collect();
-        let enough = estimate.accuracy >= ENOUGH && single.is_empty();
-        let advice = match (estimate.confusions.first(), single.is_empty()) {
-            (_, false) => format!("one shot is too few: show {} again", single.join(", ")),
+        let few = estimate.classes.iter().filter(|c| c.shots < FEWEST_SHOTS);
+        let few: Vec<String> = few.map(|c| c.class.to_string()).collect();
+        let enough = estimate.accuracy >= ENOUGH && few.is_empty();
+        let advice = match (estimate.confusions.first(), few.is_empty()) {
+            (_, false) => format!("show at least {FEWEST_SHOTS} pictures of {}", few.join(", ")),
             _ if enough => "enough: more shots would change little".to_owned(),
             (Some(worst), _) => {
                 format!(
@@ -89,7 +92,8 @@ impl EstimateDto {
 
     /// For people: one to three lines.
     pub(crate) fn text(&self) -> String {
-        let (percent, classes) = (100.0 * self.accuracy, self.per_class.len());
+        let classes = self.per_class.values().flatten().count();
+        let percent = 100.0 * self.accuracy;
         let mut lines = vec![format!("expected accuracy: {percent:.0} % over {classes} classes")];
         for c in &self.confused {
             let share = 100.0 * c.share;

@@ -146,7 +146,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let path = directory.join(FILE);
         let handle = match access {
-            Access::Read if !path.exists() => Handle::Absent,
+            Access::Read if !exists(&path)? => Handle::Absent,
             Access::Read => open_reader(&path)?,
             Access::Write => {
                 let fail = |source| StoreError::Directory { path: directory.to_owned(), source };
@@ -163,7 +163,7 @@ impl Store {
         if store.about.format != FORMAT {
             return Err(StoreError::Format { path: store.path, found: store.about.format });
         }
-        if store.about.base_id != base_id {
+        if store.about.base_id != base_id || store.about.feature_space_id != feature_space_id {
             let (found, expected) = (store.about.base_id.to_string(), base_id.to_string());
             return Err(StoreError::OtherBase { path: store.path, found, expected });
         }
@@ -279,7 +279,11 @@ impl Store {
         }
         let mut state = learner.clone();
         let mut steps = Vec::new();
-        for (_, entry) in &entries[..count] {
+        for (number, entry) in &entries[..count] {
+            for class in entry.changes.iter().filter_map(|(before, _)| before.as_ref()) {
+                let check = class.statistics.check(learner.d_feature());
+                check.map_err(|e| self.damaged(format!("operation {number}"), e.to_string()))?;
+            }
             let present = |key: &String| state.classes().find(|c| c.name.key() == *key).cloned();
             let change = |(before, key): &(Option<Arc<Class>>, Option<String>)| Change {
                 before: key.as_ref().and_then(present),
@@ -444,6 +448,27 @@ fn failed<E: Into<redb::Error>>(path: &Path, what: &'static str) -> impl FnOnce(
     move |error| StoreError::Storage { path, what, source: Box::new(error.into()) }
 }
 
+/// Whether there is a state; a folder that may not be looked into is an error, not an empty state.
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|e| failed(path, "be looked for")(redb::Error::Io(e)))
+}
+
+/// Makes an empty state under another name first: redb writes its magic last, and a file that a power cut
+/// left without it could never be opened again.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let new = path.with_extension("new");
+    let fail = |e: std::io::Error| failed(path, "be created")(redb::Error::Io(e));
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
+        _ => {}
+    }
+    drop(Database::create(&new).map_err(failed(path, "be created"))?);
+    std::fs::rename(&new, path).map_err(fail)?;
+    // The name is on disk only when the folder is.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(fail)
+}
+
 fn open_reader(path: &Path) -> Result<Handle, StoreError> {
     match ReadOnlyDatabase::open(path) {
         Ok(database) => Ok(Handle::Reader(database)),
@@ -455,6 +480,9 @@ fn open_reader(path: &Path) -> Result<Handle, StoreError> {
 }
 
 fn open_writer(path: &Path) -> Result<Database, StoreError> {
+    if !exists(path)? {
+        create(path)?;
+    }
     match Database::create(path) {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),

@@ -85,7 +85,7 @@ pub(crate) struct ExportArgs {
     /// Blocks, from the end, whose class and mean token make the feature
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub(crate) feature_blocks: usize,
-    /// Blocks, from the end, that tasks may adapt [default: half of them]
+    /// Blocks, from the end, that tasks may adapt [default: as imported, half of them]
     #[arg(long, value_name = "K")]
     pub(crate) adapted_blocks: Option<usize>,
     /// Name of the base [default: as imported]

@@ -40,15 +40,6 @@ pub struct Operation {
     pub changes: Vec<Change>,
 }
 
-impl Operation {
-    /// The operation that takes this one back.
-    #[must_use]
-    pub fn inverse(&self) -> Self {
-        let swap = |c: &Change| Change { before: c.after.clone(), after: c.before.clone() };
-        Self { kind: self.kind, changes: self.changes.iter().map(swap).collect() }
-    }
-}
-
 impl fmt::Display for OperationKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

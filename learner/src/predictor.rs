@@ -10,7 +10,7 @@ pub const HEAD_VERSION: u16 = 1;
 /// When a picture shows none of the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum UnknownTest {
-    /// Too little is known to tell: a single shot in all.
+    /// Too little is known to tell: no two different shots of any class.
     Never,
     /// A single class: unknown is what lies further from its mean than nearly all of its shots.
     Radius {

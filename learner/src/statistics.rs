@@ -146,7 +146,7 @@ impl ClassStatistics {
     pub fn check(&self, d_feature: usize) -> Result<(), StatisticsError> {
         let inconsistent = |what| StatisticsError::Inconsistent { what, expected: d_feature };
         self.mean.check()?;
-        self.scatter.check()?;
+        self.scatter.check(d_feature)?;
         if self.count == 0 {
             return Err(StatisticsError::NoShots);
         }

@@ -90,6 +90,12 @@ pub enum ConfigError {
         /// The first adapted block.
         split: usize,
     },
+    /// A feature is taken from one block twice.
+    #[error("the feature names block {block} twice")]
+    RepeatedBlock {
+        /// The block, counted from 0.
+        block: usize,
+    },
     /// A feature is made of nothing.
     #[error("the feature names no {what}, expected at least one")]
     EmptyFeature {

@@ -44,13 +44,17 @@ impl FeatureConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoSuchBlock`] or [`ConfigError::EmptyFeature`].
+    /// [`ConfigError::NoSuchBlock`], [`ConfigError::RepeatedBlock`] or [`ConfigError::EmptyFeature`].
     pub fn check(&self, config: &VitConfig) -> Result<(), ConfigError> {
         if self.blocks.is_empty() {
             return Err(ConfigError::EmptyFeature { what: "block" });
         }
         if self.tokens.is_empty() {
             return Err(ConfigError::EmptyFeature { what: "token" });
+        }
+        let repeated = |(i, b): (usize, &usize)| self.blocks[..i].contains(b).then_some(*b);
+        if let Some(block) = self.blocks.iter().enumerate().find_map(repeated) {
+            return Err(ConfigError::RepeatedBlock { block });
         }
         match self.blocks.iter().find(|&&b| b >= config.depth) {
             Some(&block) => {

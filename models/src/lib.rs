@@ -25,7 +25,7 @@ pub use backbone::{Backbone, BackboneConfig, BackboneError};
 pub use config::{ConfigError, LAYER_NORM_EPS, VitConfig};
 pub use feature::{FeatureConfig, TokenKind};
 pub use half_tensor::{HalfTensor, HalfTensorError};
-pub use preprocess::decode::{DecodeError, MAX_PIXELS, decode_picture};
+pub use preprocess::decode::{DecodeError, MAX_PIXELS, decode_picture, has_picture_name};
 pub use preprocess::{Preprocess, PreprocessError};
 pub use timm::{ImportError, ImportOptions, Imported, import_timm};
 pub use variants::{VARIANTS, Variant, variant_of};

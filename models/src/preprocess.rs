@@ -19,6 +19,9 @@ pub struct Preprocess {
     pub std: [f32; 3],
 }
 
+/// Long side over short side from which on a picture is cut to its middle before it is resized.
+const LONGEST: u32 = 4;
+
 /// Why a [`Preprocess`] cannot serve a network.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum PreprocessError {
@@ -73,9 +76,16 @@ impl Preprocess {
     ///
     /// - output: `3 * size * size` numbers, channel by channel, row by row
     pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
-        let size = self.size as u32;
         let (width, height) = picture.dimensions();
-        let scale = f64::from(size) / f64::from(width.min(height));
+        let short = width.min(height);
+        if width.max(height) > LONGEST * short {
+            // Only the middle is looked at; resizing a strip as a whole could need gigabytes.
+            let (w, h) = (width.min(LONGEST * short), height.min(LONGEST * short));
+            let (left, top) = ((width - w) / 2, (height - h) / 2);
+            return self.apply(&image::imageops::crop_imm(picture, left, top, w, h).to_image());
+        }
+        let size = self.size as u32;
+        let scale = f64::from(size) / f64::from(short);
         let scaled = |side: u32| size.max((f64::from(side) * scale).round_ties_even() as u32);
         let (new_width, new_height) = (scaled(width), scaled(height));
         let resized = if (new_width, new_height) == (width, height) {

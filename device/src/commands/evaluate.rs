@@ -7,14 +7,15 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::cli::{Global, LearnArgs};
-use crate::pictures::intake;
+use crate::pictures::{intake, no_pictures};
 use crate::report::{self, SkippedDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
 #[derive(Debug, Serialize)]
 struct EvaluateReport {
-    accuracy: f64,
+    /// Over the classes that were taught; null if none of them was.
+    accuracy: Option<f64>,
     per_class: BTreeMap<String, f64>,
     /// Class shown, class named, pictures.
     confusion: BTreeMap<String, BTreeMap<String, usize>>,
@@ -43,6 +44,14 @@ pub(super) fn run(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> {
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
     let taken = intake(session.engine()?, &paths)?;
     report::warn_skipped(&taken.skipped);
+    let mut end = 0;
+    for folder in &folders {
+        let places = end..end + folder.pictures.len();
+        end = places.end;
+        if !taken.features.iter().any(|(place, _)| places.contains(place)) {
+            return Err(no_pictures(&folder.name, &folder.pictures, &taken.skipped));
+        }
+    }
     // The class of each picture, as the box spells it; None where it was never taught.
     let owners: Vec<(String, bool)> = folders
         .iter()
@@ -88,7 +97,7 @@ fn summarise(
         .collect();
     let all_right = tally.confusion.iter().map(|(class, named)| right(class, named)).sum();
     EvaluateReport {
-        accuracy: share(all_right, tally.taught),
+        accuracy: (tally.taught > 0).then(|| share(all_right, tally.taught)),
         per_class,
         images: tally.taught + tally.untaught,
         unknown: share(tally.taught_unknown, tally.taught),
@@ -101,12 +110,12 @@ fn summarise(
 }
 
 fn print(report: &EvaluateReport) -> Result<(), EdgeError> {
-    report::line(format!(
-        "accuracy {:.1} % on {} pictures in {:.1} s",
-        100.0 * report.accuracy,
-        report.images,
-        report.seconds
-    ))?;
+    let accuracy = report.accuracy.map_or_else(
+        || "none of these classes was taught".to_owned(),
+        |accuracy| format!("accuracy {:.1} %", 100.0 * accuracy),
+    );
+    let (images, seconds) = (report.images, report.seconds);
+    report::line(format!("{accuracy}, {images} pictures in {seconds:.1} s"))?;
     for (class, accuracy) in &report.per_class {
         let named = &report.confusion[class];
         let worst = named.iter().filter(|(n, _)| *n != class).max_by_key(|(_, count)| **count);

@@ -7,7 +7,7 @@ use fmlora_learner::{ClassName, OperationKind};
 use serde::Serialize;
 
 use crate::cli::{Global, LearnArgs, TeachArgs};
-use crate::pictures::{Skipped, intake};
+use crate::pictures::{intake, no_pictures};
 use crate::report::{self, EstimateDto, SkippedDto};
 use crate::session::ShotsOfClass;
 use crate::store::Access;
@@ -127,11 +127,4 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
         report.forward_seconds
     ))?;
     report.estimate.as_ref().map_or(Ok(()), |estimate| report::line(estimate.text()))
-}
-
-/// A class needs at least one picture that can be read.
-fn no_pictures(name: &ClassName, pictures: &[PathBuf], skipped: &[Skipped]) -> EdgeError {
-    let first = skipped.iter().find(|s| pictures.contains(&s.path));
-    let first = first.map_or_else(String::new, |s| format!("{}: {}", s.path.display(), s.error));
-    EdgeError::NoPictures { what: format!("class {name}"), count: pictures.len(), first }
 }

@@ -37,7 +37,8 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), EdgeError
     let state = decode_state(&bytes)
         .map_err(|source| EdgeError::Import { path: args.file.clone(), source })?;
     let mut session = Session::open(global, Access::Write)?;
-    if state.base_id != session.base().id {
+    let base_id = session.base().id;
+    if state.base_id != base_id || state.feature_space_id != base_id.feature_space() {
         return Err(EdgeError::OtherBase {
             path: args.file.clone(),
             found: state.base_id.to_string(),

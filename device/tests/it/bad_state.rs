@@ -114,6 +114,24 @@ fn a_read_only_place_is_told() {
     assert!(run.stderr.contains("/sys/fmlora-test: cannot be created"), "{}", run.stderr);
 }
 
+/// A first operation that fails half-way must leave a place where the next one succeeds.
+#[test]
+#[cfg(unix)]
+fn a_disk_that_is_full_from_the_start_can_be_used_later() {
+    let setting = Setting::new();
+    setting.pictures("balls", Thing::Ball, 2, 1);
+    for blocks in [0, 8, 100] {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_fmlora-edge"), "--state"]);
+        command.arg(setting.path("state")).args(["teach", "--class", "ball"]);
+        let run = finish(command.arg(setting.path("balls")));
+        assert_eq!(run.code, 1, "{blocks} blocks: {}", run.stderr);
+        assert_eq!(setting.json(&["status"])["state"]["classes"], 0);
+    }
+    setting.teach(Thing::Ball, 2);
+}
+
 /// A limit on file sizes stands for a full disk: the write fails in the middle of an operation.
 #[test]
 #[cfg(unix)]

@@ -119,3 +119,39 @@ fn status_and_demo_tell_what_happens() {
     }
     assert!(demo["accuracy"].as_f64() > Some(0.8), "{demo}");
 }
+
+#[test]
+fn twenty_operations_can_be_undone_and_new_ones_follow() {
+    let setting = Setting::new();
+    setting.teach(Thing::Ball, 2);
+    let taught = setting.exported();
+    for i in 0..21 {
+        let (old, new) =
+            (if i == 0 { "ball".to_owned() } else { format!("n{i}") }, format!("n{}", i + 1));
+        setting.json(&["rename", &old, &new]);
+    }
+    assert_eq!(setting.run(&["undo", "--count", "21"]).code, 1, "the journal keeps 20");
+    setting.json(&["undo", "--count", "20"]);
+    assert_eq!(class_names(&setting), ["n1"]);
+    setting.json(&["rename", "n1", "ball"]);
+    assert_eq!(setting.exported(), taught);
+    setting.json(&["undo"]);
+    assert_eq!(class_names(&setting), ["n1"]);
+    assert_eq!(setting.run(&["undo"]).code, 1, "older operations are not kept");
+}
+
+/// The operation is done when it is written; that its report is lost does not make it fail, or a script
+/// would do it again.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_lost_report_is_no_failure() {
+    let setting = Setting::new();
+    setting.pictures("balls", Thing::Ball, 2, 1);
+    let full = std::fs::File::create("/dev/full").expect("the full device");
+    let mut command = setting.command(&["--json", "teach", "--class", "ball", "balls"]);
+    let output = command.stdout(full).stderr(std::process::Stdio::piped()).spawn();
+    let output = output.and_then(std::process::Child::wait_with_output).expect("the program runs");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the report cannot be written"));
+    assert_eq!(class_names(&setting), ["ball"]);
+}

@@ -12,7 +12,8 @@ pub(super) fn run(args: &ExportArgs, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.from)?;
     let (mut base, _) = decode_base(&bytes).with_context(|| args.from.display().to_string())?;
     let vit = base.weights.config().clone();
-    let adapted = args.adapted_blocks.unwrap_or(vit.depth - vit.depth / 2);
+    let as_imported = vit.depth - base.backbone.first_adapted_block;
+    let adapted = args.adapted_blocks.unwrap_or(as_imported);
     for (what, blocks) in [("--feature-blocks", args.feature_blocks), ("--adapted-blocks", adapted)]
     {
         ensure!(

@@ -70,6 +70,7 @@ pub(super) fn run(args: &ProbeArgs, as_json: bool) -> Result<()> {
     let (base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
     let backbone = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())?;
     let data = args.data.load()?;
+    ensure!(!data.test.items.is_empty(), "the data have no test pictures");
     let taught = args.taught.unwrap_or(data.names.len() / 2).clamp(1, data.names.len());
     let found = Features {
         train: features::compute(&backbone, &data.train, "training pictures")?,
@@ -174,7 +175,7 @@ fn calibration(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> (f64
     (confidence, bins.iter().map(|b| (b.0 - b.1).abs()).sum::<f64>() / n)
 }
 
-/// Teaches every class of even rank in a fixed shuffle and shows all.
+/// Teaches the first classes of a fixed shuffle and shows pictures of all.
 fn strangers(
     classes: &[Arc<Class>],
     data: &Dataset,

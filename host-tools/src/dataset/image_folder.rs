@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use fmlora_models::has_picture_name;
 
 use super::{Dataset, Picture, Pictures};
-
-/// Endings of the formats that are read.
-const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
 /// Reads the lists of files. Without `train` and `test` above the classes, the last fifth of each class in
 /// the order of names is for tests.
@@ -56,9 +54,5 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
-    let is_picture = |path: &PathBuf| {
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        ending.is_some_and(|e| ENDINGS.contains(&e.as_str()))
-    };
-    Ok(entries(dir)?.into_iter().filter(is_picture).collect())
+    Ok(entries(dir)?.into_iter().filter(|p| has_picture_name(p)).collect())
 }

@@ -122,8 +122,11 @@ pub fn open(kind: FileKind, file: &[u8]) -> Result<(&[u8], [u8; 32]), HeaderErro
         return Err(HeaderError::Truncated { found, expected });
     };
     let found = u16::from_le_bytes([header[4], header[5]]);
-    if found != kind.version() || header[6..8] != [0, 0] {
+    if found != kind.version() {
         return Err(HeaderError::Version { found, expected: kind.version() });
+    }
+    if header[6..8] != [0, 0] {
+        return Err(HeaderError::Checksum);
     }
     let length = header[8..16].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
     let found = content.len() as u64;

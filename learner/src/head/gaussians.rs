@@ -34,8 +34,8 @@ pub(super) struct Gaussians {
 
 /// Deviations from their class means of points that stand for shots.
 ///
-/// From count `n` and factor `V` one gets `n` points with exactly that mean and scatter by turning `V`
-/// with any orthonormal `n x (n - 1)` matrix whose columns sum to zero; the cosines of the DCT are one.
+/// From count `n` and factor `V` one gets `n` points with exactly that mean and scatter (of which some
+/// are taken where there are many) by turning `V` with any orthonormal `n x (n - 1)` matrix whose columns sum to zero; the cosines of the DCT are one.
 /// For a Gaussian class the points are distributed as its shots were.
 pub(super) struct StandIns {
     /// The class of each.
@@ -192,12 +192,22 @@ fn span_of(classes: &[Arc<Class>], means: &Mat<f64>) -> Option<Mat<f64>> {
 }
 
 /// `taken` of the `n` columns that turn `rank` factor rows into deviations: `[rank, taken]`.
+///
+/// Columns are taken in golden-section steps: evenly spaced ones would all agree in the cosines whose
+/// period divides the spacing.
 fn turning(rank: usize, taken: usize, n: usize) -> Mat<f64> {
+    // A step without a common divisor with n passes every column once.
+    let golden = (n as f64 * 0.618) as usize;
+    let step = (golden.max(1)..n).find(|&step| common_divisor(step, n) == 1).unwrap_or(1);
     Mat::from_fn(rank, taken, |j, t| {
-        let point = (t * n / taken) as f64;
+        let point = (t * step % n) as f64;
         let angle = std::f64::consts::PI * (point + 0.5) * (j + 1) as f64 / n as f64;
         (2.0 / n as f64).sqrt() * angle.cos()
     })
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 impl Shrunk<'_> {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// `n` shots give at most `n - 1` rows, so for the few shots of a device this is far smaller than `S`,
 /// and exact. The rows are orthogonal and ordered by energy (singular values times right singular
-/// vectors), so they tell the shots only up to an unknown rotation: no shot can be read off them.
+/// vectors), so they tell the shots only up to a rotation that is not kept. For one or two shots there is
+/// no such rotation: docs/security.md says what can be read off a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScatterFactor {
     /// `[rank, d]`
@@ -27,11 +28,18 @@ impl ScatterFactor {
     }
 
     /// This scatter plus the outer products of `rows`, with at most `max_rank` rows.
+    ///
+    /// More rows than a feature has numbers are taken in parts, so that cost stays linear in their number.
     pub(super) fn with_rows(
         &self,
         rows: &[Vec<f64>],
         max_rank: usize,
     ) -> Result<Self, HalfTensorError> {
+        let parts = rows.chunks(self.d_feature().max(1));
+        parts.into_iter().try_fold(self.clone(), |sum, part| sum.with_part(part, max_rank))
+    }
+
+    fn with_part(&self, rows: &[Vec<f64>], max_rank: usize) -> Result<Self, HalfTensorError> {
         let (d, old_rank) = (self.d_feature(), self.rank());
         let old = self.rows();
         let all = Mat::from_fn(old_rank + rows.len(), d, |i, j| {
@@ -80,11 +88,12 @@ impl ScatterFactor {
         self.rows.n_bytes()
     }
 
-    pub(super) fn check(&self) -> Result<(), super::StatisticsError> {
+    pub(super) fn check(&self, d_feature: usize) -> Result<(), super::StatisticsError> {
         self.rows.check()?;
         let shape = self.rows.shape();
         if shape.len() != 2 || self.rows.to_f32().iter().any(|v| !v.is_finite()) {
-            return Err(super::StatisticsError::Inconsistent { what: "the scatter", expected: 0 });
+            let (what, expected) = ("the scatter", d_feature);
+            return Err(super::StatisticsError::Inconsistent { what, expected });
         }
         Ok(())
     }

@@ -1,11 +1,21 @@
 //! From the bytes of a file to an upright RGB picture, within bounds.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
 };
 use thiserror::Error;
+
+/// Endings of the names of files that may be pictures.
+const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+
+/// Whether a file's name ends like that of a picture, in upper or lower case.
+pub fn has_picture_name(path: &Path) -> bool {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    ending.is_some_and(|e| ENDINGS.contains(&e.as_str()))
+}
 
 /// Largest picture that is decoded, in pixels: 64 megapixels.
 pub const MAX_PIXELS: u64 = 64_000_000;
@@ -34,6 +44,9 @@ pub enum DecodeError {
         /// Stated height.
         height: u32,
     },
+    /// The picture states that it has no pixels.
+    #[error("the picture has no pixels")]
+    NoPixels,
     /// A JPEG without its end.
     #[error("the picture is cut off: its end is missing")]
     CutOff,
@@ -71,23 +84,32 @@ pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(DecodeError::TooLarge { width, height });
     }
+    if width == 0 || height == 0 {
+        return Err(DecodeError::NoPixels);
+    }
     let orientation = decoder.orientation().map_err(DecodeError::Broken)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(DecodeError::Broken)?;
     picture.apply_orientation(orientation);
     Ok(flatten(picture))
 }
 
-/// Whether a JPEG's last scan is followed by the end marker. Decoders fill what is missing with grey
-/// without a word. Both markers cannot occur by chance: within a scan, `FF` is followed by 0 or a restart
-/// marker.
+/// Whether a JPEG's picture data are followed by the end marker. Decoders fill what is missing with grey
+/// without a word.
+///
+/// Segments are passed over by their length up to the first scan, so that a thumbnail in the EXIF segment
+/// does not count. Within a scan the marker cannot occur by chance: there, `FF` is followed by 0 or a
+/// restart marker. What stands behind the end (a film, padding) does not matter.
 fn has_end(jpeg: &[u8]) -> bool {
-    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xff, marker]);
-    match (last(0xda), last(0xd9)) {
-        (Some(scan), Some(end)) => scan < end,
-        // No scan at all: the decoder says what is wrong.
-        (None, _) => true,
-        (Some(_), None) => false,
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = jpeg.get(at..at + 4) {
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        if marker == 0xda {
+            let scan = jpeg.get(at..).unwrap_or_default();
+            return scan.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
     }
+    // No scan is found: the decoder says what is wrong.
+    true
 }
 
 fn flatten(picture: DynamicImage) -> RgbImage {

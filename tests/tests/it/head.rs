@@ -50,7 +50,7 @@ fn the_expected_accuracy_comes_true() {
         let (accuracy, _) = measure(&head, &mut source, 0..20);
         let expected = head.estimate.as_ref().expect("judged").accuracy;
         eprintln!("{shots} shots: expected {expected:.3}, true {accuracy:.3}");
-        // 400 stand-ins and 800 fresh shots: three standard errors are 8 points.
+        // Three standard errors of 120 stand-ins at least and 800 fresh shots.
         assert!((expected - accuracy).abs() < 0.12, "expected {expected}, true {accuracy}");
     }
 }

@@ -35,21 +35,32 @@ fn every_golden_case_is_reproduced() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// The embedded base against a trace of its weights on real pictures, which are not part of the project.
+fn embedded_base() -> Vit {
+    let path = "../models/base/vit_small6_patch14_112.fmlb";
+    let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
+    let (base, _) = decode_base(&file).expect("a sound base");
+    Vit::new(&base.weights, &Device::flex())
+}
+
 #[test]
 fn the_embedded_base_is_reproduced() {
+    let golden = Golden::load(&golden_dir().join("vit-base/trace.safetensors"));
+    let mut failures = Vec::new();
+    compare("vit-base", &embedded_base(), &golden, &mut failures);
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// The same on real pictures, which are not part of the project.
+#[test]
+fn the_embedded_base_is_reproduced_on_real_pictures() {
     let Some(data) = data_dir() else { return };
     let trace = data.join("../golden/vit-pretrained/trace.safetensors");
     if !trace.is_file() {
         eprintln!("skipped: no {}", trace.display());
         return;
     }
-    let path = "../models/base/vit_small6_patch14_112.fmlb";
-    let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
-    let (base, _) = decode_base(&file).expect("a sound base");
-    let vit = Vit::new(&base.weights, &Device::flex());
     let mut failures = Vec::new();
-    compare("vit-pretrained", &vit, &Golden::load(&trace), &mut failures);
+    compare("vit-pretrained", &embedded_base(), &Golden::load(&trace), &mut failures);
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
@@ -114,5 +125,6 @@ fn compare(case: &str, vit: &Vit, golden: &Golden, failures: &mut Vec<String>) {
         }
         compared += 1;
     }
+    assert!(golden.names().any(|n| n == "feature"), "{case} has no feature");
     assert!(compared >= 2, "{case} compares {compared} tensors");
 }
