@@ -152,8 +152,7 @@ fn progress_bar(n: usize) -> ProgressBar {
     if n <= 4 * BATCH {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} pictures, {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} pictures, {eta} left");
     let bar = ProgressBar::new(n as u64);
     bar.enable_steady_tick(Duration::from_millis(200));
     match style {

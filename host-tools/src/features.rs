@@ -21,7 +21,7 @@ pub(crate) fn compute(
 ) -> Result<Vec<Vec<f32>>> {
     let preprocess = backbone.config().preprocess;
     let bar = ProgressBar::new(pictures.items.len() as u64).with_message(what.to_owned());
-    let style = "{msg} {bar:30} {pos}/{len} pictures, {per_sec}, {eta} left";
+    let style = "{msg} {bar:30} {pos}/{len} pictures, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);
     bar.enable_steady_tick(Duration::from_millis(200));
     let mut features = Vec::with_capacity(pictures.items.len());

@@ -1,6 +1,7 @@
 //! The learner of fmlora: what a device knows about its classes, and what follows from it.
 //!
-//! Bytes and numbers in, values out: this crate touches no file, clock, socket, environment or thread.
+//! Bytes and numbers in, values out: this crate touches no file, clock, socket or environment and owns no
+//! thread.
 //!
 //! 1. A feature vector (from `fmlora-models`) is a *shot* of a class.
 //! 2. [`ClassStatistics`] sums up the shots of one class: count, mean, scatter. Nothing else of a shot
