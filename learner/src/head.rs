@@ -1,9 +1,11 @@
-//! From statistics to a head: nearest mean and shrinkage LDA as one family.
+//! From statistics to a head: nearest mean, shrinkage LDA and own covariances as one family.
 //!
-//! All classes share one Gaussian shape, the pooled within-class covariance `C`, shrunk towards the
-//! identity: `A(s) = (1 - s) C + s t I`, `t` the mean variance (Friedman 1989, Ledoit and Wolf 2004). At
-//! `s = 1` this is the nearest mean, at `s -> 0` plain LDA. Which `s` serves best depends on the amount
-//! of data, so it is chosen by leaving shots out ([`leave_one_out`]) with the log-loss as the criterion.
+//! Every class is a Gaussian. The covariance that they share is the pooled within-class covariance `C`,
+//! shrunk towards the identity: `A(s) = (1 - s) C + s t I`, `t` the mean variance (Friedman 1989, Ledoit and
+//! Wolf 2004). At `s = 1` this is the nearest mean, at `s -> 0` plain LDA. On top, each class may be wider
+//! along its own strongest directions ([`own_shape`]). Which `s`, and how much of its own a class is
+//! allowed, depends on the amount of data, so both are chosen by leaving shots out ([`leave_one_out`]) with
+//! the log-loss as the criterion.
 //!
 //! Ours: a class mean of `n` shots is itself off by `C / n`, which makes classes with few shots look far
 //! away. The expected excess, `k / n` with `k = tr(A^-1 C)`, is taken off every distance.
@@ -11,6 +13,7 @@
 mod estimate;
 mod gaussians;
 mod leave_one_out;
+mod own_shape;
 mod select;
 
 pub use estimate::{ClassEstimate, Confusion, Estimate};

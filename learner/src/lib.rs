@@ -11,22 +11,41 @@
 //! 4. [`fit_head`] turns statistics into a [`Predictor`] and an [`Estimate`] of its accuracy.
 //! 5. [`mod@format`] holds the bytes of bases and states.
 
+mod adapter;
 mod class_name;
+mod complexity;
 pub mod format;
 mod head;
 mod ids;
 mod learner;
+mod matrix;
+mod metrics;
 mod operation;
 mod predictor;
+mod rank_selector;
 mod statistics;
+mod trainer;
+mod transport;
 
+pub use adapter::{
+    Adapter, AdapterConfig, AdapterError, SharedBases, SharedBasis, TaskFactors, TaskUpdate,
+};
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
+pub use complexity::Complexity;
 pub use head::{
     ClassEstimate, Confusion, Estimate, FittedHead, HeadChoice, HeadError, LeftOut, SHRINKAGES,
     fit_head,
 };
 pub use ids::{BaseId, FeatureSpaceId};
 pub use learner::{Class, LearnError, Learner};
+pub use matrix::Matrix;
+pub use metrics::AccuracyMatrix;
 pub use operation::{Change, Operation, OperationKind};
-pub use predictor::{Guess, HEAD_VERSION, Prediction, Predictor, UnknownTest};
+pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, UnknownTest};
+pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};
+pub use trainer::{
+    Built, Examples, ExamplesError, Leaves, ParameterId, Parameters, Step, TokenCache, TrainError,
+    TrainedHead, TrainingConfig, Watcher, train,
+};
+pub use transport::{DriftMap, TransportError};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ClassName;
 
 /// Version of the rules in [`fit_head`](crate::fit_head): a stored predictor of another one is fitted anew.
-pub const HEAD_VERSION: u16 = 1;
+pub const HEAD_VERSION: u16 = 2;
 
 /// When a picture shows none of the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -25,11 +25,26 @@ pub enum UnknownTest {
     },
 }
 
-/// A linear head over all classes.
+/// Squares that make a class's own covariance felt: class `c` gains half the sum of
+/// `(row . (x - centre) - offset)^2` over its rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OwnTerms {
+    /// `[rows, d]`, class by class; f16 in a store.
+    #[serde(with = "half_rows")]
+    pub(crate) rows: Vec<f32>,
+    /// One a row.
+    pub(crate) offsets: Vec<f32>,
+    /// Rows of each class; empty if no class has any.
+    pub(crate) counts: Vec<u32>,
+    /// Weight of a class's own scatter in its covariance at the mean number of shots; 0 is LDA.
+    pub(crate) weight: f32,
+}
+
+/// A head over all classes: linear, plus a few squares a class.
 ///
-/// Class `c` scores `w_c . (x - centre) + b_c`, which is the log-likelihood ratio of its Gaussian against
-/// one at the centre of all classes with the same covariance. Confidence is the softmax of scores over
-/// the temperature.
+/// The score of class `c` is the log-likelihood ratio of its Gaussian against one at the centre of all
+/// classes with the covariance that they share: `w_c . (x - centre) + b_c` and the class's [`OwnTerms`].
+/// Confidence is the softmax of scores over the temperature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictor {
     pub(crate) version: u16,
@@ -38,6 +53,7 @@ pub struct Predictor {
     /// `[classes, d]`
     pub(crate) weights: Vec<f32>,
     pub(crate) biases: Vec<f32>,
+    pub(crate) own: OwnTerms,
     pub(crate) temperature: f32,
     pub(crate) unknown: UnknownTest,
     /// Shrinkage of the covariance that was chosen; 1 is the nearest mean.
@@ -62,6 +78,31 @@ pub struct Prediction {
     pub unknown: bool,
 }
 
+impl OwnTerms {
+    fn fits(&self, d_feature: usize, n_classes: usize) -> bool {
+        let total: usize = self.counts.iter().map(|&n| n as usize).sum();
+        let known = self.counts.is_empty() || self.counts.len() == n_classes;
+        known && self.offsets.len() == total && self.rows.len() == total * d_feature
+    }
+}
+
+/// Rows as f16 bytes: they are most of a stored head, and three digits are plenty.
+mod half_rows {
+    use fmlora_models::HalfTensor;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(rows: &[f32], to: S) -> Result<S::Ok, S::Error> {
+        let half = HalfTensor::from_f32(&[rows.len()], rows).map_err(serde::ser::Error::custom)?;
+        half.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+        let half = HalfTensor::deserialize(from)?;
+        half.check().map_err(serde::de::Error::custom)?;
+        Ok(half.to_f32())
+    }
+}
+
 impl Predictor {
     /// A head that knows no class.
     pub fn empty(d_feature: usize) -> Self {
@@ -71,6 +112,7 @@ impl Predictor {
             centre: vec![0.0; d_feature],
             weights: Vec::new(),
             biases: Vec::new(),
+            own: OwnTerms::default(),
             temperature: 1.0,
             unknown: UnknownTest::Never,
             shrinkage: 1.0,
@@ -92,6 +134,11 @@ impl Predictor {
         self.shrinkage
     }
 
+    /// Weight in [0, 1) of a class's own scatter in its covariance; 0 is one covariance for all.
+    pub fn own_weight(&self) -> f32 {
+        self.own.weight
+    }
+
     /// What scores are divided by to become log-probabilities.
     pub fn temperature(&self) -> f32 {
         self.temperature
@@ -109,6 +156,7 @@ impl Predictor {
             && self.names.len() == n_classes
             && self.biases.len() == n_classes
             && self.weights.len() == n_classes * d_feature
+            && self.own.fits(d_feature, n_classes)
     }
 
     /// Score of each class, in the order of [`Predictor::names`].
@@ -116,7 +164,14 @@ impl Predictor {
         let centred: Vec<f32> = feature.iter().zip(&self.centre).map(|(x, c)| x - c).collect();
         let rows = self.weights.chunks_exact(self.d_feature().max(1));
         let dot = |row: &[f32]| row.iter().zip(&centred).map(|(w, x)| w * x).sum::<f32>();
-        rows.zip(&self.biases).map(|(row, b)| dot(row) + b).collect()
+        let mut scores: Vec<f32> = rows.zip(&self.biases).map(|(row, b)| dot(row) + b).collect();
+        let mut squares = self.own.rows.chunks_exact(self.d_feature().max(1)).zip(&self.own.offsets);
+        for (score, &count) in scores.iter_mut().zip(&self.own.counts) {
+            for (row, offset) in squares.by_ref().take(count as usize) {
+                *score += 0.5 * (dot(row) - offset).powi(2);
+            }
+        }
+        scores
     }
 
     /// The `n_top` likeliest classes, and whether it is likely none of them.

@@ -114,6 +114,17 @@ impl ClassStatistics {
         })
     }
 
+    /// Statistics from their parts: the scatter is the sum of the outer products of `rows`.
+    pub(crate) fn from_parts(
+        count: u32,
+        mean: &[f32],
+        rows: &[Vec<f64>],
+    ) -> Result<Self, StatisticsError> {
+        let scatter = ScatterFactor::empty(mean.len());
+        let scatter = scatter.with_rows(rows, (count as usize).saturating_sub(1))?;
+        Ok(Self { count, mean: HalfTensor::from_f32(&[mean.len()], mean)?, scatter })
+    }
+
     /// Number of shots.
     pub fn count(&self) -> u32 {
         self.count

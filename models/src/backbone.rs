@@ -4,7 +4,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigError, FeatureConfig, Preprocess, PreprocessError, Vit, VitConfig, VitWeights};
+use crate::side_branch::BlockBranches;
+use crate::{ConfigError, FeatureConfig, Preprocess, PreprocessError, Observer, SideBranches, Vit, VitConfig, VitWeights};
 use thiserror::Error;
 
 /// How a network is used: which pictures it takes, where it is split, what its feature is.
@@ -67,6 +68,8 @@ pub struct Backbone {
     vit: Vit,
     config: BackboneConfig,
     vit_config: VitConfig,
+    /// Prompt tokens that were folded in.
+    prompt: Option<Tensor<2>>,
     device: Device,
 }
 
@@ -83,12 +86,22 @@ impl Backbone {
     ) -> Result<Self, BackboneError> {
         config.check(weights.config())?;
         let (vit, vit_config) = (Vit::new(weights, device), weights.config().clone());
-        Ok(Self { vit, config, vit_config, device: device.clone() })
+        Ok(Self { vit, config, vit_config, prompt: None, device: device.clone() })
     }
 
     /// How the network is used.
     pub fn config(&self) -> &BackboneConfig {
         &self.config
+    }
+
+    /// The shape of the network.
+    pub fn vit_config(&self) -> &VitConfig {
+        &self.vit_config
+    }
+
+    /// Where the network computes.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Numbers of a feature.
@@ -118,15 +131,65 @@ impl Backbone {
     ///
     /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`]
     /// - output: `[batch, d_feature]`
-    pub fn suffix(&self, mut tokens: Tensor<3>) -> Tensor<2> {
+    pub fn suffix(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let tokens = self.prompted(tokens, self.prompt.as_ref());
+        self.suffix_of(tokens, |block, tokens| self.vit.block(block, tokens))
+    }
+
+    /// The same with side branches, and with their prompt instead of one folded in earlier.
+    ///
+    /// Gradients flow to whatever tensors of `branches` are on an autodiff device; the network itself is
+    /// a constant.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`]
+    /// - output: `[batch, d_feature]`
+    pub fn suffix_with(
+        &self,
+        tokens: Tensor<3>,
+        branches: &SideBranches,
+        mut observer: Option<Observer<'_>>,
+    ) -> Tensor<2> {
+        let tokens = self.prompted(tokens, branches.prompt.as_ref());
+        self.suffix_of(tokens, |block, tokens| {
+            let observer = observer.as_mut().map(|o| &mut **o as Observer<'_>);
+            self.vit.block_with(tokens, &mut BlockBranches { block, all: branches, observer })
+        })
+    }
+
+    /// The network with side branches added to its weights and their prompt kept: [`Backbone::suffix`] then
+    /// computes what [`Backbone::suffix_with`] does, at the price of the plain network and the prompt's
+    /// tokens.
+    #[must_use]
+    pub fn folded(&self, branches: &SideBranches) -> Self {
+        let vit = self.vit.folded(&self.vit_config, branches);
+        Self { vit, prompt: branches.prompt.clone(), ..self.clone() }
+    }
+
+    /// Puts prompt tokens behind the class token and the registers.
+    fn prompted(&self, tokens: Tensor<3>, prompt: Option<&Tensor<2>>) -> Tensor<3> {
+        let Some(prompt) = prompt else { return tokens };
+        let ([batch, n_tokens, d], [m, _]) = (tokens.dims(), prompt.dims());
+        let n_prefix = self.vit_config.n_prefix_tokens();
+        let prompt = prompt.clone().unsqueeze::<3>().expand([batch, m, d]);
+        let patches = tokens.clone().narrow(1, n_prefix, n_tokens - n_prefix);
+        Tensor::cat(vec![tokens.narrow(1, 0, n_prefix), prompt, patches], 1)
+    }
+
+    fn suffix_of(
+        &self,
+        mut tokens: Tensor<3>,
+        mut block_of: impl FnMut(usize, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<2> {
         let feature = &self.config.feature;
         let last = feature.blocks.iter().copied().max().unwrap_or(0);
+        let not_patches = tokens.dims()[1] - self.vit_config.n_patches();
         let mut parts = vec![None; feature.blocks.len()];
         for block in self.config.first_adapted_block..=last {
-            tokens = self.vit.block(block, tokens);
+            tokens = block_of(block, tokens);
             if let Some(place) = feature.blocks.iter().position(|&b| b == block) {
-                let n_prefix = self.vit_config.n_prefix_tokens();
-                parts[place] = Some(feature.of_block(&tokens, n_prefix));
+                parts[place] = Some(feature.of_block(&tokens, not_patches));
             }
         }
         Tensor::cat(parts.into_iter().flatten().collect(), 1)

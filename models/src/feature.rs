@@ -68,16 +68,16 @@ impl FeatureConfig {
     ///
     /// # Shapes
     ///
-    /// - `tokens`: `[batch, tokens, d]` after that block
+    /// - `tokens`: `[batch, tokens, d]` after that block, the patches last
     /// - output: `[batch, kinds * d]`
-    pub(crate) fn of_block(&self, tokens: &Tensor<3>, n_prefix_tokens: usize) -> Tensor<2> {
+    pub(crate) fn of_block(&self, tokens: &Tensor<3>, n_other_tokens: usize) -> Tensor<2> {
         let [_, n_tokens, _] = tokens.dims();
         let parts = self.tokens.iter().map(|kind| {
             let vector = match kind {
                 TokenKind::Class => tokens.clone().narrow(1, 0, 1),
                 TokenKind::Mean => tokens
                     .clone()
-                    .narrow(1, n_prefix_tokens, n_tokens - n_prefix_tokens)
+                    .narrow(1, n_other_tokens, n_tokens - n_other_tokens)
                     .mean_dim(1),
             };
             normalised(vector.squeeze_dim::<2>(1))

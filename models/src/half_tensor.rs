@@ -88,6 +88,12 @@ impl HalfTensor<'_> {
         self.bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
     }
 
+    /// The first `n` numbers in f32, row-major.
+    pub fn leading(&self, n: usize) -> Vec<f32> {
+        let numbers = self.bytes.chunks_exact(2).take(n);
+        numbers.map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+    }
+
     /// Deserialises without borrowing from the input: `#[serde(deserialize_with = "HalfTensor::owned")]`.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use burn::module::{Module, Param};
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
 
-use crate::VitWeights;
+use crate::side_branch::{BlockBranches, SideBranches};
+use crate::{VitConfig, VitWeights};
 use block::Block;
 use parameters::Parameters;
 use patch_embed::PatchEmbed;
@@ -82,7 +83,23 @@ impl Vit {
     ///
     /// - `tokens` and output: `[batch, tokens, d]`
     pub fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
-        self.blocks[index].forward(tokens)
+        self.blocks[index].forward(tokens, None)
+    }
+
+    /// One block with side branches.
+    pub(crate) fn block_with(
+        &self,
+        tokens: Tensor<3>,
+        branches: &mut BlockBranches<'_, '_>,
+    ) -> Tensor<3> {
+        self.blocks[branches.block].forward(tokens, Some(branches))
+    }
+
+    /// The same network with the branches' weights added to its own; all other weights are shared.
+    pub(crate) fn folded(&self, config: &VitConfig, branches: &SideBranches) -> Self {
+        let blocks = self.blocks.iter().enumerate();
+        let blocks = blocks.map(|(i, block)| block.folded(config, i, branches)).collect();
+        Self { blocks, ..self.clone() }
     }
 
     /// The whole network with all steps in between.
@@ -95,7 +112,7 @@ impl Vit {
         let mut blocks: Vec<Tensor<3>> = Vec::with_capacity(self.depth());
         for block in &self.blocks {
             let input = blocks.last().unwrap_or(&embedded).clone();
-            blocks.push(block.forward(input));
+            blocks.push(block.forward(input, None));
         }
         let last = blocks.last().unwrap_or(&embedded).clone();
         let class_token = last.narrow(1, 0, 1).squeeze_dim::<2>(1);

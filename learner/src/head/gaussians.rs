@@ -1,4 +1,4 @@
-//! All classes as Gaussians with one covariance, in as few coordinates as they span.
+//! All classes as Gaussians: means and the covariance they share, in as few coordinates as they span.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{Accum, Mat, Par, Side};
 
+use super::own_shape::OwnRows;
 use crate::Class;
 
 /// Class means, pooled scatter, and stand-ins for shots.
@@ -30,6 +31,8 @@ pub(super) struct Gaussians {
     pub(super) mean_variance: f64,
     /// Stand-ins for shots.
     pub(super) stand_ins: StandIns,
+    /// The leading factor rows of each class.
+    pub(super) own_rows: OwnRows,
 }
 
 /// Deviations from their class means of points that stand for shots.
@@ -75,6 +78,7 @@ impl Gaussians {
             Self { counts, centre, means: Mat::new(), span, degrees, ..Self::empty() };
         gaussians.means = gaussians.in_span(means);
         gaussians.add_scatters(classes, d);
+        gaussians.own_rows = OwnRows::new(classes, |rows| gaussians.in_span(rows));
         gaussians
     }
 
@@ -89,6 +93,7 @@ impl Gaussians {
             // A single shot a class says nothing of the spread; 1 is that of a normalised feature.
             mean_variance: 1.0,
             stand_ins: StandIns { classes: Vec::new(), deviations: Mat::new() },
+            own_rows: OwnRows::empty(),
         }
     }
 

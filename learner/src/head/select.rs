@@ -7,8 +7,9 @@ use thiserror::Error;
 
 use super::estimate::Estimate;
 use super::gaussians::{Gaussians, Shrunk, StandIns};
-use super::leave_one_out::{LeftOut, SPREAD, dot};
-use crate::{Class, HEAD_VERSION, Predictor, UnknownTest};
+use super::leave_one_out::{LeftOut, SPREAD, Trial, dot};
+use super::own_shape::{OWN_WEIGHTS, OwnDirections, OwnShape};
+use crate::{Class, HEAD_VERSION, OwnTerms, Predictor, UnknownTest};
 
 /// Shrinkages that are tried, from nearly plain LDA to the nearest mean.
 pub const SHRINKAGES: [f64; 10] = [0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0];
@@ -26,12 +27,14 @@ const STAND_INS_BELOW: f64 = 0.065;
 /// Which head to make.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeadChoice {
-    /// The shrinkage with the least log-loss on shots left out.
+    /// Shrinkage and weight of the classes' own covariances with the least log-loss on shots left out.
     Auto,
     /// Nearest class mean.
     NearestMean,
     /// LDA at a shrinkage in (0, 1].
     Lda(f64),
+    /// LDA at the shrinkage with the least log-loss: one covariance for all classes.
+    SharedCovariance,
 }
 
 /// Why statistics give no head.
@@ -52,9 +55,12 @@ pub struct FittedHead {
     pub estimate: Option<Estimate>,
 }
 
-/// One shrinkage and how it does on stand-ins.
+/// One shrinkage with its best weight of own covariances, and how it does on stand-ins.
 struct Candidate<'a> {
     shrunk: Shrunk<'a>,
+    own: OwnDirections,
+    shape: OwnShape,
+    own_weight: f64,
     mean_noise: f64,
     left_out: Vec<LeftOut>,
     temperature: f64,
@@ -80,19 +86,19 @@ pub fn fit_head(
         return Ok(FittedHead { predictor: Predictor::empty(d_feature), estimate: None });
     }
     let gaussians = Gaussians::new(classes, d_feature);
-    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
-    let try_one = |shrinkage: f64| {
-        let shrunk = gaussians.shrunk(shrinkage)?;
-        let mean_noise = shrunk.mean_noise(owners, deviations);
-        let left_out = shrunk.leave_out(owners, deviations, SPREAD, mean_noise);
-        let (temperature, log_loss) = calibrate(&left_out);
-        Some(Candidate { shrunk, mean_noise, left_out, temperature, log_loss })
-    };
     let judged = gaussians.has_spread() && classes.len() > 1;
+    let shared = &OWN_WEIGHTS[..1];
     let best = match choice {
-        HeadChoice::Auto if judged => descend(&gaussians, d_feature, try_one),
-        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => try_one(shrinkage),
-        _ => try_one(1.0),
+        HeadChoice::Auto if judged => {
+            descend(&gaussians, d_feature, |s| try_one(&gaussians, s, &OWN_WEIGHTS))
+        }
+        HeadChoice::SharedCovariance if judged => {
+            descend(&gaussians, d_feature, |s| try_one(&gaussians, s, shared))
+        }
+        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => {
+            try_one(&gaussians, shrinkage, shared)
+        }
+        _ => try_one(&gaussians, 1.0, shared),
     };
     let best = best.ok_or(HeadError::Covariance)?;
     let predictor = predictor(classes, &gaussians, &best);
@@ -101,6 +107,41 @@ pub fn fit_head(
         Estimate::new(classes, &best.left_out, &seen)
     });
     Ok(FittedHead { predictor, estimate })
+}
+
+/// Judges one shrinkage with the best of some weights.
+fn try_one<'a>(gaussians: &'a Gaussians, shrinkage: f64, weights: &[f64]) -> Option<Candidate<'a>> {
+    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
+    let shrunk = gaussians.shrunk(shrinkage)?;
+    let own = OwnDirections::new(gaussians, &shrunk);
+    let trial = Trial::new(&shrunk, &own, owners, deviations);
+    let judge = |&weight: &f64| {
+        let shape = own.shape(gaussians, weight);
+        let mean_noise = trial.mean_noise(&shape);
+        let left_out = trial.leave_out(&shape, SPREAD, mean_noise);
+        let (temperature, log_loss) = calibrate(&left_out);
+        (weight, shape, mean_noise, left_out, temperature, log_loss)
+    };
+    // The log-loss falls, then rises with the weight: stop at the first rise.
+    let mut best = judge(weights.first()?);
+    for weight in &weights[1..] {
+        let next = judge(weight);
+        if next.5 >= best.5 {
+            break;
+        }
+        best = next;
+    }
+    let (own_weight, shape, mean_noise, left_out, temperature, log_loss) = best;
+    Some(Candidate {
+        own,
+        shape,
+        own_weight,
+        mean_noise,
+        left_out,
+        temperature,
+        log_loss,
+        shrunk,
+    })
 }
 
 /// Walks down the log-loss over [`SHRINKAGES`] from where the amount of data says to begin.
@@ -132,14 +173,31 @@ fn descend<'a>(
 
 /// The temperature with the least mean log-loss, and that loss.
 fn calibrate(left_out: &[LeftOut]) -> (f64, f64) {
-    let mean = |t: f64| left_out.iter().map(|l| l.log_loss(t)).sum::<f64>() / left_out.len() as f64;
     if left_out.is_empty() {
         return (UNCALIBRATED, 0.0);
     }
-    // 0.25 to 512 in steps of a sixth of an octave: finer than any calibration can be trusted.
-    let temperatures = (-12..=54).map(|i| f64::from(i) / 6.0).map(f64::exp2);
-    let losses = temperatures.map(|t| (t, mean(t)));
-    losses.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1.0, 0.0))
+    let mean = |octave: f64| {
+        let losses = left_out.iter().map(|l| l.log_loss(octave.exp2()));
+        losses.sum::<f64>() / left_out.len() as f64
+    };
+    // The log-loss is convex in the inverse temperature, so it has one valley: golden section over 0.25 to
+    // 512, to a thirtieth of an octave, finer than any calibration can be trusted.
+    let golden = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (-2.0, 9.0);
+    let (mut a, mut b) = (high - golden * (high - low), low + golden * (high - low));
+    let (mut at_a, mut at_b) = (mean(a), mean(b));
+    while high - low > 1.0 / 30.0 {
+        if at_a <= at_b {
+            (high, b, at_b) = (b, a, at_a);
+            a = high - golden * (high - low);
+            at_a = mean(a);
+        } else {
+            (low, a, at_a) = (a, b, at_b);
+            b = low + golden * (high - low);
+            at_b = mean(b);
+        }
+    }
+    if at_a <= at_b { (a.exp2(), at_a) } else { (b.exp2(), at_b) }
 }
 
 fn predictor(classes: &[Arc<Class>], gaussians: &Gaussians, best: &Candidate<'_>) -> Predictor {
@@ -147,7 +205,8 @@ fn predictor(classes: &[Arc<Class>], gaussians: &Gaussians, best: &Candidate<'_>
     let weights = gaussians.out_of_span(solved);
     let bias = |c: usize| {
         let norm = dot(&gaussians.means, c, solved, c);
-        ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
+        let noise = best.mean_noise / gaussians.counts[c];
+        ((noise - norm - best.shape.log_volumes[c]) / 2.0) as f32
     };
     let unknown = unknown_test(gaussians, best);
     Predictor {
@@ -159,10 +218,29 @@ fn predictor(classes: &[Arc<Class>], gaussians: &Gaussians, best: &Candidate<'_>
             .map(|(c, i)| weights[(i, c)] as f32)
             .collect(),
         biases: (0..classes.len()).map(bias).collect(),
+        own: own_terms(gaussians, best),
         temperature: best.temperature as f32,
         unknown,
         shrinkage: best.shrunk.shrinkage as f32,
     }
+}
+
+/// The squares that the classes' own covariances add to the linear scores.
+fn own_terms(gaussians: &Gaussians, best: &Candidate<'_>) -> OwnTerms {
+    let mut terms = OwnTerms { weight: best.own_weight as f32, ..OwnTerms::default() };
+    if best.own_weight == 0.0 {
+        return terms;
+    }
+    let directions = gaussians.out_of_span(&best.own.directions);
+    for (class, range) in gaussians.own_rows.ranges.iter().enumerate() {
+        for r in range.clone() {
+            let scale = best.shape.shares[r].sqrt();
+            terms.rows.extend(directions.col(r).iter().map(|v| (v * scale) as f32));
+            terms.offsets.push((best.own.means[(r, class)] * scale) as f32);
+        }
+        terms.counts.push(range.len() as u32);
+    }
+    terms
 }
 
 /// Sets the threshold so that [`FALSE_ALARMS`] of the pictures of taught classes fall below it.
@@ -178,7 +256,8 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
         let max_squared = quantile(farthest.collect(), 1.0 - FALSE_ALARMS);
         return UnknownTest::Radius { max_squared: max_squared as f32 };
     }
-    let left_out = best.shrunk.leave_out(owners, deviations, 1.0, best.mean_noise);
+    let trial = Trial::new(&best.shrunk, &best.own, owners, deviations);
+    let left_out = trial.leave_out(&best.shape, 1.0, best.mean_noise);
     let evidence = left_out.iter().map(LeftOut::evidence).collect();
     UnknownTest::Evidence { min: quantile(evidence, STAND_INS_BELOW) as f32 }
 }
@@ -214,5 +293,6 @@ fn judge_shots(
     }
     let deviations = Mat::from_fn(gaussians.centre.len(), columns.len(), |i, p| columns[p][i]);
     let deviations = gaussians.in_span(deviations);
-    best.shrunk.leave_out(&owners, &deviations, 1.0, best.mean_noise)
+    let trial = Trial::new(&best.shrunk, &best.own, &owners, &deviations);
+    trial.leave_out(&best.shape, 1.0, best.mean_noise)
 }

@@ -83,6 +83,11 @@ impl ScatterFactor {
         self.rows.to_f32()
     }
 
+    /// The first `n` rows: the directions of most energy.
+    pub fn leading_rows(&self, n: usize) -> Vec<f32> {
+        self.rows.leading(n.min(self.rank()) * self.d_feature())
+    }
+
     /// Bytes of the numbers.
     pub fn n_bytes(&self) -> usize {
         self.rows.n_bytes()

@@ -8,12 +8,16 @@ use burn::tensor::ops::AttentionModuleOptions;
 
 use super::parameters::Parameters;
 use crate::VitConfig;
+use crate::side_branch::{BlockBranches, Site};
+
+/// The thirds of `qkv`, in timm's order.
+const THIRDS: [Site; 3] = [Site::Query, Site::Key, Site::Value];
 
 /// `softmax(q k^T / sqrt(d_head)) v` over `n_heads` heads (arXiv:1706.03762), then a projection.
 #[derive(Module, Debug)]
 pub(super) struct Attention {
-    qkv: Linear,
-    proj: Linear,
+    pub(super) qkv: Linear,
+    pub(super) proj: Linear,
     n_heads: usize,
 }
 
@@ -29,17 +33,33 @@ impl Attention {
     /// # Shapes
     ///
     /// - `tokens` and output: `[batch, tokens, d]`
-    pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
+    pub(super) fn forward(
+        &self,
+        tokens: Tensor<3>,
+        branches: Option<&mut BlockBranches<'_, '_>>,
+    ) -> Tensor<3> {
         let [batch, n_tokens, d] = tokens.dims();
         let d_head = d / self.n_heads;
-        let qkv = self
-            .qkv
-            .forward(tokens)
-            .reshape([batch, n_tokens, 3, self.n_heads, d_head])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
-        let options = AttentionModuleOptions::default();
-        let heads = attention(part(0), part(1), part(2), None, None, options);
-        self.proj.forward(heads.swap_dims(1, 2).reshape([batch, n_tokens, d]))
+        let into_heads = |x: Tensor<3>| {
+            x.reshape([batch, n_tokens, self.n_heads, d_head]).swap_dims(1, 2)
+        };
+        let qkv = self.qkv.forward(tokens.clone());
+        let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * d, d));
+        let Some(branches) = branches else {
+            let heads = self.heads(into_heads(q), into_heads(k), into_heads(v));
+            return self.proj.forward(heads);
+        };
+        let [q, k, v] = [(q, 0), (k, 1), (v, 2)]
+            .map(|(part, i)| into_heads(branches.added(THIRDS[i], &tokens, part)));
+        let heads = self.heads(q, k, v);
+        let output = self.proj.forward(heads.clone());
+        branches.added(Site::Proj, &heads, output)
+    }
+
+    /// Attention of all heads, put side by side again: `[batch, tokens, d]`.
+    fn heads(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<3> {
+        let [batch, n_heads, n_tokens, d_head] = q.dims();
+        let heads = attention(q, k, v, None, None, AttentionModuleOptions::default());
+        heads.swap_dims(1, 2).reshape([batch, n_tokens, n_heads * d_head])
     }
 }

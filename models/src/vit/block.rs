@@ -8,6 +8,7 @@ use super::attention::Attention;
 use super::mlp::Mlp;
 use super::parameters::Parameters;
 use crate::VitConfig;
+use crate::side_branch::{BlockBranches, Place, SideBranches, Site};
 
 /// Pre-norm block: attention and MLP, each added to its input.
 #[derive(Module, Debug)]
@@ -36,11 +37,39 @@ impl Block {
     /// # Shapes
     ///
     /// - `tokens` and output: `[batch, tokens, d]`
-    pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        let branch = self.attn.forward(self.norm1.forward(tokens.clone()));
+    pub(super) fn forward(
+        &self,
+        tokens: Tensor<3>,
+        mut branches: Option<&mut BlockBranches<'_, '_>>,
+    ) -> Tensor<3> {
+        let normed = self.norm1.forward(tokens.clone());
+        let branch = self.attn.forward(normed, branches.as_deref_mut());
         let tokens = tokens + self.scaled(0, branch);
-        let branch = self.mlp.forward(self.norm2.forward(tokens.clone()));
+        let branch = self.mlp.forward(self.norm2.forward(tokens.clone()), branches);
         tokens + self.scaled(1, branch)
+    }
+
+    /// The same block with the branches' weights added to its own.
+    pub(super) fn folded(&self, config: &VitConfig, index: usize, all: &SideBranches) -> Self {
+        let mut block = self.clone();
+        for site in Site::ALL {
+            let Some(branch) = all.branches.get(&Place { block: index, site }) else { continue };
+            let d = config.d_model;
+            let (layer, column) = match site {
+                Site::Query => (&mut block.attn.qkv, 0),
+                Site::Key => (&mut block.attn.qkv, d),
+                Site::Value => (&mut block.attn.qkv, 2 * d),
+                Site::Proj => (&mut block.attn.proj, 0),
+                Site::Fc1 => (&mut block.mlp.fc1, 0),
+                Site::Fc2 => (&mut block.mlp.fc2, 0),
+            };
+            let weight = layer.weight.val();
+            let (d_in, d_out) = (site.d_in(config), site.d_out(config));
+            let columns = weight.clone().narrow(1, column, d_out) + branch.delta();
+            layer.weight =
+                Param::from_tensor(weight.slice_assign([0..d_in, column..column + d_out], columns));
+        }
+        block
     }
 
     fn scaled(&self, which: usize, branch: Tensor<3>) -> Tensor<3> {

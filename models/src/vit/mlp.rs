@@ -6,12 +6,13 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::gelu;
 
 use super::parameters::Parameters;
+use crate::side_branch::{BlockBranches, Site};
 
 /// `fc2(gelu(fc1(x)))` with the exact (erf) GELU.
 #[derive(Module, Debug)]
 pub(super) struct Mlp {
-    fc1: Linear,
-    fc2: Linear,
+    pub(super) fc1: Linear,
+    pub(super) fc2: Linear,
 }
 
 impl Mlp {
@@ -25,7 +26,16 @@ impl Mlp {
     /// # Shapes
     ///
     /// - `tokens` and output: `[batch, tokens, d]`
-    pub(super) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward(tokens)))
+    pub(super) fn forward(
+        &self,
+        tokens: Tensor<3>,
+        branches: Option<&mut BlockBranches<'_, '_>>,
+    ) -> Tensor<3> {
+        let Some(branches) = branches else {
+            return self.fc2.forward(gelu(self.fc1.forward(tokens)));
+        };
+        let inner = branches.added(Site::Fc1, &tokens, self.fc1.forward(tokens.clone()));
+        let inner = gelu(inner);
+        branches.added(Site::Fc2, &inner, self.fc2.forward(inner.clone()))
     }
 }

@@ -1,0 +1,200 @@
+//! F-LoRA: what all tasks together change in the network.
+//!
+//! Paper (arXiv:2504.08823): an adapted weight gets `dW_t = A_shared M_t N_t^T B_shared^T` with `M_t`, `N_t` of
+//! `r x r` numbers for task `t`. Ours: the tasks are merged as they come, `S_t = S_{t-1} + a M_t N_t^T`, so that
+//! the memory of all tasks is one `r x r` matrix a layer and a prediction costs the same after a hundred
+//! tasks as after one.
+
+mod shared_basis;
+mod task_factors;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use fmlora_models::{Place, SideBranch, SideBranches, Site, VitConfig};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::Matrix;
+
+pub use shared_basis::{SharedBases, SharedBasis};
+pub use task_factors::{TaskFactors, TaskUpdate};
+
+/// Which layers tasks adapt, and how far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterConfig {
+    /// Numbers of a layer's shared subspace, `r`.
+    pub rank: usize,
+    /// Adapted layers of every adapted block. Query and value are the choice of SD-LoRA (arXiv:2501.13198).
+    pub sites: Vec<Site>,
+    /// Tokens of the shared prompt, `m`; 0 for none.
+    pub n_prompt_tokens: usize,
+}
+
+/// Shared bases and what was learnt in them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    pub(crate) bases: Arc<SharedBases>,
+    /// Merged state `S` of each layer: `[r, r]`.
+    pub(crate) merged: BTreeMap<Place, Matrix>,
+    /// Mean of `z z^T`, `z = B^T x`, over the pictures learnt so far: `[r, r]`.
+    pub(crate) grams: BTreeMap<Place, Matrix>,
+    /// Pictures that `grams` is the mean of.
+    pub(crate) n_seen: u64,
+    /// The shared prompt `P`: `[m, d]`.
+    pub(crate) prompt: Option<Matrix>,
+}
+
+/// Why an adapter does not fit a network.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AdapterError {
+    /// A matrix of another shape.
+    #[error("{what} of {place} is {found:?}, expected {expected:?}")]
+    Shape {
+        /// Name of the matrix.
+        what: &'static str,
+        /// Its layer, or the prompt.
+        place: String,
+        /// Shape found.
+        found: [usize; 2],
+        /// Shape expected.
+        expected: [usize; 2],
+    },
+    /// A layer that the network lacks or does not adapt.
+    #[error("{place} is adapted, but only blocks {first} to {last} may be")]
+    Place {
+        /// The layer.
+        place: Place,
+        /// First adapted block.
+        first: usize,
+        /// Last block.
+        last: usize,
+    },
+    /// Layers of the merged state and of the bases differ.
+    #[error("the merged state and the bases name different layers")]
+    Layers,
+}
+
+impl Default for AdapterConfig {
+    fn default() -> Self {
+        Self { rank: 16, sites: vec![Site::Query, Site::Value], n_prompt_tokens: 0 }
+    }
+}
+
+impl AdapterConfig {
+    /// Every adapted layer of a network whose blocks from `first` on are adapted.
+    pub fn places(&self, first: usize, vit: &VitConfig) -> Vec<Place> {
+        let blocks = first..vit.depth;
+        blocks.flat_map(|block| self.sites.iter().map(move |&site| Place { block, site })).collect()
+    }
+}
+
+impl Adapter {
+    /// Bases in which nothing was learnt yet.
+    pub fn new(bases: Arc<SharedBases>, prompt: Option<Matrix>) -> Self {
+        let zeros = |rank: usize| Matrix::zeros(rank, rank);
+        let merged: BTreeMap<Place, Matrix> =
+            bases.by_place().keys().map(|&place| (place, zeros(bases.rank()))).collect();
+        Self { grams: merged.clone(), merged, bases, n_seen: 0, prompt }
+    }
+
+    /// The frozen bases.
+    pub fn bases(&self) -> &Arc<SharedBases> {
+        &self.bases
+    }
+
+    /// The merged state of a layer: `[r, r]`.
+    pub fn merged(&self, place: Place) -> Option<&Matrix> {
+        self.merged.get(&place)
+    }
+
+    /// The shared prompt: `[m, d]`.
+    pub fn prompt(&self) -> Option<&Matrix> {
+        self.prompt.as_ref()
+    }
+
+    /// Bytes in a file: bases, and everything that tasks have left behind.
+    pub fn n_bytes(&self) -> (usize, usize) {
+        let size = |m: &Matrix| 2 * m.values().len();
+        let states = self.merged.values().chain(self.grams.values()).chain(&self.prompt);
+        (self.bases.n_bytes(), states.map(size).sum())
+    }
+
+    /// The additions to the network: `B S^T A^T` for rows from the left.
+    pub fn side_branches(&self, device: &Device) -> SideBranches {
+        let branch = |(place, basis): (&Place, &SharedBasis)| {
+            let core = self.merged[place].transposed().to_tensor(device);
+            let up = basis.a.transposed().to_tensor(device);
+            (*place, SideBranch { down: basis.b.to_tensor(device), core, up })
+        };
+        let branches = self.bases.by_place().iter().map(branch).collect();
+        SideBranches { branches, prompt: self.prompt.as_ref().map(|p| p.to_tensor(device)) }
+    }
+
+    /// The adapter after a task, merged with `weight`: `S + weight * M N^T`, and the prompt moved as far.
+    #[must_use]
+    pub fn merge(&self, update: &TaskUpdate, weight: f32) -> Self {
+        let mut next = self.clone();
+        for (place, factors) in &update.factors {
+            if let Some(state) = next.merged.get_mut(place) {
+                *state = state.plus(weight, &factors.product());
+            }
+        }
+        if let (Some(prompt), Some(step)) = (&mut next.prompt, &update.prompt_step) {
+            *prompt = prompt.plus(weight, step);
+        }
+        next
+    }
+
+    /// Adds what a task's pictures put into the adapted layers: mean `z z^T` of `n` pictures.
+    pub(crate) fn remember(&mut self, grams: &BTreeMap<Place, Matrix>, n: u64) {
+        let share = n as f32 / (self.n_seen + n).max(1) as f32;
+        for (place, gram) in &mut self.grams {
+            if let Some(new) = grams.get(place) {
+                *gram = Matrix::zeros(gram.shape()[0], gram.shape()[1])
+                    .plus(1.0 - share, gram)
+                    .plus(share, new);
+            }
+        }
+        self.n_seen += n;
+    }
+
+    /// Checks that everything fits a network whose blocks from `first` on are adapted.
+    ///
+    /// # Errors
+    ///
+    /// [`AdapterError`] names what does not fit.
+    pub fn check(&self, first: usize, vit: &VitConfig) -> Result<(), AdapterError> {
+        self.bases.check(first, vit)?;
+        let r = self.bases.rank();
+        let named = |states: &BTreeMap<Place, Matrix>| {
+            states.keys().eq(self.bases.by_place().keys())
+        };
+        if !named(&self.merged) || !named(&self.grams) {
+            return Err(AdapterError::Layers);
+        }
+        for (what, states) in [("S", &self.merged), ("G", &self.grams)] {
+            for (place, state) in states {
+                expect_shape(what, place.to_string(), state, [r, r])?;
+            }
+        }
+        match &self.prompt {
+            Some(p) => expect_shape("P", "the prompt".into(), p, [p.shape()[0], vit.d_model]),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn expect_shape(
+    what: &'static str,
+    place: String,
+    matrix: &Matrix,
+    expected: [usize; 2],
+) -> Result<(), AdapterError> {
+    let found = matrix.shape();
+    if found == expected {
+        return Ok(());
+    }
+    Err(AdapterError::Shape { what, place, found, expected })
+}

@@ -1,0 +1,110 @@
+//! The subspaces that all tasks share: frozen after the first.
+
+use std::collections::BTreeMap;
+
+use faer::Mat;
+use fmlora_models::{Place, VitConfig};
+use serde::{Deserialize, Serialize};
+
+use super::{AdapterError, expect_shape};
+use crate::Matrix;
+
+/// `A_shared` and `B_shared` of one layer, each with orthonormal columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SharedBasis {
+    /// Output directions, by the energy that the first task's update puts into them: `[d_out, r]`.
+    pub a: Matrix,
+    /// Input directions, each belonging to the output direction of its place: `[d_in, r]`.
+    pub b: Matrix,
+}
+
+/// The bases of all adapted layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SharedBases {
+    rank: usize,
+    by_place: BTreeMap<Place, SharedBasis>,
+}
+
+impl SharedBases {
+    /// Bases of `rank` columns.
+    pub fn new(rank: usize, by_place: BTreeMap<Place, SharedBasis>) -> Self {
+        Self { rank, by_place }
+    }
+
+    /// Columns of each basis, `r`.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// The bases of each layer.
+    pub fn by_place(&self) -> &BTreeMap<Place, SharedBasis> {
+        &self.by_place
+    }
+
+    /// Bytes in a file.
+    pub fn n_bytes(&self) -> usize {
+        let numbers = |b: &SharedBasis| b.a.values().len() + b.b.values().len();
+        self.by_place.values().map(|b| 2 * numbers(b)).sum()
+    }
+
+    /// Parameters that a task of rank `rank` trains: `2 r rank` a layer.
+    pub fn n_task_numbers(&self, rank: usize) -> usize {
+        2 * self.rank * rank * self.by_place.len()
+    }
+
+    /// Parameters that vanilla LoRA of rank `rank` has in the same layers: `rank (d_in + d_out)` each.
+    pub fn n_vanilla_numbers(&self, rank: usize) -> usize {
+        let widths = |b: &SharedBasis| b.a.shape()[0] + b.b.shape()[0];
+        self.by_place.values().map(|b| rank * widths(b)).sum()
+    }
+
+    pub(super) fn check(&self, first: usize, vit: &VitConfig) -> Result<(), AdapterError> {
+        for (&place, basis) in &self.by_place {
+            if place.block < first || place.block >= vit.depth {
+                return Err(AdapterError::Place { place, first, last: vit.depth - 1 });
+            }
+            let shape = |d: usize| [d, self.rank];
+            expect_shape("A", place.to_string(), &basis.a, shape(place.site.d_out(vit)))?;
+            expect_shape("B", place.to_string(), &basis.b, shape(place.site.d_in(vit)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Turns a learnt update `down up` (`[d_in, r]`, `[r, d_out]`) into orthonormal bases and the merged state `S`,
+/// so that `down up = B S^T A^T`.
+///
+/// `gram` is the mean of `z z^T`, `z = down^T x`, over the inputs of the layer: with `gram = L L^T`, the
+/// singular vectors of `L^T up` are the output directions in order of the energy that the update puts into
+/// them (the ordering of E2-LoRA, arXiv:2605.27482). Each input direction is what feeds the output
+/// direction of its place, made orthogonal to those before it.
+pub(crate) fn orthonormalise(down: &Matrix, up: &Matrix, gram: &Matrix) -> Option<(SharedBasis, Matrix)> {
+    let (down, up, gram) = (down.to_faer(), up.to_faer(), gram.to_faer());
+    let r = down.ncols();
+    let jitter = (0..r).map(|i| gram[(i, i)]).sum::<f64>() / r as f64 * 1e-6 + 1e-12;
+    let gram = Mat::from_fn(r, r, |i, j| gram[(i, j)] + if i == j { jitter } else { 0.0 });
+    let factor = gram.llt(faer::Side::Lower).ok()?;
+    let outputs = factor.L().transpose() * &up;
+    let svd = outputs.thin_svd().ok()?;
+    // down up = (down L^-T U Sigma) V^T.
+    let weighted = svd.U() * svd.S();
+    let turned = solve_upper(factor.L().transpose(), weighted);
+    let qr = (&down * turned).qr();
+    let (b, state) = (qr.compute_thin_Q(), qr.thin_R().to_owned());
+    // A direction is the same with its sign turned: make the diagonal of S positive.
+    let sign = |k: usize| if state[(k, k)] < 0.0 { -1.0 } else { 1.0 };
+    let b = Mat::from_fn(b.nrows(), r, |i, k| b[(i, k)] * sign(k));
+    let core = Mat::from_fn(r, r, |k, j| state[(k, j)] * sign(k));
+    let basis = SharedBasis { a: Matrix::from_faer(svd.V()), b: Matrix::from_faer(b.as_ref()) };
+    Some((basis, Matrix::from_faer(core.transpose())))
+}
+
+/// `upper^-1 right` by substitution from below.
+fn solve_upper(upper: faer::MatRef<'_, f64>, mut right: Mat<f64>) -> Mat<f64> {
+    faer::linalg::triangular_solve::solve_upper_triangular_in_place(
+        upper,
+        right.as_mut(),
+        faer::Par::Seq,
+    );
+    right
+}

@@ -1,0 +1,43 @@
+//! What one task adds: `M_t` and `N_t`.
+
+use std::collections::BTreeMap;
+
+use fmlora_models::Place;
+use serde::{Deserialize, Serialize};
+
+use crate::Matrix;
+
+/// The first `r_t` columns of `M_t` and `N_t` of one layer; the others are masked and not stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskFactors {
+    /// `[r, r_t]`
+    pub m: Matrix,
+    /// `[r, r_t]`
+    pub n: Matrix,
+}
+
+/// Everything that a task's training gives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskUpdate {
+    /// Chosen rank `r_t`.
+    pub rank: usize,
+    /// Factors of each layer.
+    pub factors: BTreeMap<Place, TaskFactors>,
+    /// What the prompt moved by: `[m, d]`.
+    pub prompt_step: Option<Matrix>,
+}
+
+impl TaskFactors {
+    /// `M_t N_t^T`: `[r, r]`.
+    pub fn product(&self) -> Matrix {
+        self.m.times_transposed(&self.n)
+    }
+}
+
+impl TaskUpdate {
+    /// Bytes in a file.
+    pub fn n_bytes(&self) -> usize {
+        let factors = self.factors.values().flat_map(|f| [&f.m, &f.n]);
+        factors.chain(&self.prompt_step).map(|m| 2 * m.values().len()).sum()
+    }
+}

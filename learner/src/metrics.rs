@@ -1,0 +1,98 @@
+//! The measures of continual learning, from accuracies task by task.
+
+use serde::{Deserialize, Serialize};
+
+/// `a[t][j]`: accuracy on the test pictures of task `j` after task `t`, telling all classes seen so far
+/// apart without knowing the task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccuracyMatrix {
+    /// Row `t` has `t + 1` accuracies.
+    rows: Vec<Vec<f64>>,
+    /// Test pictures of each task.
+    sizes: Vec<usize>,
+}
+
+impl AccuracyMatrix {
+    /// For tasks with so many test pictures each.
+    pub fn new(sizes: Vec<usize>) -> Self {
+        Self { rows: Vec::new(), sizes }
+    }
+
+    /// Adds the accuracies after the next task, one for each task so far.
+    pub fn push(&mut self, accuracies: Vec<f64>) {
+        self.rows.push(accuracies);
+    }
+
+    /// The rows so far.
+    pub fn rows(&self) -> &[Vec<f64>] {
+        &self.rows
+    }
+
+    /// `A_t`: accuracy on the test pictures of tasks 1 to `t` together, after task `t`.
+    pub fn trajectory(&self) -> Vec<f64> {
+        let mean = |row: &Vec<f64>| {
+            let total: usize = self.sizes.iter().take(row.len()).sum();
+            let right: f64 = row.iter().zip(&self.sizes).map(|(a, &n)| a * n as f64).sum();
+            right / total.max(1) as f64
+        };
+        self.rows.iter().map(mean).collect()
+    }
+
+    /// Accuracy after the last task.
+    pub fn acc(&self) -> f64 {
+        self.trajectory().last().copied().unwrap_or(0.0)
+    }
+
+    /// Averaged anytime accuracy: the mean of `A_t` over tasks (arXiv:2003.05856).
+    pub fn aaa(&self) -> f64 {
+        let trajectory = self.trajectory();
+        trajectory.iter().sum::<f64>() / trajectory.len().max(1) as f64
+    }
+
+    /// Mean over all tasks but the last of what was lost since the best (arXiv:1801.10112).
+    pub fn forgetting(&self) -> f64 {
+        self.over_old_tasks(|j, last| {
+            let before = self.rows[j..self.rows.len() - 1].iter().map(|row| row[j]);
+            before.fold(f64::NEG_INFINITY, f64::max) - last
+        })
+    }
+
+    /// Backward transfer: mean over all tasks but the last of what changed since it was learnt
+    /// (arXiv:1706.08840).
+    pub fn bwt(&self) -> f64 {
+        self.over_old_tasks(|j, last| last - self.rows[j][j])
+    }
+
+    fn over_old_tasks(&self, change: impl Fn(usize, f64) -> f64) -> f64 {
+        let Some((last, before)) = self.rows.split_last() else { return 0.0 };
+        let changes: Vec<f64> = (0..before.len()).map(|j| change(j, last[j])).collect();
+        changes.iter().sum::<f64>() / changes.len().max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_of_a_small_example_are_those_worked_out_by_hand() {
+        let mut matrix = AccuracyMatrix::new(vec![10, 30]);
+        matrix.push(vec![0.9]);
+        matrix.push(vec![0.6, 0.8]);
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(close(matrix.acc(), (0.6 * 10.0 + 0.8 * 30.0) / 40.0));
+        assert!(close(matrix.aaa(), f64::midpoint(0.9, 0.75)));
+        assert!(close(matrix.forgetting(), 0.3));
+        assert!(close(matrix.bwt(), -0.3));
+    }
+
+    #[test]
+    fn forgetting_counts_from_the_best_and_transfer_from_the_first() {
+        let mut matrix = AccuracyMatrix::new(vec![1, 1, 1]);
+        matrix.push(vec![0.5]);
+        matrix.push(vec![0.7, 0.9]);
+        matrix.push(vec![0.6, 0.9, 1.0]);
+        assert!((matrix.forgetting() - 0.05).abs() < 1e-12);
+        assert!((matrix.bwt() - 0.05).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,192 @@
+//! Training of side branches on cached tokens: one loop for everything that is trained anywhere.
+//!
+//! What is trained, and how it becomes [`SideBranches`], is the caller's: the loop draws mini-batches,
+//! follows the cosine schedule, clips the gradient by its global norm and steps AdamW. It has no clock; who
+//! watches it may stop it after any step, for a time budget or because someone asked, and nothing is lost.
+//!
+//! On the CPU the same seed gives the same numbers.
+
+mod examples;
+mod parameters;
+
+use std::ops::ControlFlow;
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor, TensorData};
+use fmlora_models::{Backbone, SideBranches};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use thiserror::Error;
+
+pub use examples::{Examples, ExamplesError, TokenCache};
+pub use parameters::{Leaves, ParameterId, Parameters};
+
+/// How the loop goes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingConfig {
+    /// Passes over the examples.
+    pub epochs: usize,
+    /// Examples of a step.
+    pub batch_size: usize,
+    /// Learning rate at the start; it falls to 0 along a cosine (arXiv:1608.03983, without restarts).
+    pub learning_rate: f64,
+    /// Largest norm of all gradients together.
+    pub max_gradient_norm: f64,
+    /// Decoupled weight decay (arXiv:1711.05101).
+    pub weight_decay: f64,
+    /// Seed of the order of examples.
+    pub seed: u64,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 3,
+            batch_size: 32,
+            learning_rate: 1e-3,
+            max_gradient_norm: 1.0,
+            weight_decay: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// One step that was made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Counted from 1.
+    pub step: usize,
+    /// Steps in all.
+    pub of: usize,
+    /// Cross-entropy of the batch before the step, in nats.
+    pub loss: f64,
+}
+
+/// What one step computes with: the branches and what is added to the loss.
+#[derive(Debug, Default)]
+pub struct Built {
+    /// Branches made of the leaves.
+    pub branches: SideBranches,
+    /// Further terms of the loss: `[1]`.
+    pub penalty: Option<Tensor<1>>,
+}
+
+/// The linear head that is trained along: `[d_feature, classes]` and `[1, classes]`.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainedHead {
+    /// Its weights among the parameters.
+    pub weights: ParameterId,
+    /// Its biases among the parameters.
+    pub biases: ParameterId,
+}
+
+/// Why a training ended without a result.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum TrainError {
+    /// The watcher stopped it.
+    #[error("stopped after {steps} steps")]
+    Stopped {
+        /// Steps that had been made.
+        steps: usize,
+    },
+    /// The loss became NaN or infinite.
+    #[error("the loss became {loss} at step {step}: lower the learning rate")]
+    Diverged {
+        /// The step.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// There is nothing to train on.
+    #[error("no examples to train on")]
+    NoExamples,
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// Told of each step; may stop the training.
+pub type Watcher<'a> = &'a mut dyn FnMut(Step) -> ControlFlow<()>;
+
+/// Trains `parameters` on `examples` and gives the mean loss of each epoch.
+///
+/// `build` makes the branches of a step from the leaves; it is told the share of steps already made, in
+/// [0, 1).
+///
+/// # Errors
+///
+/// [`TrainError`]; the parameters are then as the last step left them.
+pub fn train(
+    backbone: &Backbone,
+    examples: &Examples<'_>,
+    parameters: &mut Parameters,
+    head: TrainedHead,
+    config: &TrainingConfig,
+    build: &mut dyn FnMut(&Leaves, f64) -> Built,
+    watch: Watcher<'_>,
+) -> Result<Vec<f64>, TrainError> {
+    let n = examples.len();
+    if n == 0 {
+        return Err(TrainError::NoExamples);
+    }
+    let mut rng = StdRng::seed_from_u64(config.seed);
+    let mut order: Vec<usize> = (0..n).collect();
+    let batch_size = config.batch_size.clamp(1, n);
+    let a_epoch = n.div_ceil(batch_size);
+    let steps = config.epochs * a_epoch;
+    let mut losses = Vec::with_capacity(config.epochs);
+    let mut step = 0;
+    for _ in 0..config.epochs {
+        order.shuffle(&mut rng);
+        let mut sum = 0.0;
+        for batch in order.chunks(batch_size) {
+            let progress = step as f64 / steps as f64;
+            let leaves = parameters.leaves();
+            let built = build(&leaves, progress);
+            let tokens = examples.tokens.batch(&examples.rows(batch), backbone.device());
+            let features = backbone.suffix_with(tokens, &built.branches, None);
+            let logits = features.matmul(leaves.get(head.weights)) + leaves.get(head.biases);
+            let loss = cross_entropy(logits, &examples.labels_of(batch));
+            let total = match built.penalty {
+                Some(penalty) => loss.clone() + penalty,
+                None => loss.clone(),
+            };
+            let loss = f64::from(scalar(loss)?);
+            step += 1;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { step, loss });
+            }
+            let rate = config.learning_rate * cosine(progress);
+            parameters.step(&leaves, &total.backward(), rate, config)?;
+            sum += loss * batch.len() as f64;
+            if watch(Step { step, of: steps, loss }).is_break() {
+                return Err(TrainError::Stopped { steps: step });
+            }
+        }
+        losses.push(sum / n as f64);
+    }
+    Ok(losses)
+}
+
+/// From 1 at the start to 0 at the end.
+fn cosine(progress: f64) -> f64 {
+    0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+}
+
+/// Mean cross-entropy, in nats: `[1]`.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, classes]`
+fn cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
+    let n = labels.len();
+    let device = logits.device();
+    let labels: Vec<i64> = labels.iter().map(|&l| l as i64).collect();
+    let index = Tensor::<2, Int>::from_data(TensorData::new(labels, [n, 1]), &device);
+    log_softmax(logits, 1).gather(1, index).mean().neg()
+}
+
+fn scalar(tensor: Tensor<1>) -> Result<f32, TrainError> {
+    tensor.inner().try_into_scalar::<f32>().map_err(|e| TrainError::Device(e.to_string()))
+}

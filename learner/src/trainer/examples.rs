@@ -1,0 +1,147 @@
+//! What is trained on: tokens that the frozen prefix made once, kept as f16.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use thiserror::Error;
+
+/// Tokens entering the first adapted block, one set a picture.
+///
+/// They are as good as pictures for whoever would rebuild them, so a cache lives no longer than the job
+/// that fills it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenCache {
+    n_tokens: usize,
+    d_model: usize,
+    values: Vec<f16>,
+}
+
+/// Pictures with their classes: rows of a cache and a label for each.
+#[derive(Debug, Clone, Copy)]
+pub struct Examples<'a> {
+    /// Where the tokens are.
+    pub tokens: &'a TokenCache,
+    /// Rows of the cache.
+    pub rows: &'a [usize],
+    /// Class of each row, counted from 0 among the classes of the head.
+    pub labels: &'a [usize],
+}
+
+/// Why tokens cannot be kept or used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ExamplesError {
+    /// Numbers that do not fill whole pictures.
+    #[error("{found} numbers do not fill pictures of {n_tokens} tokens of {d_model} numbers")]
+    Length {
+        /// Numbers found.
+        found: usize,
+        /// Tokens of a picture.
+        n_tokens: usize,
+        /// Numbers of a token.
+        d_model: usize,
+    },
+    /// Rows and labels differ in number.
+    #[error("{rows} rows and {labels} labels, expected as many of one as of the other")]
+    Labels {
+        /// Rows given.
+        rows: usize,
+        /// Labels given.
+        labels: usize,
+    },
+    /// A row that is not there.
+    #[error("row {row} of a cache of {len} pictures")]
+    Row {
+        /// The row.
+        row: usize,
+        /// Pictures in the cache.
+        len: usize,
+    },
+}
+
+impl TokenCache {
+    /// An empty cache for pictures of `n_tokens` tokens.
+    pub fn new(n_tokens: usize, d_model: usize) -> Self {
+        Self { n_tokens, d_model, values: Vec::new() }
+    }
+
+    /// Adds the tokens of pictures: `[pictures, n_tokens, d_model]`, row-major.
+    ///
+    /// # Errors
+    ///
+    /// [`ExamplesError::Length`].
+    pub fn push(&mut self, tokens: &[f32]) -> Result<(), ExamplesError> {
+        let (n_tokens, d_model) = (self.n_tokens, self.d_model);
+        if !tokens.len().is_multiple_of((n_tokens * d_model).max(1)) {
+            return Err(ExamplesError::Length { found: tokens.len(), n_tokens, d_model });
+        }
+        let start = self.values.len();
+        self.values.resize(start + tokens.len(), f16::ZERO);
+        self.values[start..].convert_from_f32_slice(tokens);
+        Ok(())
+    }
+
+    /// Pictures in the cache.
+    pub fn len(&self) -> usize {
+        self.values.len() / (self.n_tokens * self.d_model).max(1)
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Bytes of the tokens.
+    pub fn n_bytes(&self) -> usize {
+        self.values.len() * size_of::<f16>()
+    }
+
+    /// The tokens of some pictures: `[rows, n_tokens, d_model]`, f32.
+    pub fn batch(&self, rows: &[usize], device: &Device) -> Tensor<3> {
+        let size = self.n_tokens * self.d_model;
+        let mut values = vec![0.0f32; rows.len() * size];
+        for (target, &row) in values.chunks_exact_mut(size.max(1)).zip(rows) {
+            self.values[row * size..][..size].convert_to_f32_slice(target);
+        }
+        let shape = [rows.len(), self.n_tokens, self.d_model];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+impl<'a> Examples<'a> {
+    /// Pairs rows with labels.
+    ///
+    /// # Errors
+    ///
+    /// [`ExamplesError`] if they do not fit together or the cache lacks a row.
+    pub fn new(
+        tokens: &'a TokenCache,
+        rows: &'a [usize],
+        labels: &'a [usize],
+    ) -> Result<Self, ExamplesError> {
+        if rows.len() != labels.len() {
+            return Err(ExamplesError::Labels { rows: rows.len(), labels: labels.len() });
+        }
+        match rows.iter().find(|&&row| row >= tokens.len()) {
+            Some(&row) => Err(ExamplesError::Row { row, len: tokens.len() }),
+            None => Ok(Self { tokens, rows, labels }),
+        }
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn rows(&self, batch: &[usize]) -> Vec<usize> {
+        batch.iter().map(|&i| self.rows[i]).collect()
+    }
+
+    pub(super) fn labels_of(&self, batch: &[usize]) -> Vec<usize> {
+        batch.iter().map(|&i| self.labels[i]).collect()
+    }
+}
