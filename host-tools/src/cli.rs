@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::{NAMES, Scenario};
 use crate::dataset::DataSpec;
 
 /// Prepares and measures bases on a workstation.
@@ -44,6 +45,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  host-tools probe --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --shots 5,20,200"
     )]
     Probe(ProbeArgs),
+    /// Measure continual learning against rivals
+    #[command(
+        after_help = "Example:\n  host-tools bench --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --tasks 10 --orders 1993,1994,1995 --out results\n\nA killed benchmark goes on where it stopped when it is started again with the same --out."
+    )]
+    Bench(BenchArgs),
 }
 
 /// Normalisations that networks were trained with.
@@ -119,4 +125,56 @@ pub(crate) struct ProbeArgs {
     /// Classes that are taught to measure how strangers are told; the others are strangers [default: half]
     #[arg(long, value_name = "N")]
     pub(crate) taught: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Base whose network all methods use
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N&test=N to limit pictures a class
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: DataSpec,
+    /// What is new in each task
+    #[arg(long, value_enum, default_value_t = Scenario::Cil)]
+    pub(crate) scenario: Scenario,
+    /// Numbers of tasks that the classes are divided into; domains divide themselves
+    #[arg(long, value_delimiter = ',', default_value = "10")]
+    pub(crate) tasks: Vec<usize>,
+    /// Seeds of the class orders (numpy's permutation) and of everything drawn
+    #[arg(long, value_delimiter = ',', default_value = "1993,1994,1995")]
+    pub(crate) orders: Vec<u64>,
+    /// Methods to run
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_values_t = NAMES.map(str::to_owned))]
+    pub(crate) methods: Vec<String>,
+    /// Directory for results.json, report.md, the plots and cached tokens
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Also run fm-lora with each of its parts taken away
+    #[arg(long)]
+    pub(crate) ablate: bool,
+    /// Classes kept out of the tasks, on which fm-lora trains its bases beforehand
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) factory_classes: usize,
+    /// Say of every task what was decided and why
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Passes over a task's pictures, for every method that trains
+    #[arg(long, default_value_t = 3)]
+    pub(crate) epochs: usize,
+    /// Passes over all pictures for joint-lora
+    #[arg(long, default_value_t = 3)]
+    pub(crate) joint_epochs: usize,
+    /// Pictures of a training step
+    #[arg(long, default_value_t = 32)]
+    pub(crate) batch_size: usize,
+    /// Learning rate at the start
+    #[arg(long, default_value_t = 1e-3)]
+    pub(crate) learning_rate: f64,
+    /// Rank of LoRA and of the shared bases
+    #[arg(long, default_value_t = 16)]
+    pub(crate) rank: usize,
+    /// Prompt tokens of fm-lora, m
+    #[arg(long, default_value_t = 8)]
+    pub(crate) prompt_tokens: usize,
 }

@@ -14,5 +14,6 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::ExportBases(args) => export_bases::run(args, cli.json),
         Command::Inspect(args) => inspect::run(args, cli.json),
         Command::Probe(args) => probe::run(args, cli.json),
+        Command::Bench(args) => crate::bench::run(args, cli.json),
     }
 }

@@ -1,8 +1,10 @@
-//! Data sets by a short text: `cifar100:DIR` or `folder:DIR`, with `?train=N&test=N`.
+//! Data sets by a short text: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with `?train=N&test=N`.
 
 mod cifar;
+mod domains;
 mod image_folder;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -23,23 +25,26 @@ pub(crate) struct DataSpec {
 enum Kind {
     Cifar100,
     Folder,
+    Domains,
 }
 
 /// Why a text is no data specification.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum SpecError {
     /// An unknown kind, or none.
-    #[error("{0:?}: expected cifar100:DIR or folder:DIR")]
+    #[error("{0:?}: expected cifar100:DIR, folder:DIR or domains:DIR")]
     Kind(String),
     /// A limit that is none.
     #[error("{0:?}: expected train=N or test=N, joined by &")]
     Limit(String),
 }
 
-/// Pictures with their class, as numbers of a list of names.
+/// Pictures with their class and domain, as numbers of lists of names.
 #[derive(Debug, Default)]
 pub(crate) struct Pictures {
     pub(crate) labels: Vec<usize>,
+    /// One a picture; empty if the data have no domains.
+    pub(crate) domains: Vec<usize>,
     pub(crate) items: Vec<Picture>,
 }
 
@@ -54,6 +59,8 @@ pub(crate) enum Picture {
 #[derive(Debug)]
 pub(crate) struct Dataset {
     pub(crate) names: Vec<String>,
+    /// Names of the domains, in order; empty if there are none.
+    pub(crate) domains: Vec<String>,
     pub(crate) train: Pictures,
     pub(crate) test: Pictures,
 }
@@ -64,7 +71,32 @@ impl DataSpec {
         match self.kind {
             Kind::Cifar100 => cifar::load(&self.dir, self.train, self.test),
             Kind::Folder => image_folder::load(&self.dir, self.train, self.test),
+            Kind::Domains => domains::load(&self.dir, self.train, self.test),
         }
+    }
+}
+
+impl Pictures {
+    /// Places of the pictures of a domain.
+    pub(crate) fn rows_of_domain(&self, domain: usize) -> Vec<usize> {
+        (0..self.domains.len()).filter(|&row| self.domains[row] == domain).collect()
+    }
+}
+
+impl fmt::Display for DataSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Cifar100 => "cifar100",
+            Kind::Folder => "folder",
+            Kind::Domains => "domains",
+        };
+        // The last part of the path: results must not depend on where the data lie.
+        let dir = self.dir.file_name().unwrap_or(self.dir.as_os_str());
+        write!(f, "{kind}:{}", dir.to_string_lossy())?;
+        let limits = [("train", self.train), ("test", self.test)];
+        let limits = limits.iter().filter_map(|(k, n)| n.map(|n| format!("{k}={n}")));
+        let limits: Vec<String> = limits.collect();
+        if limits.is_empty() { Ok(()) } else { write!(f, "?{}", limits.join("&")) }
     }
 }
 
@@ -77,6 +109,7 @@ impl FromStr for DataSpec {
         let kind = match kind {
             "cifar100" => Kind::Cifar100,
             "folder" => Kind::Folder,
+            "domains" => Kind::Domains,
             _ => return Err(unknown()),
         };
         let (dir, limits) = rest.split_once('?').unwrap_or((rest, ""));

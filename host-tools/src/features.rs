@@ -20,10 +20,7 @@ pub(crate) fn compute(
     what: &str,
 ) -> Result<Vec<Vec<f32>>> {
     let preprocess = backbone.config().preprocess;
-    let bar = ProgressBar::new(pictures.items.len() as u64).with_message(what.to_owned());
-    let style = "{msg} {bar:30} {pos}/{len} pictures, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = bar(pictures.items.len(), what)?;
     let mut features = Vec::with_capacity(pictures.items.len());
     for batch in pictures.items.chunks(BATCH) {
         let pixels: Result<Vec<Vec<f32>>> =
@@ -36,7 +33,17 @@ pub(crate) fn compute(
     Ok(features)
 }
 
-fn load(picture: &Picture, preprocess: &Preprocess) -> Result<Vec<f32>> {
+/// A progress bar over pictures.
+pub(crate) fn bar(n: usize, what: &str) -> Result<ProgressBar> {
+    let bar = ProgressBar::new(n as u64).with_message(what.to_owned());
+    let style = "{msg} {bar:30} {pos}/{len} pictures, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Ok(bar)
+}
+
+/// Decodes and preprocesses one picture.
+pub(crate) fn load(picture: &Picture, preprocess: &Preprocess) -> Result<Vec<f32>> {
     match picture {
         Picture::Pixels(picture) => Ok(preprocess.apply(picture)),
         Picture::File(path) => {

@@ -1,5 +1,7 @@
-//! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads.
+//! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads and
+//! continual learning.
 
+mod bench;
 mod cli;
 mod commands;
 mod dataset;

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::Matrix;
 
+pub(crate) use shared_basis::orthonormalise;
 pub use shared_basis::{SharedBases, SharedBasis};
 pub use task_factors::{TaskFactors, TaskUpdate};
 
@@ -141,10 +142,23 @@ impl Adapter {
                 *state = state.plus(weight, &factors.product());
             }
         }
-        if let (Some(prompt), Some(step)) = (&mut next.prompt, &update.prompt_step) {
-            *prompt = prompt.plus(weight, step);
+        match (&mut next.prompt, &update.prompt_step) {
+            (Some(prompt), Some(step)) => *prompt = prompt.plus(weight, step),
+            // The first prompt comes whole: half a token is no token.
+            (none, Some(first)) => *none = Some(first.clone()),
+            (_, None) => {}
         }
         next
+    }
+
+    /// What was learnt so far as if it were one task: `M = S`, `N = I`.
+    pub(crate) fn as_update(&self) -> TaskUpdate {
+        let rank = self.bases.rank();
+        let factors = |(&place, s): (&Place, &Matrix)| {
+            (place, TaskFactors { m: s.clone(), n: Matrix::identity(rank) })
+        };
+        let factors = self.merged.iter().map(factors).collect();
+        TaskUpdate { rank, factors, prompt_step: self.prompt.clone() }
     }
 
     /// Adds what a task's pictures put into the adapted layers: mean `z z^T` of `n` pictures.

@@ -11,6 +11,7 @@
 //! 4. [`fit_head`] turns statistics into a [`Predictor`] and an [`Estimate`] of its accuracy.
 //! 5. [`mod@format`] holds the bytes of bases and states.
 
+mod adaptation;
 mod adapter;
 mod class_name;
 mod complexity;
@@ -27,6 +28,10 @@ mod statistics;
 mod trainer;
 mod transport;
 
+pub use adaptation::{
+    AdaptError, Adaptation, AdaptationConfig, Judgement, Kept, Task, TaskClass, adapt,
+    adapt_first, adapted_features, complexity_of, with_task,
+};
 pub use adapter::{
     Adapter, AdapterConfig, AdapterError, SharedBases, SharedBasis, TaskFactors, TaskUpdate,
 };
@@ -45,7 +50,8 @@ pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, Unknow
 pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};
 pub use trainer::{
-    Built, Examples, ExamplesError, Leaves, ParameterId, Parameters, Step, TokenCache, TrainError,
-    TrainedHead, TrainingConfig, Watcher, train,
+    Built, Examples, ExamplesError, Leaves, LoraPair, ParameterId, Parameters, Step, TaskConfig,
+    TokenCache, TrainError, TrainedBases, TrainedHead, TrainedTask, TrainingConfig, Watcher, add_head,
+    add_lora, lora_branches, train, train_bases, train_task,
 };
 pub use transport::{DriftMap, TransportError};

@@ -26,7 +26,7 @@ pub enum UnknownTest {
 }
 
 /// Squares that make a class's own covariance felt: class `c` gains half the sum of
-/// `(row . (x - centre) - offset)^2` over its rows.
+/// `(row . (x - centre) - offset)^2` over its rows, and its bias.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnTerms {
     /// `[rows, d]`, class by class; f16 in a store.
@@ -36,15 +36,16 @@ pub struct OwnTerms {
     pub(crate) offsets: Vec<f32>,
     /// Rows of each class; empty if no class has any.
     pub(crate) counts: Vec<u32>,
-    /// Weight of a class's own scatter in its covariance at the mean number of shots; 0 is LDA.
-    pub(crate) weight: f32,
+    /// What a class loses for being wider, one a class.
+    pub(crate) biases: Vec<f32>,
 }
 
 /// A head over all classes: linear, plus a few squares a class.
 ///
 /// The score of class `c` is the log-likelihood ratio of its Gaussian against one at the centre of all
 /// classes with the covariance that they share: `w_c . (x - centre) + b_c` and the class's [`OwnTerms`].
-/// Confidence is the softmax of scores over the temperature.
+/// Confidence is the softmax of scores over the temperature. Whether a picture shows any class at all is
+/// told by the linear part alone, for which the threshold was set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictor {
     pub(crate) version: u16,
@@ -82,7 +83,8 @@ impl OwnTerms {
     fn fits(&self, d_feature: usize, n_classes: usize) -> bool {
         let total: usize = self.counts.iter().map(|&n| n as usize).sum();
         let known = self.counts.is_empty() || self.counts.len() == n_classes;
-        known && self.offsets.len() == total && self.rows.len() == total * d_feature
+        let biased = self.biases.len() == self.counts.len();
+        known && biased && self.offsets.len() == total && self.rows.len() == total * d_feature
     }
 }
 
@@ -134,11 +136,6 @@ impl Predictor {
         self.shrinkage
     }
 
-    /// Weight in [0, 1) of a class's own scatter in its covariance; 0 is one covariance for all.
-    pub fn own_weight(&self) -> f32 {
-        self.own.weight
-    }
-
     /// What scores are divided by to become log-probabilities.
     pub fn temperature(&self) -> f32 {
         self.temperature
@@ -161,15 +158,26 @@ impl Predictor {
 
     /// Score of each class, in the order of [`Predictor::names`].
     pub fn scores(&self, feature: &[f32]) -> Vec<f32> {
-        let centred: Vec<f32> = feature.iter().zip(&self.centre).map(|(x, c)| x - c).collect();
+        let centred = self.centred(feature);
+        self.with_own(self.linear(&centred), &centred)
+    }
+
+    fn centred(&self, feature: &[f32]) -> Vec<f32> {
+        feature.iter().zip(&self.centre).map(|(x, c)| x - c).collect()
+    }
+
+    fn linear(&self, centred: &[f32]) -> Vec<f32> {
         let rows = self.weights.chunks_exact(self.d_feature().max(1));
-        let dot = |row: &[f32]| row.iter().zip(&centred).map(|(w, x)| w * x).sum::<f32>();
-        let mut scores: Vec<f32> = rows.zip(&self.biases).map(|(row, b)| dot(row) + b).collect();
-        let mut squares = self.own.rows.chunks_exact(self.d_feature().max(1)).zip(&self.own.offsets);
-        for (score, &count) in scores.iter_mut().zip(&self.own.counts) {
-            for (row, offset) in squares.by_ref().take(count as usize) {
-                *score += 0.5 * (dot(row) - offset).powi(2);
-            }
+        rows.zip(&self.biases).map(|(row, b)| dot(row, centred) + b).collect()
+    }
+
+    fn with_own(&self, mut scores: Vec<f32>, centred: &[f32]) -> Vec<f32> {
+        let own = &self.own;
+        let mut squares = own.rows.chunks_exact(self.d_feature().max(1)).zip(&own.offsets);
+        for (score, (&count, bias)) in scores.iter_mut().zip(own.counts.iter().zip(&own.biases)) {
+            let squares = squares.by_ref().take(count as usize);
+            let sum: f32 = squares.map(|(row, o)| (dot(row, centred) - o).powi(2)).sum();
+            *score += 0.5 * sum + bias;
         }
         scores
     }
@@ -180,7 +188,10 @@ impl Predictor {
     ///
     /// - `feature`: `d_feature` numbers
     pub fn predict(&self, feature: &[f32], n_top: usize) -> Prediction {
-        let scores = self.scores(feature);
+        let centred = self.centred(feature);
+        let linear = self.linear(&centred);
+        let evidence = linear.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let scores = self.with_own(linear, &centred);
         let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weight = |score: f32| ((score - best) / self.temperature).exp();
         let total: f32 = scores.iter().map(|&s| weight(s)).sum();
@@ -193,12 +204,15 @@ impl Predictor {
         let unknown = match self.unknown {
             _ if scores.is_empty() => true,
             UnknownTest::Never => false,
-            UnknownTest::Evidence { min } => best < min,
+            UnknownTest::Evidence { min } => evidence < min,
             UnknownTest::Radius { max_squared } => {
-                let squares = feature.iter().zip(&self.centre).map(|(x, c)| (x - c).powi(2));
-                squares.sum::<f32>() > max_squared
+                dot(&centred, &centred) > max_squared
             }
         };
         Prediction { top: order.iter().take(n_top).map(guess).collect(), unknown }
     }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

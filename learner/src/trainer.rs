@@ -8,6 +8,8 @@
 
 mod examples;
 mod parameters;
+mod shared_bases;
+mod task;
 
 use std::ops::ControlFlow;
 
@@ -21,6 +23,8 @@ use thiserror::Error;
 
 pub use examples::{Examples, ExamplesError, TokenCache};
 pub use parameters::{Leaves, ParameterId, Parameters};
+pub use shared_bases::{LoraPair, TrainedBases, add_head, add_lora, lora_branches, train_bases};
+pub use task::{TaskConfig, TrainedTask, train_task};
 
 /// How the loop goes.
 #[derive(Debug, Clone, PartialEq)]

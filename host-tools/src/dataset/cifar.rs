@@ -22,7 +22,7 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
     let found = names.len();
     ensure!(found == CLASSES, "{}: {found} class names, expected {CLASSES}", dir.display());
     let train = records(&dir.join("train.bin"), train)?;
-    Ok(Dataset { names, train, test: records(&dir.join("test.bin"), test)? })
+    Ok(Dataset { names, domains: Vec::new(), train, test: records(&dir.join("test.bin"), test)? })
 }
 
 fn records(path: &Path, limit: Option<usize>) -> Result<Pictures> {

@@ -15,7 +15,7 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
     ensure!(!classes.is_empty(), "{}: no class folders", dir.display());
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let names: Vec<String> = classes.iter().map(name).collect();
-    let mut set = Dataset { names, train: Pictures::default(), test: Pictures::default() };
+    let mut set = Dataset { names, domains: Vec::new(), train: Pictures::default(), test: Pictures::default() };
     for (label, class) in classes.iter().enumerate() {
         let files = pictures(class)?;
         let (for_train, for_test) = if split {
@@ -32,7 +32,7 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
 }
 
 impl Pictures {
-    fn add(&mut self, label: usize, files: Vec<PathBuf>, limit: Option<usize>) {
+    pub(super) fn add(&mut self, label: usize, files: Vec<PathBuf>, limit: Option<usize>) {
         for file in files.into_iter().take(limit.unwrap_or(usize::MAX)) {
             self.labels.push(label);
             self.items.push(Picture::File(file));
@@ -49,10 +49,10 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(dir)?.into_iter().filter(|p| p.is_dir()).collect())
 }
 
-fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(dir)?.into_iter().filter(|p| has_picture_name(p)).collect())
 }

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::estimate::Estimate;
 use super::gaussians::{Gaussians, Shrunk, StandIns};
-use super::leave_one_out::{LeftOut, SPREAD, Trial, dot};
-use super::own_shape::{OWN_WEIGHTS, OwnDirections, OwnShape};
+use super::leave_one_out::{LeftOut, SPREAD, dot};
+use super::own_shape::own_terms;
 use crate::{Class, HEAD_VERSION, OwnTerms, Predictor, UnknownTest};
 
 /// Shrinkages that are tried, from nearly plain LDA to the nearest mean.
@@ -27,14 +27,14 @@ const STAND_INS_BELOW: f64 = 0.065;
 /// Which head to make.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeadChoice {
-    /// Shrinkage and weight of the classes' own covariances with the least log-loss on shots left out.
+    /// The shrinkage with the least log-loss on shots left out, and own covariances of the classes.
     Auto,
+    /// The same shrinkage with one covariance for all classes: LDA.
+    SharedCovariance,
     /// Nearest class mean.
     NearestMean,
     /// LDA at a shrinkage in (0, 1].
     Lda(f64),
-    /// LDA at the shrinkage with the least log-loss: one covariance for all classes.
-    SharedCovariance,
 }
 
 /// Why statistics give no head.
@@ -55,12 +55,9 @@ pub struct FittedHead {
     pub estimate: Option<Estimate>,
 }
 
-/// One shrinkage with its best weight of own covariances, and how it does on stand-ins.
+/// One shrinkage and how it does on stand-ins.
 struct Candidate<'a> {
     shrunk: Shrunk<'a>,
-    own: OwnDirections,
-    shape: OwnShape,
-    own_weight: f64,
     mean_noise: f64,
     left_out: Vec<LeftOut>,
     temperature: f64,
@@ -86,62 +83,32 @@ pub fn fit_head(
         return Ok(FittedHead { predictor: Predictor::empty(d_feature), estimate: None });
     }
     let gaussians = Gaussians::new(classes, d_feature);
+    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
+    let try_one = |shrinkage: f64| {
+        let shrunk = gaussians.shrunk(shrinkage)?;
+        let mean_noise = shrunk.mean_noise(owners, deviations);
+        let left_out = shrunk.leave_out(owners, deviations, SPREAD, mean_noise);
+        let (temperature, log_loss) = calibrate(&left_out);
+        Some(Candidate { shrunk, mean_noise, left_out, temperature, log_loss })
+    };
     let judged = gaussians.has_spread() && classes.len() > 1;
-    let shared = &OWN_WEIGHTS[..1];
     let best = match choice {
-        HeadChoice::Auto if judged => {
-            descend(&gaussians, d_feature, |s| try_one(&gaussians, s, &OWN_WEIGHTS))
-        }
-        HeadChoice::SharedCovariance if judged => {
-            descend(&gaussians, d_feature, |s| try_one(&gaussians, s, shared))
-        }
-        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => {
-            try_one(&gaussians, shrinkage, shared)
-        }
-        _ => try_one(&gaussians, 1.0, shared),
+        HeadChoice::Auto | HeadChoice::SharedCovariance if judged => descend(&gaussians, d_feature, try_one),
+        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => try_one(shrinkage),
+        _ => try_one(1.0),
     };
     let best = best.ok_or(HeadError::Covariance)?;
-    let predictor = predictor(classes, &gaussians, &best);
+    let own = match choice {
+        HeadChoice::Auto if judged => own_terms(&gaussians, &best.shrunk),
+        _ => Some(OwnTerms::default()),
+    };
+    let own = own.ok_or(HeadError::Covariance)?;
+    let predictor = predictor(classes, &gaussians, &best, own);
     let estimate = judged.then(|| {
         let seen = judge_shots(&gaussians, &best, classes, shots);
         Estimate::new(classes, &best.left_out, &seen)
     });
     Ok(FittedHead { predictor, estimate })
-}
-
-/// Judges one shrinkage with the best of some weights.
-fn try_one<'a>(gaussians: &'a Gaussians, shrinkage: f64, weights: &[f64]) -> Option<Candidate<'a>> {
-    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
-    let shrunk = gaussians.shrunk(shrinkage)?;
-    let own = OwnDirections::new(gaussians, &shrunk);
-    let trial = Trial::new(&shrunk, &own, owners, deviations);
-    let judge = |&weight: &f64| {
-        let shape = own.shape(gaussians, weight);
-        let mean_noise = trial.mean_noise(&shape);
-        let left_out = trial.leave_out(&shape, SPREAD, mean_noise);
-        let (temperature, log_loss) = calibrate(&left_out);
-        (weight, shape, mean_noise, left_out, temperature, log_loss)
-    };
-    // The log-loss falls, then rises with the weight: stop at the first rise.
-    let mut best = judge(weights.first()?);
-    for weight in &weights[1..] {
-        let next = judge(weight);
-        if next.5 >= best.5 {
-            break;
-        }
-        best = next;
-    }
-    let (own_weight, shape, mean_noise, left_out, temperature, log_loss) = best;
-    Some(Candidate {
-        own,
-        shape,
-        own_weight,
-        mean_noise,
-        left_out,
-        temperature,
-        log_loss,
-        shrunk,
-    })
 }
 
 /// Walks down the log-loss over [`SHRINKAGES`] from where the amount of data says to begin.
@@ -200,13 +167,17 @@ fn calibrate(left_out: &[LeftOut]) -> (f64, f64) {
     if at_a <= at_b { (a.exp2(), at_a) } else { (b.exp2(), at_b) }
 }
 
-fn predictor(classes: &[Arc<Class>], gaussians: &Gaussians, best: &Candidate<'_>) -> Predictor {
+fn predictor(
+    classes: &[Arc<Class>],
+    gaussians: &Gaussians,
+    best: &Candidate<'_>,
+    own: OwnTerms,
+) -> Predictor {
     let solved = &best.shrunk.solved_means;
     let weights = gaussians.out_of_span(solved);
     let bias = |c: usize| {
         let norm = dot(&gaussians.means, c, solved, c);
-        let noise = best.mean_noise / gaussians.counts[c];
-        ((noise - norm - best.shape.log_volumes[c]) / 2.0) as f32
+        ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
     };
     let unknown = unknown_test(gaussians, best);
     Predictor {
@@ -218,29 +189,11 @@ fn predictor(classes: &[Arc<Class>], gaussians: &Gaussians, best: &Candidate<'_>
             .map(|(c, i)| weights[(i, c)] as f32)
             .collect(),
         biases: (0..classes.len()).map(bias).collect(),
-        own: own_terms(gaussians, best),
+        own,
         temperature: best.temperature as f32,
         unknown,
         shrinkage: best.shrunk.shrinkage as f32,
     }
-}
-
-/// The squares that the classes' own covariances add to the linear scores.
-fn own_terms(gaussians: &Gaussians, best: &Candidate<'_>) -> OwnTerms {
-    let mut terms = OwnTerms { weight: best.own_weight as f32, ..OwnTerms::default() };
-    if best.own_weight == 0.0 {
-        return terms;
-    }
-    let directions = gaussians.out_of_span(&best.own.directions);
-    for (class, range) in gaussians.own_rows.ranges.iter().enumerate() {
-        for r in range.clone() {
-            let scale = best.shape.shares[r].sqrt();
-            terms.rows.extend(directions.col(r).iter().map(|v| (v * scale) as f32));
-            terms.offsets.push((best.own.means[(r, class)] * scale) as f32);
-        }
-        terms.counts.push(range.len() as u32);
-    }
-    terms
 }
 
 /// Sets the threshold so that [`FALSE_ALARMS`] of the pictures of taught classes fall below it.
@@ -256,8 +209,7 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
         let max_squared = quantile(farthest.collect(), 1.0 - FALSE_ALARMS);
         return UnknownTest::Radius { max_squared: max_squared as f32 };
     }
-    let trial = Trial::new(&best.shrunk, &best.own, owners, deviations);
-    let left_out = trial.leave_out(&best.shape, 1.0, best.mean_noise);
+    let left_out = best.shrunk.leave_out(owners, deviations, 1.0, best.mean_noise);
     let evidence = left_out.iter().map(LeftOut::evidence).collect();
     UnknownTest::Evidence { min: quantile(evidence, STAND_INS_BELOW) as f32 }
 }
@@ -293,6 +245,5 @@ fn judge_shots(
     }
     let deviations = Mat::from_fn(gaussians.centre.len(), columns.len(), |i, p| columns[p][i]);
     let deviations = gaussians.in_span(deviations);
-    let trial = Trial::new(&best.shrunk, &best.own, &owners, &deviations);
-    trial.leave_out(&best.shape, 1.0, best.mean_noise)
+    best.shrunk.leave_out(&owners, &deviations, 1.0, best.mean_noise)
 }

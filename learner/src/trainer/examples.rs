@@ -80,6 +80,32 @@ impl TokenCache {
         Ok(())
     }
 
+    /// The tokens as bytes: f16, little endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    /// A cache from [`TokenCache::to_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// [`ExamplesError::Length`] if the bytes do not fill whole pictures.
+    pub fn from_bytes(n_tokens: usize, d_model: usize, bytes: &[u8]) -> Result<Self, ExamplesError> {
+        if !bytes.len().is_multiple_of((2 * n_tokens * d_model).max(1)) {
+            return Err(ExamplesError::Length { found: bytes.len() / 2, n_tokens, d_model });
+        }
+        let values = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
+        Ok(Self { n_tokens, d_model, values })
+    }
+
+    /// Some rows as a cache of their own.
+    #[must_use]
+    pub fn subset(&self, rows: &[usize]) -> Self {
+        let size = self.n_tokens * self.d_model;
+        let values = rows.iter().flat_map(|&row| &self.values[row * size..][..size]).copied();
+        Self { values: values.collect(), ..*self }
+    }
+
     /// Pictures in the cache.
     pub fn len(&self) -> usize {
         self.values.len() / (self.n_tokens * self.d_model).max(1)

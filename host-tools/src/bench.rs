@@ -1,0 +1,249 @@
+//! `bench`: continual learning, task by task, every method on the same tokens and orders.
+
+mod methods;
+mod plot;
+mod prepared;
+mod report;
+mod results;
+mod settings;
+mod stream;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use fmlora_learner::format::decode_base;
+use fmlora_learner::{AccuracyMatrix, BaseId};
+use fmlora_models::{Backbone, BackboneConfig, VitWeights};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::BenchArgs;
+use crate::dataset::Dataset;
+use crate::files;
+use methods::{Arena, Learned, World};
+use prepared::Prepared;
+use results::{Results, RunResult};
+use settings::Settings;
+use stream::{Stream, TaskRows};
+
+pub(crate) use methods::NAMES;
+pub(crate) use stream::Scenario;
+
+/// One run to be made.
+#[derive(Debug, Clone)]
+struct Plan {
+    method: String,
+    ablation: String,
+    tasks: usize,
+    order: u64,
+}
+
+/// Runs what is not there yet, and writes report and plots over everything that is.
+pub(crate) fn run(args: &BenchArgs, as_json: bool) -> Result<()> {
+    let mut results = Results::open(&args.out)?;
+    let plans = plans(args)?;
+    let spec = args.data.to_string();
+    let missing: Vec<Plan> = plans
+        .into_iter()
+        .filter(|plan| !results.runs.iter().any(|run| run.same_run(&blank(args, &spec, plan))))
+        .collect();
+    if !missing.is_empty() {
+        run_all(args, &spec, &missing, &mut results)?;
+    }
+    files::write_whole(&args.out.join("report.md"), report::markdown(&results.runs).as_bytes())?;
+    let plots = plot::write_all(&results.runs, &args.out)?;
+    if as_json {
+        return files::line(serde_json::to_string(&results.runs)?);
+    }
+    files::line(report::markdown(&results.runs))?;
+    plots.iter().try_for_each(|path| files::line(path.display()))
+}
+
+fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
+    let known = |name: &&String| !NAMES.contains(&name.as_str());
+    let odd = args.methods.iter().find(known);
+    ensure!(odd.is_none(), "there is no method {odd:?}; known: {}", NAMES.join(", "));
+    let mut plans = Vec::new();
+    let tasks: &[usize] = if args.scenario == Scenario::Dil { &[0] } else { &args.tasks };
+    for &tasks in tasks {
+        for method in NAMES.iter().filter(|name| args.methods.iter().any(|m| m == *name)) {
+            for &order in &args.orders {
+                let mut ablations = vec![String::new()];
+                if args.ablate && *method == "fm-lora" {
+                    ablations.extend(methods::ABLATIONS.map(str::to_owned));
+                }
+                for ablation in ablations {
+                    plans.push(Plan { method: (*method).to_owned(), ablation, tasks, order });
+                }
+            }
+        }
+    }
+    Ok(plans)
+}
+
+/// A result that names a run and says nothing of it.
+fn blank(args: &BenchArgs, spec: &str, plan: &Plan) -> RunResult {
+    let factory = match args.factory_classes {
+        0 => String::new(),
+        n => format!("+factory{n}"),
+    };
+    RunResult {
+        dataset: spec.to_owned(),
+        scenario: format!("{}{factory}", args.scenario.name()),
+        tasks: plan.tasks,
+        order: plan.order,
+        method: plan.method.clone(),
+        ablation: plan.ablation.clone(),
+        ..RunResult::default()
+    }
+}
+
+fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results) -> Result<()> {
+    let bytes = files::read(&args.base)?;
+    let (base, base_id) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
+    let data = args.data.load()?;
+    ensure!(!data.test.items.is_empty(), "the data have no test pictures");
+    let settings = Settings {
+        epochs: args.epochs,
+        joint_epochs: args.joint_epochs,
+        batch_size: args.batch_size,
+        learning_rate: args.learning_rate,
+        rank: args.rank,
+        n_prompt_tokens: args.prompt_tokens,
+    };
+    let arena = |config: BackboneConfig| arena(&base.weights, config, base_id, &data, args);
+    let own = arena(base.backbone.clone())?;
+    let whole = missing.iter().any(|plan| methods::needs_whole(&plan.method)).then(|| {
+        arena(BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() })
+    });
+    let whole = whole.transpose()?;
+    let bar = run_bar(missing.len())?;
+    for plan in missing {
+        let stream = stream_of(args, &data, plan)?;
+        let label = format!("{} {} N={} order {}", plan.method, plan.ablation, stream.tasks.len(), plan.order);
+        bar.set_message(label);
+        let on_step = || bar.tick();
+        let say = |text: &str| {
+            if args.verbose {
+                bar.suspend(|| eprintln!("{text}"));
+            }
+        };
+        let world = World {
+            names: &data.names,
+            arena: &own,
+            whole: whole.as_ref(),
+            settings: &settings,
+            seed: plan.order,
+            on_step: &on_step,
+            say: &say,
+        };
+        let mut result = run_one(&world, &stream, plan, &data)?;
+        let named = blank(args, spec, plan);
+        (result.dataset, result.scenario) = (named.dataset, named.scenario);
+        (result.tasks, result.order) = (named.tasks, named.order);
+        bar.suspend(|| eprintln!(
+            "{:<28} N={:<3} order {:<5} acc {:.3} aaa {:.3} forgetting {:.3} in {:.0} s",
+            result.label(),
+            stream.tasks.len(),
+            plan.order,
+            result.acc,
+            result.aaa,
+            result.forgetting,
+            result.train_seconds
+        ));
+        results.push(result)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn arena(
+    weights: &VitWeights<'_>,
+    config: BackboneConfig,
+    base_id: BaseId,
+    data: &Dataset,
+    args: &BenchArgs,
+) -> Result<Arena> {
+    let backbone = Backbone::new(weights, config, &Device::flex())?;
+    let spec = args.data.to_string();
+    let prepared = Prepared::new(&backbone, base_id, data, &spec, &args.out)?;
+    Ok(Arena { backbone, prepared })
+}
+
+fn stream_of(args: &BenchArgs, data: &Dataset, plan: &Plan) -> Result<Stream> {
+    match args.scenario {
+        Scenario::Cil => {
+            Stream::class_incremental(data, plan.tasks, plan.order, args.factory_classes)
+        }
+        Scenario::Dil => Stream::domain_incremental(data),
+    }
+}
+
+/// Learns all tasks and measures after each.
+fn run_one(world: &World<'_>, stream: &Stream, plan: &Plan, data: &Dataset) -> Result<RunResult> {
+    let mut time = Duration::ZERO;
+    let started = Instant::now();
+    let mut method = methods::method(&plan.method, &plan.ablation, world, stream)?;
+    time += started.elapsed();
+    let sizes: Vec<usize> = stream.tasks.iter().map(|task| task.test.len()).collect();
+    let mut matrix = AccuracyMatrix::new(sizes.clone());
+    let mut learned: Vec<Learned> = Vec::new();
+    let steps: Vec<TaskRows> =
+        if method.at_once() { vec![together(&stream.tasks)] } else { stream.tasks.clone() };
+    for (t, task) in steps.iter().enumerate() {
+        let started = Instant::now();
+        learned.push(method.learn(world, task)?);
+        time += started.elapsed();
+        let seen = if method.at_once() { stream.tasks.len() } else { t + 1 };
+        let mut row = Vec::with_capacity(seen);
+        for task in &stream.tasks[..seen] {
+            let found = method.predict(world, &task.test)?;
+            let right = task.test.iter().zip(found).filter(|&(&i, l)| data.test.labels[i] == l);
+            row.push(right.count() as f64 / task.test.len().max(1) as f64);
+        }
+        matrix.push(row);
+    }
+    let mean = |of: fn(&Learned) -> usize| {
+        learned.iter().map(of).sum::<usize>() / learned.len().max(1)
+    };
+    Ok(RunResult {
+        method: plan.method.clone(),
+        ablation: plan.ablation.clone(),
+        acc: matrix.acc(),
+        aaa: matrix.aaa(),
+        forgetting: matrix.forgetting(),
+        bwt: matrix.bwt(),
+        matrix: matrix.rows().to_vec(),
+        test_images: sizes,
+        ranks: learned.iter().map(|l| l.rank).collect(),
+        complexities: learned.iter().filter_map(|l| l.complexity).collect(),
+        kept: learned.iter().filter_map(|l| l.kept).collect(),
+        train_seconds: time.as_secs_f64(),
+        bytes_per_task: mean(|l| l.n_bytes),
+        bytes_total: method.n_bytes(),
+        trained_params_per_task: mean(|l| l.n_trained),
+        ..RunResult::default()
+    })
+}
+
+/// All tasks as one.
+fn together(tasks: &[TaskRows]) -> TaskRows {
+    let mut all = TaskRows::default();
+    for task in tasks {
+        let new = task.classes.iter().filter(|c| !all.classes.contains(c)).copied();
+        let new: Vec<usize> = new.collect();
+        all.classes.extend(new);
+        all.train.extend(&task.train);
+        all.test.extend(&task.test);
+    }
+    all
+}
+
+fn run_bar(n: usize) -> Result<ProgressBar> {
+    let bar = ProgressBar::new(n as u64);
+    let style = "{bar:30} {pos}/{len} runs, {eta} left: {msg}";
+    bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    Ok(bar)
+}

@@ -1,0 +1,121 @@
+//! The methods that are compared. All see the same tokens, features and tasks.
+
+mod fm_lora;
+mod lora;
+mod nearest_mean;
+mod ridge;
+
+use anyhow::{Result, bail};
+use fmlora_models::Backbone;
+
+pub(crate) use fm_lora::ABLATIONS;
+
+use super::prepared::Prepared;
+use super::settings::Settings;
+use super::stream::{Stream, TaskRows};
+
+/// A network with its tokens and features of all pictures.
+pub(crate) struct Arena {
+    pub(crate) backbone: Backbone,
+    pub(crate) prepared: Prepared,
+}
+
+/// Everything that a method may look at.
+pub(crate) struct World<'a> {
+    /// Names of all classes, by label.
+    pub(crate) names: &'a [String],
+    /// The base's own split, prefix and suffix.
+    pub(crate) arena: &'a Arena,
+    /// The same network adapted from its first block on; only where a method asks for it.
+    pub(crate) whole: Option<&'a Arena>,
+    pub(crate) settings: &'a Settings,
+    /// Seed of this run, for everything drawn.
+    pub(crate) seed: u64,
+    /// Called after each step of a training.
+    pub(crate) on_step: &'a dyn Fn(),
+    /// Told what was decided, for whoever wants to know.
+    pub(crate) say: &'a dyn Fn(&str),
+}
+
+/// What learning a task took.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Learned {
+    /// Rank of the task's update; 0 if nothing in the network changed.
+    pub(crate) rank: usize,
+    /// `H` of the task, where it is measured.
+    pub(crate) complexity: Option<f64>,
+    /// Whether the update was kept, where that is asked.
+    pub(crate) kept: Option<bool>,
+    /// Numbers trained by gradient descent.
+    pub(crate) n_trained: usize,
+    /// Bytes that the task adds to what is stored.
+    pub(crate) n_bytes: usize,
+}
+
+/// A way to learn tasks one after the other.
+pub(crate) trait Method {
+    /// Learns a task from its training pictures.
+    fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned>;
+
+    /// Labels for some test pictures, among all classes learnt so far.
+    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>>;
+
+    /// Bytes stored besides the network.
+    fn n_bytes(&self) -> usize;
+
+    /// Whether it learns everything at once, as if there were no tasks.
+    fn at_once(&self) -> bool {
+        false
+    }
+}
+
+/// The names that `--methods` takes, in the order in which they run.
+pub(crate) const NAMES: [&str; 9] = [
+    "nearest-mean",
+    "ridge",
+    "ranpac",
+    "ranpac-2000",
+    "fm-lora",
+    "sequential-lora",
+    "sd-lora",
+    "joint-lora",
+    "fm-lora-paper",
+];
+
+/// Whether a method adapts the network from its first block on.
+pub(crate) fn needs_whole(name: &str) -> bool {
+    name == "fm-lora-paper"
+}
+
+/// Makes a method that has learnt nothing yet.
+pub(crate) fn method(
+    name: &str,
+    ablation: &str,
+    world: &World<'_>,
+    stream: &Stream,
+) -> Result<Box<dyn Method>> {
+    let d = world.arena.backbone.d_feature();
+    Ok(match name {
+        "nearest-mean" => Box::new(nearest_mean::NearestMean::default()),
+        "ridge" => Box::new(ridge::Ridge::plain(d)),
+        "ranpac" => Box::new(ridge::Ridge::random(d, 10_000, world.seed)),
+        "ranpac-2000" => Box::new(ridge::Ridge::random(d, 2000, world.seed)),
+        "sequential-lora" => Box::new(lora::Lora::sequential()),
+        "sd-lora" => Box::new(lora::SdLora::default()),
+        "joint-lora" => Box::new(lora::Lora::joint()),
+        "fm-lora" => Box::new(fm_lora::FmLora::ours(ablation, world, stream)?),
+        "fm-lora-paper" => Box::new(fm_lora::FmLora::paper(world.settings)),
+        _ => bail!("there is no method {name:?}; known: {}", NAMES.join(", ")),
+    })
+}
+
+/// The place of the highest of some scores.
+pub(crate) fn best(scores: impl IntoIterator<Item = f32>) -> usize {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (place, score) in scores.into_iter().enumerate() {
+        if score > best.1 {
+            best = (place, score);
+        }
+    }
+    best.0
+}

@@ -1,0 +1,251 @@
+//! FM-LoRA: ours, its ablations, and the paper's recipe.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use fmlora_learner::{
+    Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement, Predictor, Step, Task,
+    TaskClass, TokenCache, adapt, adapt_first, adapted_features, fit_head, train_bases, with_task,
+};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+
+use super::{Arena, Learned, Method, World, best};
+use crate::bench::prepared::features_of;
+use crate::bench::settings::Settings;
+use crate::bench::stream::{Stream, TaskRows};
+
+/// What may be taken away from our method, and what that is called in the report.
+pub(crate) const ABLATIONS: [&str; 13] = [
+    "rank 0",
+    "one covariance",
+    "nearest mean",
+    "keep all",
+    "no DRS",
+    "m=0",
+    "m=4",
+    "m=8",
+    "m=16",
+    "no L_orth",
+    "no drift map",
+    "a=1",
+    "a=0.3",
+];
+
+/// State of the learner over a run.
+pub(super) struct FmLora {
+    config: AdaptationConfig,
+    layers: AdapterConfig,
+    head: HeadChoice,
+    /// Never trains anything.
+    rank_zero: bool,
+    /// Adapts the network from its first block on.
+    whole: bool,
+    adapter: Option<Adapter>,
+    /// Whether the adapter changes features at all.
+    changed: bool,
+    classes: Vec<Arc<Class>>,
+    predictor: Option<Predictor>,
+    /// Features of test pictures with the adapter as it is.
+    seen: HashMap<usize, Vec<f32>>,
+}
+
+impl FmLora {
+    fn new(config: AdaptationConfig, layers: AdapterConfig) -> Self {
+        Self {
+            config,
+            layers,
+            head: HeadChoice::Auto,
+            rank_zero: false,
+            whole: false,
+            adapter: None,
+            changed: false,
+            classes: Vec::new(),
+            predictor: None,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Ours, with one thing taken away or changed; trains factory bases if the stream kept classes back.
+    pub(super) fn ours(ablation: &str, world: &World<'_>, stream: &Stream) -> Result<Self> {
+        let settings = world.settings;
+        let mut method = Self::new(settings.adaptation(world.seed), settings.layers());
+        let config = &mut method.config;
+        match ablation {
+            "" => {}
+            "rank 0" => method.rank_zero = true,
+            "one covariance" => method.head = HeadChoice::SharedCovariance,
+            "nearest mean" => method.head = HeadChoice::NearestMean,
+            "keep all" => config.margin = f64::NEG_INFINITY,
+            "no DRS" => config.fixed_rank = Some(settings.rank),
+            "no L_orth" => config.task.orthogonality = 0.0,
+            "no drift map" => config.drift_ridge = None,
+            "a=1" => config.merge_weights = vec![1.0],
+            "a=0.3" => config.merge_weights = vec![0.3],
+            other => match other.strip_prefix("m=").and_then(|m| m.parse().ok()) {
+                Some(m) => method.layers.n_prompt_tokens = m,
+                None => bail!("there is no ablation {other:?}; known: {}", ABLATIONS.join(", ")),
+            },
+        }
+        if !stream.factory.classes.is_empty() && !method.rank_zero {
+            method.adapter = Some(factory(world, &stream.factory, &method.layers)?);
+            method.changed = true;
+        }
+        Ok(method)
+    }
+
+    /// The paper's recipe: all blocks, prompt at the input, every task merged whole, no drift map.
+    pub(super) fn paper(settings: &Settings) -> Self {
+        let mut config = settings.adaptation(0);
+        config.margin = f64::NEG_INFINITY;
+        config.merge_weights = vec![1.0];
+        config.drift_ridge = None;
+        let layers = AdapterConfig { n_prompt_tokens: settings.n_prompt_tokens.max(8), ..settings.layers() };
+        Self { head: HeadChoice::SharedCovariance, whole: true, ..Self::new(config, layers) }
+    }
+
+    fn arena<'a>(&self, world: &'a World<'_>) -> Result<&'a Arena> {
+        if self.whole { world.whole.context("the whole network was not prepared") } else { Ok(world.arena) }
+    }
+
+    fn test_features(&mut self, world: &World<'_>, rows: &[usize]) -> Result<()> {
+        let arena = self.arena(world)?;
+        let missing: Vec<usize> =
+            rows.iter().copied().filter(|row| !self.seen.contains_key(row)).collect();
+        let found = match &self.adapter {
+            Some(adapter) if self.changed => {
+                let branches = adapter.side_branches(arena.backbone.device());
+                let backbone = arena.backbone.folded(&branches);
+                let tokens = &arena.prepared.test.tokens;
+                features_of(&backbone, tokens, &missing, &ProgressBar::hidden())?
+            }
+            _ => missing.iter().map(|&row| arena.prepared.test.features[row].clone()).collect(),
+        };
+        self.seen.extend(missing.into_iter().zip(found));
+        Ok(())
+    }
+}
+
+/// Bases from classes that the run does not use: a broad task 1, as a workstation would train it.
+fn factory(world: &World<'_>, rows: &TaskRows, layers: &AdapterConfig) -> Result<Adapter> {
+    let part = &world.arena.prepared.train;
+    let place = |row: &usize| rows.classes.iter().position(|&c| c == part.labels[*row]);
+    let labels: Option<Vec<usize>> = rows.train.iter().map(place).collect();
+    let labels = labels.context("a factory picture of a class that is not there")?;
+    let examples = fmlora_learner::Examples::new(&part.tokens, &rows.train, &labels)?;
+    let training = world.settings.training(world.seed);
+    let mut watch = |_: Step| {
+        (world.on_step)();
+        ControlFlow::Continue(())
+    };
+    let n = rows.classes.len();
+    let backbone = &world.arena.backbone;
+    Ok(train_bases(backbone, &examples, n, layers, &training, &mut watch)?.adapter)
+}
+
+impl Method for FmLora {
+    fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned> {
+        let arena = self.arena(world)?;
+        let part = &arena.prepared.train;
+        let tokens: TokenCache = part.tokens.subset(&task.train);
+        let mut features: Vec<Vec<f32>> = match &self.adapter {
+            Some(adapter) if self.changed => adapted_features(&arena.backbone, adapter, &tokens)?,
+            _ => task.train.iter().map(|&row| part.features[row].clone()).collect(),
+        };
+        let classes = task_classes(world.names, task, &part.labels)?;
+        let before: usize = self.n_bytes();
+        let mut learned = Learned::default();
+        let mut watch = |_: Step| {
+            (world.on_step)();
+            ControlFlow::Continue(())
+        };
+        if !self.rank_zero {
+            let task = Task { classes: &classes, tokens: &tokens, features: &features };
+            let (config, known) = (&self.config, self.classes.as_slice());
+            let outcome = match self.adapter.take() {
+                None => {
+                    let (blank, outcome) =
+                        adapt_first(&arena.backbone, task, &self.layers, config, &mut watch)?;
+                    self.adapter = Some(blank);
+                    outcome
+                }
+                Some(adapter) => {
+                    let outcome = adapt(&arena.backbone, &adapter, known, task, config, &mut watch)?;
+                    self.adapter = Some(adapter);
+                    outcome
+                }
+            };
+            (world.say)(&decision(&outcome));
+            learned.rank = outcome.rank;
+            learned.complexity = Some(outcome.complexity.h());
+            learned.kept = (outcome.rank > 0).then_some(outcome.kept.is_some());
+            learned.n_trained = outcome.n_trained;
+            if let Some(kept) = outcome.kept {
+                self.adapter = Some(kept.adapter);
+                self.classes = kept.classes;
+                features = kept.features;
+                self.changed = true;
+                self.seen.clear();
+            } else {
+                learned.rank = 0;
+            }
+        }
+        self.classes = with_task(&self.classes, &classes, &features, |_| true)?;
+        let d = arena.backbone.d_feature();
+        self.predictor = Some(fit_head(&self.classes, d, self.head, &[])?.predictor);
+        learned.n_bytes = self.n_bytes().saturating_sub(before);
+        Ok(learned)
+    }
+
+    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
+        self.test_features(world, rows)?;
+        let Some(predictor) = &self.predictor else { return Ok(vec![0; rows.len()]) };
+        let places: BTreeMap<String, usize> = world
+            .names
+            .iter()
+            .enumerate()
+            .map(|(label, name)| Ok((ClassName::new(name)?.key(), label)))
+            .collect::<Result<_>>()?;
+        let labels: Vec<usize> = predictor.names().iter().map(|name| places[&name.key()]).collect();
+        let label = |row: &usize| labels[best(predictor.scores(&self.seen[row]))];
+        Ok(rows.par_iter().map(label).collect())
+    }
+
+    fn n_bytes(&self) -> usize {
+        let statistics = self.classes.iter().map(|class| {
+            let (mean, scatter) = class.statistics.n_bytes();
+            mean + scatter
+        });
+        let adapter = self.adapter.as_ref().map_or(0, |adapter| {
+            let (bases, learnt) = adapter.n_bytes();
+            bases + learnt
+        });
+        statistics.sum::<usize>() + adapter
+    }
+}
+
+/// Names of a task's classes, and the places of their pictures among the task's.
+fn task_classes(names: &[String], task: &TaskRows, labels: &[usize]) -> Result<Vec<TaskClass>> {
+    let class = |&label: &usize| {
+        let rows = (0..task.train.len()).filter(|&i| labels[task.train[i]] == label);
+        Ok(TaskClass { name: ClassName::new(&names[label])?, rows: rows.collect() })
+    };
+    let classes: Result<Vec<TaskClass>> = task.classes.iter().map(class).collect();
+    Ok(classes?.into_iter().filter(|class| !class.rows.is_empty()).collect())
+}
+
+/// What was decided and why.
+fn decision(outcome: &Adaptation) -> String {
+    let judged = |(weight, j): &(f32, Judgement)| {
+        format!(
+            "; a {weight}: gain {:.4} ± {:.4} (new {:.4}, old {:.4}), held out {:.3} -> {:.3}",
+            j.gain, j.standard_error, j.gain_new, j.gain_old, j.accuracy_before, j.accuracy_after
+        )
+    };
+    let judged: String = outcome.judgements.iter().map(judged).collect();
+    let kept = outcome.kept.as_ref().map_or(0.0, |kept| kept.weight);
+    let (h, rank) = (outcome.complexity.h(), outcome.rank);
+    format!("  H {h:.2} rank {rank} losses {:.3?} kept a = {kept}{judged}", outcome.losses)
+}

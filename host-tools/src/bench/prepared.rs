@@ -1,0 +1,119 @@
+//! What all methods share: tokens entering the first adapted block and frozen features, computed once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::{Tensor, TensorData};
+use fmlora_learner::{BaseId, TokenCache};
+use fmlora_models::Backbone;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::dataset::{Dataset, Pictures};
+use crate::{features, files};
+
+/// Pictures of one pass.
+const PASS: usize = 32;
+
+/// Tokens and frozen features of some pictures, row by row.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) labels: Vec<usize>,
+    pub(crate) tokens: TokenCache,
+    pub(crate) features: Vec<Vec<f32>>,
+}
+
+/// Training and test pictures.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) train: Part,
+    pub(crate) test: Part,
+}
+
+impl Prepared {
+    /// Runs the prefix over all pictures, or reads what an earlier start left in `dir`; then the suffix.
+    ///
+    /// Tokens are kept beside the results, so that a killed benchmark goes on at once. `name` tells
+    /// backbones with different first adapted blocks apart.
+    pub(crate) fn new(
+        backbone: &Backbone,
+        base_id: BaseId,
+        data: &Dataset,
+        spec: &str,
+        dir: &Path,
+    ) -> Result<Self> {
+        let first = backbone.config().first_adapted_block;
+        let part = |pictures: &Pictures, what: &str| -> Result<Part> {
+            let mut key = Sha256::new();
+            key.update(format!("{base_id} {spec} {first} {what} {}", pictures.items.len()));
+            let digest = format!("{:x}", key.finalize());
+            let path = dir.join(format!("tokens-{what}-{}.bin", &digest[..16]));
+            let tokens = tokens(backbone, pictures, what, &path)?;
+            let features = suffix_features(backbone, &tokens, what)?;
+            Ok(Part { labels: pictures.labels.clone(), tokens, features })
+        };
+        Ok(Self { train: part(&data.train, "train")?, test: part(&data.test, "test")? })
+    }
+}
+
+fn tokens(
+    backbone: &Backbone,
+    pictures: &Pictures,
+    what: &str,
+    path: &PathBuf,
+) -> Result<TokenCache> {
+    let (n_tokens, d) = (backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
+    if path.exists() {
+        let read = TokenCache::from_bytes(n_tokens, d, &files::read(path)?);
+        if let Some(cache) = read.ok().filter(|cache| cache.len() == pictures.items.len()) {
+            return Ok(cache);
+        }
+    }
+    let mut cache = TokenCache::new(n_tokens, d);
+    let preprocess = backbone.config().preprocess;
+    let side = backbone.vit_config().image_size;
+    let bar = features::bar(pictures.items.len(), &format!("tokens of {what} pictures"))?;
+    for batch in pictures.items.chunks(PASS) {
+        let pixels: Result<Vec<Vec<f32>>> =
+            batch.par_iter().map(|picture| features::load(picture, &preprocess)).collect();
+        let data = TensorData::new(pixels?.concat(), [batch.len(), 3, side, side]);
+        let tokens = backbone.prefix(Tensor::from_data(data, backbone.device()));
+        cache.push(&numbers(tokens.try_into_data())?)?;
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    files::write_whole(path, &cache.to_bytes())?;
+    Ok(cache)
+}
+
+/// Features of all rows of a cache, with a bar.
+fn suffix_features(backbone: &Backbone, tokens: &TokenCache, what: &str) -> Result<Vec<Vec<f32>>> {
+    let bar = features::bar(tokens.len(), &format!("features of {what} pictures"))?;
+    let rows: Vec<usize> = (0..tokens.len()).collect();
+    let found = features_of(backbone, tokens, &rows, &bar)?;
+    bar.finish_and_clear();
+    Ok(found)
+}
+
+/// Features of some rows of a cache.
+pub(crate) fn features_of(
+    backbone: &Backbone,
+    tokens: &TokenCache,
+    rows: &[usize],
+    bar: &ProgressBar,
+) -> Result<Vec<Vec<f32>>> {
+    let mut features = Vec::with_capacity(rows.len());
+    for batch in rows.chunks(PASS) {
+        let found = backbone.suffix(tokens.batch(batch, backbone.device()));
+        let numbers = numbers(found.try_into_data())?;
+        features.extend(numbers.chunks_exact(backbone.d_feature()).map(<[f32]>::to_vec));
+        bar.inc(batch.len() as u64);
+    }
+    Ok(features)
+}
+
+fn numbers<E: std::error::Error>(data: Result<TensorData, E>) -> Result<Vec<f32>> {
+    let data = data.map_err(|e| anyhow!("the device failed: {e}"))?;
+    data.try_into_vec::<f32>().map_err(|e| anyhow!("{e}")).context("reading from the device")
+}

@@ -1,0 +1,48 @@
+//! What the benchmark's trainings have in common.
+
+use fmlora_learner::{AdapterConfig, AdaptationConfig, TaskConfig, TrainingConfig};
+
+/// Sizes and budgets; the same for all methods that train.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Passes over the pictures of a task.
+    pub(crate) epochs: usize,
+    /// Passes over all pictures of `joint-lora`.
+    pub(crate) joint_epochs: usize,
+    /// Pictures of a step.
+    pub(crate) batch_size: usize,
+    /// Learning rate at the start.
+    pub(crate) learning_rate: f64,
+    /// Rank of LoRA and of the shared bases.
+    pub(crate) rank: usize,
+    /// Prompt tokens, `m`.
+    pub(crate) n_prompt_tokens: usize,
+}
+
+impl Settings {
+    /// The loop's numbers.
+    pub(crate) fn training(&self, seed: u64) -> TrainingConfig {
+        TrainingConfig {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            seed,
+            ..TrainingConfig::default()
+        }
+    }
+
+    /// Layers that are adapted.
+    pub(crate) fn layers(&self) -> AdapterConfig {
+        AdapterConfig {
+            rank: self.rank,
+            n_prompt_tokens: self.n_prompt_tokens,
+            ..AdapterConfig::default()
+        }
+    }
+
+    /// A task of FM-LoRA.
+    pub(crate) fn adaptation(&self, seed: u64) -> AdaptationConfig {
+        let task = TaskConfig { training: self.training(seed), ..TaskConfig::default() };
+        AdaptationConfig { task, ..AdaptationConfig::default() }
+    }
+}

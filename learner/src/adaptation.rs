@@ -1,0 +1,367 @@
+//! A whole task: rank, training, drift map, and the decision to keep it or to roll back.
+//!
+//! The decision rests on shots that the training did not see and on what is known of old classes: an
+//! update is kept only if the head that follows from it explains both better than before, by more than
+//! chance. A device never gets worse by learning, as far as its own shots can tell.
+
+mod judge;
+
+use std::sync::Arc;
+
+use fmlora_models::Backbone;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use thiserror::Error;
+
+use crate::trainer::{
+    Examples, TaskConfig, TokenCache, TrainError, TrainedTask, Watcher, train_bases, train_task,
+};
+use crate::{
+    Adapter, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, HeadError, RankSelector,
+    StatisticsError, TransportError,
+};
+
+pub use judge::Judgement;
+
+/// How tasks are learnt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdaptationConfig {
+    /// The training of `M_t` and `N_t`.
+    pub task: TaskConfig,
+    /// Rank of every task; `None` lets DRS choose.
+    pub fixed_rank: Option<usize>,
+    /// Weights of the merge that are tried, `a` in `S + a M N^T`; the best is kept.
+    pub merge_weights: Vec<f32>,
+    /// Ridge of the drift map; `None` leaves old statistics where they are.
+    pub drift_ridge: Option<f64>,
+    /// Share of each class's shots that the training does not see.
+    pub held_out: f64,
+    /// Standard errors by which the log-loss must fall for an update to be kept; minus infinity keeps
+    /// everything.
+    pub margin: f64,
+}
+
+/// One class of the task: its name and the rows of its shots in the token cache.
+#[derive(Debug, Clone)]
+pub struct TaskClass {
+    /// The class.
+    pub name: ClassName,
+    /// Rows of the cache.
+    pub rows: Vec<usize>,
+}
+
+/// The pictures of a task, as tokens and as features before the task.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// Classes with their shots.
+    pub classes: &'a [TaskClass],
+    /// Tokens of the shots.
+    pub tokens: &'a TokenCache,
+    /// Features of the shots with the adapter as it is, by row of the cache.
+    pub features: &'a [Vec<f32>],
+}
+
+/// What became of a task.
+#[derive(Debug, Clone)]
+pub struct Adaptation {
+    /// How hard and how new the task is.
+    pub complexity: Complexity,
+    /// Rank that was trained; 0 if there was nothing to train.
+    pub rank: usize,
+    /// Numbers that were trained.
+    pub n_trained: usize,
+    /// Bytes of the task's factors in a file.
+    pub n_bytes: usize,
+    /// Mean cross-entropy of each epoch.
+    pub losses: Vec<f64>,
+    /// The candidates that were judged, by merge weight.
+    pub judgements: Vec<(f32, Judgement)>,
+    /// What to keep, if anything got better.
+    pub kept: Option<Kept>,
+}
+
+/// An update that is worth keeping.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The adapter with the task merged.
+    pub adapter: Adapter,
+    /// Weight of the merge.
+    pub weight: f32,
+    /// Old classes with their statistics moved.
+    pub classes: Vec<Arc<Class>>,
+    /// Features of the task's shots with the new adapter, by row of the cache.
+    pub features: Vec<Vec<f32>>,
+}
+
+/// Why a task could not be learnt; nothing has changed.
+#[derive(Debug, Error)]
+pub enum AdaptError {
+    /// The training failed or was stopped.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The features gave no drift map.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// Shots or moved statistics cannot be stored.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// No head followed from the statistics.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+}
+
+/// Shots of a pass without gradients.
+const PASS: usize = 32;
+
+impl Default for AdaptationConfig {
+    fn default() -> Self {
+        Self {
+            task: TaskConfig::default(),
+            fixed_rank: None,
+            merge_weights: vec![1.0, 0.5],
+            drift_ridge: Some(0.1),
+            held_out: 0.2,
+            margin: 1.0,
+        }
+    }
+}
+
+/// Features of rows of a cache with an adapter.
+///
+/// # Errors
+///
+/// [`TrainError::Device`].
+pub fn adapted_features(
+    backbone: &Backbone,
+    adapter: &Adapter,
+    tokens: &TokenCache,
+) -> Result<Vec<Vec<f32>>, TrainError> {
+    let folded = backbone.folded(&adapter.side_branches(backbone.device()));
+    let rows: Vec<usize> = (0..tokens.len()).collect();
+    let mut features = Vec::with_capacity(rows.len());
+    for batch in rows.chunks(PASS) {
+        let found = folded.suffix(tokens.batch(batch, backbone.device()));
+        let data = found.try_into_data().map_err(|e| TrainError::Device(e.to_string()))?;
+        let numbers =
+            data.try_into_vec::<f32>().map_err(|e| TrainError::Device(e.to_string()))?;
+        features.extend(numbers.chunks_exact(backbone.d_feature()).map(<[f32]>::to_vec));
+    }
+    Ok(features)
+}
+
+/// Learns a task on top of an adapter. `known` are all classes known before, in the adapter's features.
+///
+/// # Errors
+///
+/// [`AdaptError`]; nothing has changed then.
+pub fn adapt(
+    backbone: &Backbone,
+    adapter: &Adapter,
+    known: &[Arc<Class>],
+    task: Task<'_>,
+    config: &AdaptationConfig,
+    watch: Watcher<'_>,
+) -> Result<Adaptation, AdaptError> {
+    let complexity = complexity_of(known, task);
+    let selector = match config.fixed_rank {
+        Some(rank) => RankSelector::fixed(rank.min(adapter.bases().rank())),
+        None => RankSelector::new(adapter.bases().rank(), &complexity),
+    };
+    let mut adaptation = Adaptation {
+        complexity,
+        rank: 0,
+        n_trained: 0,
+        n_bytes: 0,
+        losses: Vec::new(),
+        judgements: Vec::new(),
+        kept: None,
+    };
+    if selector.prior_rank() == 0 || task.classes.len() < 2 {
+        return Ok(adaptation);
+    }
+    let split = Split::new(task.classes, config.held_out, config.task.training.seed);
+    let examples = Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels };
+    let n_classes = task.classes.len();
+    let trained =
+        train_task(backbone, &examples, n_classes, adapter, &selector, &config.task, watch)?;
+    adaptation.rank = trained.update.rank;
+    adaptation.n_trained = trained.n_trained;
+    adaptation.n_bytes = trained.update.n_bytes();
+    adaptation.losses.clone_from(&trained.losses);
+    if trained.update.rank > 0 {
+        decide(backbone, adapter, known, task, config, &split, &trained, &mut adaptation)?;
+    }
+    Ok(adaptation)
+}
+
+/// Learns the first task: trains the shared bases on it, and keeps what they make of it if it is worth it.
+///
+/// `kept` is `None` if the task is better off without; the bases serve later tasks all the same, so they
+/// come back in any case, with nothing learnt in them.
+///
+/// # Errors
+///
+/// [`AdaptError`].
+pub fn adapt_first(
+    backbone: &Backbone,
+    task: Task<'_>,
+    layers: &AdapterConfig,
+    config: &AdaptationConfig,
+    watch: Watcher<'_>,
+) -> Result<(Adapter, Adaptation), AdaptError> {
+    let split = Split::new(task.classes, config.held_out, config.task.training.seed);
+    let examples = Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels };
+    let training = &config.task.training;
+    let first =
+        train_bases(backbone, &examples, task.classes.len(), layers, training, watch)?;
+    let blank = Adapter::new(Arc::clone(first.adapter.bases()), None);
+    let trained = TrainedTask {
+        update: first.adapter.as_update(),
+        losses: first.losses,
+        n_trained: first.n_trained,
+        grams: first.adapter.grams.clone(),
+    };
+    let mut adaptation = Adaptation {
+        complexity: complexity_of(&[], task),
+        rank: layers.rank,
+        n_trained: trained.n_trained,
+        n_bytes: trained.update.n_bytes(),
+        losses: trained.losses.clone(),
+        judgements: Vec::new(),
+        kept: None,
+    };
+    decide(backbone, &blank, &[], task, config, &split, &trained, &mut adaptation)?;
+    Ok((blank, adaptation))
+}
+
+/// `H(T_t)` of a task.
+pub fn complexity_of(known: &[Arc<Class>], task: Task<'_>) -> Complexity {
+    let shots = |class: &TaskClass| -> Vec<Vec<f32>> {
+        class.rows.iter().map(|&row| task.features[row].clone()).collect()
+    };
+    let shots: Vec<Vec<Vec<f32>>> = task.classes.iter().map(shots).collect();
+    let shots: Vec<&[Vec<f32>]> = shots.iter().map(Vec::as_slice).collect();
+    let known: Vec<Vec<f32>> = known.iter().map(|class| class.statistics.mean()).collect();
+    Complexity::of(&shots, &known)
+}
+
+/// Judges the merges and puts the best into `adaptation` if it is good enough.
+#[expect(clippy::too_many_arguments, reason = "the second half of `adapt`, with all that it has")]
+fn decide(
+    backbone: &Backbone,
+    adapter: &Adapter,
+    known: &[Arc<Class>],
+    task: Task<'_>,
+    config: &AdaptationConfig,
+    split: &Split,
+    trained: &TrainedTask,
+    adaptation: &mut Adaptation,
+) -> Result<(), AdaptError> {
+    let before = judge::Side::new(known, task.classes, task.features, split)?;
+    let mut best: Option<(f64, Kept)> = None;
+    for &weight in &config.merge_weights {
+        let mut next = adapter.merge(&trained.update, weight);
+        let features = adapted_features(backbone, &next, task.tokens)?;
+        let pick = |from: &[Vec<f32>]| -> Vec<Vec<f32>> {
+            split.rows.iter().map(|&row| from[row].clone()).collect()
+        };
+        let map = match config.drift_ridge {
+            Some(ridge) => {
+                Some(DriftMap::fit(&pick(task.features), &pick(&features), ridge)?)
+            }
+            None => None,
+        };
+        let classes = match &map {
+            Some(map) => moved(known, map)?,
+            None => known.to_vec(),
+        };
+        let after = judge::Side::new(&classes, task.classes, &features, split)?;
+        let both = [task.features, features.as_slice()];
+        let seed = config.task.training.seed;
+        let judgement = judge::judge(&before, &after, both, split, map.as_ref(), seed);
+        adaptation.judgements.push((weight, judgement));
+        let enough = judgement.gain > config.margin * judgement.standard_error;
+        if enough && best.as_ref().is_none_or(|(gain, _)| judgement.gain > *gain) {
+            let n_shots = split.rows.len() + split.held_out.len();
+            next.remember(&trained.grams, n_shots as u64);
+            best = Some((judgement.gain, Kept { adapter: next, weight, classes, features }));
+        }
+    }
+    adaptation.kept = best.map(|(_, kept)| kept);
+    Ok(())
+}
+
+fn moved(known: &[Arc<Class>], map: &DriftMap) -> Result<Vec<Arc<Class>>, StatisticsError> {
+    let moved = |class: &Arc<Class>| {
+        let statistics = map.transport(&class.statistics)?;
+        Ok(Arc::new(Class { name: class.name.clone(), statistics }))
+    };
+    known.iter().map(moved).collect()
+}
+
+/// The task's shots, divided into those that train and those that judge.
+pub(crate) struct Split {
+    /// Rows that train, and the class of each.
+    pub(crate) rows: Vec<usize>,
+    pub(crate) labels: Vec<usize>,
+    /// Rows that judge, and the class of each.
+    pub(crate) held_out: Vec<usize>,
+    pub(crate) held_out_labels: Vec<usize>,
+}
+
+impl Split {
+    /// Holds out `share` of every class, at least one shot of every class that has three.
+    fn new(classes: &[TaskClass], share: f64, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x0068_6f6c_6400_0000);
+        let mut split = Self {
+            rows: Vec::new(),
+            labels: Vec::new(),
+            held_out: Vec::new(),
+            held_out_labels: Vec::new(),
+        };
+        for (label, class) in classes.iter().enumerate() {
+            let mut rows = class.rows.clone();
+            rows.shuffle(&mut rng);
+            let n = rows.len();
+            let held = ((n as f64 * share).round() as usize).max(usize::from(n >= 3)).min(n / 2);
+            split.held_out.extend(&rows[..held]);
+            split.held_out_labels.extend(std::iter::repeat_n(label, held));
+            split.rows.extend(&rows[held..]);
+            split.labels.extend(std::iter::repeat_n(label, n - held));
+        }
+        split
+    }
+}
+
+/// Statistics of a task's classes from some rows of the cache, added to those of old classes of the same name.
+///
+/// # Errors
+///
+/// [`StatisticsError`] if a shot does not fit.
+pub fn with_task(
+    known: &[Arc<Class>],
+    classes: &[TaskClass],
+    features: &[Vec<f32>],
+    taken: impl Fn(usize) -> bool,
+) -> Result<Vec<Arc<Class>>, StatisticsError> {
+    let mut all = known.to_vec();
+    for class in classes {
+        let rows = class.rows.iter().filter(|&&row| taken(row));
+        let shots: Vec<Vec<f32>> = rows.map(|&row| features[row].clone()).collect();
+        if shots.is_empty() {
+            continue;
+        }
+        let place = all.iter().position(|c| c.name.key() == class.name.key());
+        let statistics = match place {
+            Some(place) => all[place].statistics.with_shots(&shots)?,
+            None => ClassStatistics::from_shots(&shots)?,
+        };
+        let class = Arc::new(Class { name: class.name.clone(), statistics });
+        match place {
+            Some(place) => all[place] = class,
+            None => all.push(class),
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,171 @@
+//! Whether an update makes things better, for the task's classes and for those known before.
+
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use super::{AdaptError, Split, TaskClass, with_task};
+use crate::{Class, DriftMap, HeadChoice, Predictor, fit_head};
+
+/// What an update is worth, in nats of log-loss; positive is better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Mean gain over all classes, each counted alike.
+    pub gain: f64,
+    /// Standard error of `gain`.
+    pub standard_error: f64,
+    /// Gain on held-out shots of the task.
+    pub gain_new: f64,
+    /// Gain on stand-ins of classes known before; 0 if there were none.
+    pub gain_old: f64,
+    /// Accuracy on held-out shots, over all classes, before.
+    pub accuracy_before: f64,
+    /// The same after.
+    pub accuracy_after: f64,
+}
+
+/// Stand-ins of all old classes together.
+const STAND_INS: usize = 512;
+
+/// All classes and their head, before or after.
+pub(super) struct Side {
+    predictor: Predictor,
+    /// Classes known before, as this side has them.
+    known: Vec<Arc<Class>>,
+    /// Place of each of the task's classes in the predictor.
+    places: Vec<usize>,
+    held_out: Vec<Vec<f32>>,
+}
+
+impl Side {
+    /// The head that follows from old classes and the task's training shots.
+    pub(super) fn new(
+        known: &[Arc<Class>],
+        task: &[TaskClass],
+        features: &[Vec<f32>],
+        split: &Split,
+    ) -> Result<Self, AdaptError> {
+        let trains: std::collections::HashSet<usize> = split.rows.iter().copied().collect();
+        let classes = with_task(known, task, features, |row| trains.contains(&row))?;
+        let d = features.first().map_or(0, Vec::len);
+        let predictor = fit_head(&classes, d, HeadChoice::Auto, &[])?.predictor;
+        let place = |class: &TaskClass| {
+            let key = class.name.key();
+            classes.iter().position(|c| c.name.key() == key).unwrap_or(usize::MAX)
+        };
+        Ok(Self {
+            predictor,
+            known: known.to_vec(),
+            places: task.iter().map(place).collect(),
+            held_out: split.held_out.iter().map(|&row| features[row].clone()).collect(),
+        })
+    }
+
+    /// Log-loss of a feature that shows the class at `place`, and whether it is told right.
+    fn look(&self, feature: &[f32], place: usize) -> (f64, bool) {
+        let scores = self.predictor.scores(feature);
+        let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let temperature = self.predictor.temperature();
+        let sum: f32 = scores.iter().map(|s| ((s - best) / temperature).exp()).sum();
+        let own = scores.get(place).copied().unwrap_or(f32::NEG_INFINITY);
+        (f64::from(sum.ln() - (own - best) / temperature), own >= best)
+    }
+}
+
+/// Mean and squared standard error of some gains.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gain {
+    mean: f64,
+    variance: f64,
+}
+
+impl Gain {
+    fn of(gains: &[f64]) -> Self {
+        let n = gains.len() as f64;
+        if gains.len() < 2 {
+            return Self { mean: gains.first().copied().unwrap_or(0.0), variance: 0.0 };
+        }
+        let mean = gains.iter().sum::<f64>() / n;
+        let spread = gains.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        Self { mean, variance: spread / n }
+    }
+}
+
+/// Compares the two sides. `map` is where old statistics were moved, fitted on the training shots only, so
+/// that held-out shots tell how far it misses; stand-ins of old classes are moved by it and miss as far.
+pub(super) fn judge(
+    before: &Side,
+    after: &Side,
+    features: [&[Vec<f32>]; 2],
+    split: &Split,
+    map: Option<&DriftMap>,
+    seed: u64,
+) -> Judgement {
+    let (mut gains, mut right) = (Vec::new(), [0usize; 2]);
+    for (i, &label) in split.held_out_labels.iter().enumerate() {
+        let place = before.places[label];
+        let (old, was_right) = before.look(&before.held_out[i], place);
+        let (new, is_right) = after.look(&after.held_out[i], place);
+        gains.push(old - new);
+        right[0] += usize::from(was_right);
+        right[1] += usize::from(is_right);
+    }
+    let new = Gain::of(&gains);
+    let misses: Vec<Vec<f32>> = split
+        .held_out
+        .iter()
+        .map(|&row| {
+            let expected = map.map_or_else(|| features[0][row].clone(), |m| m.apply(&features[0][row]));
+            features[1][row].iter().zip(&expected).map(|(a, b)| a - b).collect()
+        })
+        .collect();
+    let old = Gain::of(&old_gains(before, after, map, &misses, seed));
+    let (n_new, n_old) = (before.places.len() as f64, before.known.len() as f64);
+    let share = n_old / (n_new + n_old);
+    let n = split.held_out.len().max(1) as f64;
+    Judgement {
+        gain: (1.0 - share) * new.mean + share * old.mean,
+        standard_error: ((1.0 - share).powi(2) * new.variance + share.powi(2) * old.variance).sqrt(),
+        gain_new: new.mean,
+        gain_old: old.mean,
+        accuracy_before: right[0] as f64 / n,
+        accuracy_after: right[1] as f64 / n,
+    }
+}
+
+/// Gains on points drawn from the old classes' Gaussians, each moved with a miss of some held-out shot.
+fn old_gains(
+    before: &Side,
+    after: &Side,
+    map: Option<&DriftMap>,
+    misses: &[Vec<f32>],
+    seed: u64,
+) -> Vec<f64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let each = (STAND_INS / before.known.len().max(1)).clamp(1, 16);
+    let mut gains = Vec::new();
+    for (place, class) in before.known.iter().enumerate() {
+        let statistics = &class.statistics;
+        let (mean, scatter) = (statistics.mean(), statistics.scatter());
+        let (d, rows) = (mean.len(), scatter.rows());
+        let scale = 1.0 / f64::from(statistics.count().max(2) - 1).sqrt();
+        for _ in 0..each {
+            let mut point = mean.clone();
+            for row in rows.chunks_exact(d.max(1)) {
+                let normal: f64 = StandardNormal.sample(&mut rng);
+                let weight = (normal * scale) as f32;
+                point.iter_mut().zip(row).for_each(|(p, v)| *p += weight * v);
+            }
+            let mut moved = map.map_or_else(|| point.clone(), |m| m.apply(&point));
+            if !misses.is_empty() {
+                let miss = &misses[rng.random_range(0..misses.len())];
+                moved.iter_mut().zip(miss).for_each(|(p, m)| *p += m);
+            }
+            gains.push(before.look(&point, place).0 - after.look(&moved, place).0);
+        }
+    }
+    gains
+}
