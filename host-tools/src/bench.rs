@@ -113,14 +113,21 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
     };
     let arena = |config: BackboneConfig| arena(&base.weights, config, base_id, &data, args);
     let own = arena(base.backbone.clone())?;
-    let whole = missing.iter().any(|plan| methods::needs_whole(&plan.method)).then(|| {
-        arena(BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() })
-    });
+    let whole = missing
+        .iter()
+        .any(|plan| methods::needs_whole(&plan.method))
+        .then(|| arena(BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() }));
     let whole = whole.transpose()?;
     let bar = run_bar(missing.len())?;
     for plan in missing {
         let stream = stream_of(args, &data, plan)?;
-        let label = format!("{} {} N={} order {}", plan.method, plan.ablation, stream.tasks.len(), plan.order);
+        let label = format!(
+            "{} {} N={} order {}",
+            plan.method,
+            plan.ablation,
+            stream.tasks.len(),
+            plan.order
+        );
         bar.set_message(label);
         let on_step = || bar.tick();
         let say = |text: &str| {
@@ -141,16 +148,18 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
         let named = blank(args, spec, plan);
         (result.dataset, result.scenario) = (named.dataset, named.scenario);
         (result.tasks, result.order) = (named.tasks, named.order);
-        bar.suspend(|| eprintln!(
-            "{:<28} N={:<3} order {:<5} acc {:.3} aaa {:.3} forgetting {:.3} in {:.0} s",
-            result.label(),
-            stream.tasks.len(),
-            plan.order,
-            result.acc,
-            result.aaa,
-            result.forgetting,
-            result.train_seconds
-        ));
+        bar.suspend(|| {
+            eprintln!(
+                "{:<28} N={:<3} order {:<5} acc {:.3} aaa {:.3} forgetting {:.3} in {:.0} s",
+                result.label(),
+                stream.tasks.len(),
+                plan.order,
+                result.acc,
+                result.aaa,
+                result.forgetting,
+                result.train_seconds
+            )
+        });
         results.push(result)?;
         bar.inc(1);
     }
@@ -204,9 +213,8 @@ fn run_one(world: &World<'_>, stream: &Stream, plan: &Plan, data: &Dataset) -> R
         }
         matrix.push(row);
     }
-    let mean = |of: fn(&Learned) -> usize| {
-        learned.iter().map(of).sum::<usize>() / learned.len().max(1)
-    };
+    let mean =
+        |of: fn(&Learned) -> usize| learned.iter().map(of).sum::<usize>() / learned.len().max(1);
     Ok(RunResult {
         method: plan.method.clone(),
         ablation: plan.ablation.clone(),

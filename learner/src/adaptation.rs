@@ -18,8 +18,8 @@ use crate::trainer::{
     Examples, TaskConfig, TokenCache, TrainError, TrainedTask, Watcher, train_bases, train_task,
 };
 use crate::{
-    Adapter, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, HeadError, RankSelector,
-    StatisticsError, TransportError,
+    Adapter, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, HeadError,
+    RankSelector, StatisticsError, TransportError,
 };
 
 pub use judge::Judgement;
@@ -143,8 +143,7 @@ pub fn adapted_features(
     for batch in rows.chunks(PASS) {
         let found = folded.suffix(tokens.batch(batch, backbone.device()));
         let data = found.try_into_data().map_err(|e| TrainError::Device(e.to_string()))?;
-        let numbers =
-            data.try_into_vec::<f32>().map_err(|e| TrainError::Device(e.to_string()))?;
+        let numbers = data.try_into_vec::<f32>().map_err(|e| TrainError::Device(e.to_string()))?;
         features.extend(numbers.chunks_exact(backbone.d_feature()).map(<[f32]>::to_vec));
     }
     Ok(features)
@@ -213,8 +212,7 @@ pub fn adapt_first(
     let split = Split::new(task.classes, config.held_out, config.task.training.seed);
     let examples = Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels };
     let training = &config.task.training;
-    let first =
-        train_bases(backbone, &examples, task.classes.len(), layers, training, watch)?;
+    let first = train_bases(backbone, &examples, task.classes.len(), layers, training, watch)?;
     let blank = Adapter::new(Arc::clone(first.adapter.bases()), None);
     let trained = TrainedTask {
         update: first.adapter.as_update(),
@@ -267,9 +265,7 @@ fn decide(
             split.rows.iter().map(|&row| from[row].clone()).collect()
         };
         let map = match config.drift_ridge {
-            Some(ridge) => {
-                Some(DriftMap::fit(&pick(task.features), &pick(&features), ridge)?)
-            }
+            Some(ridge) => Some(DriftMap::fit(&pick(task.features), &pick(&features), ridge)?),
             None => None,
         };
         let classes = match &map {

@@ -182,9 +182,8 @@ impl Adapter {
     pub fn check(&self, first: usize, vit: &VitConfig) -> Result<(), AdapterError> {
         self.bases.check(first, vit)?;
         let r = self.bases.rank();
-        let named = |states: &BTreeMap<Place, Matrix>| {
-            states.keys().eq(self.bases.by_place().keys())
-        };
+        let named =
+            |states: &BTreeMap<Place, Matrix>| states.keys().eq(self.bases.by_place().keys());
         if !named(&self.merged) || !named(&self.grams) {
             return Err(AdapterError::Layers);
         }

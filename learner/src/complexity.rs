@@ -87,7 +87,8 @@ fn difficulty(groups: &[Group<'_>]) -> f64 {
             let left_out = (n / (n - 1.0)).powi(2) * group.squared_distance(shot);
             let others = groups.iter().enumerate().filter(|(other, _)| *other != own);
             judged += 1;
-            wrong += usize::from(others.map(|(_, o)| o.squared_distance(shot)).any(|d| d < left_out));
+            wrong +=
+                usize::from(others.map(|(_, o)| o.squared_distance(shot)).any(|d| d < left_out));
         }
     }
     if judged == 0 { 0.5 } else { wrong as f64 / judged as f64 }

@@ -29,8 +29,8 @@ mod trainer;
 mod transport;
 
 pub use adaptation::{
-    AdaptError, Adaptation, AdaptationConfig, Judgement, Kept, Task, TaskClass, adapt,
-    adapt_first, adapted_features, complexity_of, with_task,
+    AdaptError, Adaptation, AdaptationConfig, Judgement, Kept, Task, TaskClass, adapt, adapt_first,
+    adapted_features, complexity_of, with_task,
 };
 pub use adapter::{
     Adapter, AdapterConfig, AdapterError, SharedBases, SharedBasis, TaskFactors, TaskUpdate,
@@ -51,7 +51,7 @@ pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};
 pub use trainer::{
     Built, Examples, ExamplesError, Leaves, LoraPair, ParameterId, Parameters, Step, TaskConfig,
-    TokenCache, TrainError, TrainedBases, TrainedHead, TrainedTask, TrainingConfig, Watcher, add_head,
-    add_lora, lora_branches, train, train_bases, train_task,
+    TokenCache, TrainError, TrainedBases, TrainedHead, TrainedTask, TrainingConfig, Watcher,
+    add_head, add_lora, lora_branches, train, train_bases, train_task,
 };
 pub use transport::{DriftMap, TransportError};

@@ -21,11 +21,7 @@ impl Matrix {
     }
 
     /// All numbers from their row and column.
-    pub fn from_fn(
-        n_rows: usize,
-        n_columns: usize,
-        number: impl Fn(usize, usize) -> f32,
-    ) -> Self {
+    pub fn from_fn(n_rows: usize, n_columns: usize, number: impl Fn(usize, usize) -> f32) -> Self {
         let places = (0..n_rows).flat_map(|i| (0..n_columns).map(move |j| (i, j)));
         Self { n_rows, n_columns, values: places.map(|(i, j)| number(i, j)).collect() }
     }
@@ -65,9 +61,8 @@ impl Matrix {
     /// `self * other^T`.
     #[must_use]
     pub fn times_transposed(&self, other: &Self) -> Self {
-        let product = |i: usize, j: usize| {
-            (0..self.n_columns).map(|k| self.at(i, k) * other.at(j, k)).sum()
-        };
+        let product =
+            |i: usize, j: usize| (0..self.n_columns).map(|k| self.at(i, k) * other.at(j, k)).sum();
         Self::from_fn(self.n_rows, other.n_rows, product)
     }
 

@@ -205,9 +205,7 @@ impl Predictor {
             _ if scores.is_empty() => true,
             UnknownTest::Never => false,
             UnknownTest::Evidence { min } => evidence < min,
-            UnknownTest::Radius { max_squared } => {
-                dot(&centred, &centred) > max_squared
-            }
+            UnknownTest::Radius { max_squared } => dot(&centred, &centred) > max_squared,
         };
         Prediction { top: order.iter().take(n_top).map(guess).collect(), unknown }
     }

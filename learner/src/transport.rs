@@ -1,7 +1,7 @@
 //! The drift map: statistics of old classes, moved along when the features move.
 
-use faer::{Mat, Side};
 use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
 use thiserror::Error;
 
 use crate::{ClassStatistics, StatisticsError};
@@ -42,7 +42,11 @@ impl DriftMap {
     /// # Errors
     ///
     /// [`TransportError`].
-    pub fn fit(before: &[Vec<f32>], after: &[Vec<f32>], ridge: f64) -> Result<Self, TransportError> {
+    pub fn fit(
+        before: &[Vec<f32>],
+        after: &[Vec<f32>],
+        ridge: f64,
+    ) -> Result<Self, TransportError> {
         let n = before.len();
         if n == 0 || after.len() != n {
             return Err(TransportError::Pictures { before: n, after: after.len() });
@@ -57,9 +61,8 @@ impl DriftMap {
             }
         }
         let z = Mat::from_fn(n, d, |p, i| f64::from(before[p][i]) - origin[i]);
-        let moved = Mat::from_fn(n, d, |p, i| {
-            f64::from(after[p][i]) - f64::from(before[p][i]) - offset[i]
-        });
+        let moved =
+            Mat::from_fn(n, d, |p, i| f64::from(after[p][i]) - f64::from(before[p][i]) - offset[i]);
         let energy = z.squared_norm_l2() / d as f64;
         let lambda = ridge * energy + 1e-9;
         // The smaller of the two normal equations: pictures by pictures, or numbers by numbers.
@@ -95,7 +98,10 @@ impl DriftMap {
     /// # Errors
     ///
     /// [`StatisticsError::Number`] if a moved number cannot be stored.
-    pub fn transport(&self, statistics: &ClassStatistics) -> Result<ClassStatistics, StatisticsError> {
+    pub fn transport(
+        &self,
+        statistics: &ClassStatistics,
+    ) -> Result<ClassStatistics, StatisticsError> {
         let (d, scatter) = (statistics.d_feature(), statistics.scatter());
         let rows = scatter.rows();
         let factor = Mat::from_fn(scatter.rank(), d, |r, i| f64::from(rows[r * d + i]));

@@ -5,7 +5,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::side_branch::BlockBranches;
-use crate::{ConfigError, FeatureConfig, Preprocess, PreprocessError, Observer, SideBranches, Vit, VitConfig, VitWeights};
+use crate::{
+    ConfigError, FeatureConfig, Observer, Preprocess, PreprocessError, SideBranches, Vit,
+    VitConfig, VitWeights,
+};
 use thiserror::Error;
 
 /// How a network is used: which pictures it takes, where it is split, what its feature is.

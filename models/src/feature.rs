@@ -75,10 +75,9 @@ impl FeatureConfig {
         let parts = self.tokens.iter().map(|kind| {
             let vector = match kind {
                 TokenKind::Class => tokens.clone().narrow(1, 0, 1),
-                TokenKind::Mean => tokens
-                    .clone()
-                    .narrow(1, n_other_tokens, n_tokens - n_other_tokens)
-                    .mean_dim(1),
+                TokenKind::Mean => {
+                    tokens.clone().narrow(1, n_other_tokens, n_tokens - n_other_tokens).mean_dim(1)
+                }
             };
             normalised(vector.squeeze_dim::<2>(1))
         });

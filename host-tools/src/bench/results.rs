@@ -81,7 +81,8 @@ impl RunResult {
     /// Whether two entries are about the same run.
     pub(crate) fn same_run(&self, other: &Self) -> bool {
         let key = |r: &Self| {
-            let texts = (r.dataset.clone(), r.scenario.clone(), r.method.clone(), r.ablation.clone());
+            let texts =
+                (r.dataset.clone(), r.scenario.clone(), r.method.clone(), r.ablation.clone());
             (texts, r.tasks, r.order)
         };
         key(self) == key(other)
@@ -91,7 +92,8 @@ impl RunResult {
 impl Results {
     /// Reads what an earlier start left.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("{}: cannot be made", dir.display()))?;
         let path = dir.join("results.json");
         let runs = if path.exists() {
             let text = files::read(&path)?;

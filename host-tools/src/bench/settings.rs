@@ -1,6 +1,6 @@
 //! What the benchmark's trainings have in common.
 
-use fmlora_learner::{AdapterConfig, AdaptationConfig, TaskConfig, TrainingConfig};
+use fmlora_learner::{AdaptationConfig, AdapterConfig, TaskConfig, TrainingConfig};
 
 /// Sizes and budgets; the same for all methods that train.
 #[derive(Debug, Clone)]

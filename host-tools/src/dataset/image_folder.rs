@@ -15,7 +15,12 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
     ensure!(!classes.is_empty(), "{}: no class folders", dir.display());
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let names: Vec<String> = classes.iter().map(name).collect();
-    let mut set = Dataset { names, domains: Vec::new(), train: Pictures::default(), test: Pictures::default() };
+    let mut set = Dataset {
+        names,
+        domains: Vec::new(),
+        train: Pictures::default(),
+        test: Pictures::default(),
+    };
     for (label, class) in classes.iter().enumerate() {
         let files = pictures(class)?;
         let (for_train, for_test) = if split {

@@ -118,7 +118,8 @@ pub(super) fn judge(
         .held_out
         .iter()
         .map(|&row| {
-            let expected = map.map_or_else(|| features[0][row].clone(), |m| m.apply(&features[0][row]));
+            let expected =
+                map.map_or_else(|| features[0][row].clone(), |m| m.apply(&features[0][row]));
             features[1][row].iter().zip(&expected).map(|(a, b)| a - b).collect()
         })
         .collect();
@@ -128,7 +129,8 @@ pub(super) fn judge(
     let n = split.held_out.len().max(1) as f64;
     Judgement {
         gain: (1.0 - share) * new.mean + share * old.mean,
-        standard_error: ((1.0 - share).powi(2) * new.variance + share.powi(2) * old.variance).sqrt(),
+        standard_error: ((1.0 - share).powi(2) * new.variance + share.powi(2) * old.variance)
+            .sqrt(),
         gain_new: new.mean,
         gain_old: old.mean,
         accuracy_before: right[0] as f64 / n,

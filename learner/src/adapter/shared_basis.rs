@@ -78,7 +78,11 @@ impl SharedBases {
 /// singular vectors of `L^T up` are the output directions in order of the energy that the update puts into
 /// them (the ordering of E2-LoRA, arXiv:2605.27482). Each input direction is what feeds the output
 /// direction of its place, made orthogonal to those before it.
-pub(crate) fn orthonormalise(down: &Matrix, up: &Matrix, gram: &Matrix) -> Option<(SharedBasis, Matrix)> {
+pub(crate) fn orthonormalise(
+    down: &Matrix,
+    up: &Matrix,
+    gram: &Matrix,
+) -> Option<(SharedBasis, Matrix)> {
     let (down, up, gram) = (down.to_faer(), up.to_faer(), gram.to_faer());
     let r = down.ncols();
     let jitter = (0..r).map(|i| gram[(i, i)]).sum::<f64>() / r as f64 * 1e-6 + 1e-12;

@@ -93,7 +93,9 @@ pub fn fit_head(
     };
     let judged = gaussians.has_spread() && classes.len() > 1;
     let best = match choice {
-        HeadChoice::Auto | HeadChoice::SharedCovariance if judged => descend(&gaussians, d_feature, try_one),
+        HeadChoice::Auto | HeadChoice::SharedCovariance if judged => {
+            descend(&gaussians, d_feature, try_one)
+        }
         HeadChoice::Lda(shrinkage) if gaussians.has_spread() => try_one(shrinkage),
         _ => try_one(1.0),
     };

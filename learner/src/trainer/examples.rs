@@ -90,7 +90,11 @@ impl TokenCache {
     /// # Errors
     ///
     /// [`ExamplesError::Length`] if the bytes do not fill whole pictures.
-    pub fn from_bytes(n_tokens: usize, d_model: usize, bytes: &[u8]) -> Result<Self, ExamplesError> {
+    pub fn from_bytes(
+        n_tokens: usize,
+        d_model: usize,
+        bytes: &[u8],
+    ) -> Result<Self, ExamplesError> {
         if !bytes.len().is_multiple_of((2 * n_tokens * d_model).max(1)) {
             return Err(ExamplesError::Length { found: bytes.len() / 2, n_tokens, d_model });
         }

@@ -81,8 +81,7 @@ impl Parameters {
             let gradient = gradient.mul_scalar(scale);
             let rate = learning_rate * item.rate;
             let state = item.state.take();
-            let (value, state) =
-                self.optimizer.step(rate, item.value.clone(), gradient, state);
+            let (value, state) = self.optimizer.step(rate, item.value.clone(), gradient, state);
             (item.value, item.state) = (value, state);
         }
         Ok(())

@@ -105,8 +105,7 @@ pub fn train_bases(
     let (vit, device) = (backbone.vit_config(), backbone.device());
     let places = config.places(backbone.config().first_adapted_block, vit);
     let mut parameters = Parameters::new(training.weight_decay);
-    let pairs =
-        add_lora(&mut parameters, &places, config.rank, vit, training.seed, device);
+    let pairs = add_lora(&mut parameters, &places, config.rank, vit, training.seed, device);
     let prompt = (config.n_prompt_tokens > 0).then(|| {
         let start = initial_prompt(config.n_prompt_tokens, vit, training.seed);
         parameters.add(start.to_tensor(device), 1.0)
@@ -118,13 +117,15 @@ pub fn train_bases(
         branches.prompt = prompt.map(|p| leaves.get(p));
         Built { branches, penalty: None }
     };
-    let losses =
-        train(backbone, examples, &mut parameters, head, training, &mut build, watch)?;
-    let value = |id: ParameterId| Matrix::from_tensor(parameters.value(id)).map_err(TrainError::Device);
+    let losses = train(backbone, examples, &mut parameters, head, training, &mut build, watch)?;
+    let value =
+        |id: ParameterId| Matrix::from_tensor(parameters.value(id)).map_err(TrainError::Device);
     let mut learnt = SideBranches::default();
     for (&place, pair) in &pairs {
         let (down, up) = (parameters.value(pair.down), parameters.value(pair.up));
-        learnt.branches.insert(place, SideBranch { down, core: Tensor::eye(config.rank, device), up });
+        learnt
+            .branches
+            .insert(place, SideBranch { down, core: Tensor::eye(config.rank, device), up });
     }
     learnt.prompt = prompt.map(|p| parameters.value(p));
     let grams = input_grams(backbone, examples, &learnt)?;

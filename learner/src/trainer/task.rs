@@ -162,11 +162,8 @@ fn read_update(
 ) -> Result<TaskUpdate, TrainError> {
     let value = |id| Matrix::from_tensor(parameters.value(id)).map_err(TrainError::Device);
     // As a file will hold it, so that what is measured is what is kept.
-    let stored = |matrix: Matrix| {
-        matrix.rounded().map_err(|e| TrainError::Device(e.to_string()))
-    };
-    let logits: Vec<f64> =
-        value(trained.logits)?.values().iter().map(|&v| f64::from(v)).collect();
+    let stored = |matrix: Matrix| matrix.rounded().map_err(|e| TrainError::Device(e.to_string()));
+    let logits: Vec<f64> = value(trained.logits)?.values().iter().map(|&v| f64::from(v)).collect();
     let rank = selector.rank_of(&logits);
     let mut factors = BTreeMap::new();
     for (&place, &(m, n)) in &trained.factors {

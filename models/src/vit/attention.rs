@@ -40,9 +40,8 @@ impl Attention {
     ) -> Tensor<3> {
         let [batch, n_tokens, d] = tokens.dims();
         let d_head = d / self.n_heads;
-        let into_heads = |x: Tensor<3>| {
-            x.reshape([batch, n_tokens, self.n_heads, d_head]).swap_dims(1, 2)
-        };
+        let into_heads =
+            |x: Tensor<3>| x.reshape([batch, n_tokens, self.n_heads, d_head]).swap_dims(1, 2);
         let qkv = self.qkv.forward(tokens.clone());
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * d, d));
         let Some(branches) = branches else {

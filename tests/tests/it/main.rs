@@ -1,7 +1,9 @@
 //! The one integration binary: what holds across crates.
 
+mod adaptation;
 mod architecture;
 mod decoding;
+mod f_lora;
 mod formats;
 mod head;
 mod import;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fmlora_learner::{
-    Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement, Predictor, Step, Task,
-    TaskClass, TokenCache, adapt, adapt_first, adapted_features, fit_head, train_bases, with_task,
+    Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement,
+    Predictor, Step, Task, TaskClass, TokenCache, adapt, adapt_first, adapted_features, fit_head,
+    train_bases, with_task,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -102,12 +103,17 @@ impl FmLora {
         config.margin = f64::NEG_INFINITY;
         config.merge_weights = vec![1.0];
         config.drift_ridge = None;
-        let layers = AdapterConfig { n_prompt_tokens: settings.n_prompt_tokens.max(8), ..settings.layers() };
+        let layers =
+            AdapterConfig { n_prompt_tokens: settings.n_prompt_tokens.max(8), ..settings.layers() };
         Self { head: HeadChoice::SharedCovariance, whole: true, ..Self::new(config, layers) }
     }
 
     fn arena<'a>(&self, world: &'a World<'_>) -> Result<&'a Arena> {
-        if self.whole { world.whole.context("the whole network was not prepared") } else { Ok(world.arena) }
+        if self.whole {
+            world.whole.context("the whole network was not prepared")
+        } else {
+            Ok(world.arena)
+        }
     }
 
     fn test_features(&mut self, world: &World<'_>, rows: &[usize]) -> Result<()> {
@@ -172,7 +178,8 @@ impl Method for FmLora {
                     outcome
                 }
                 Some(adapter) => {
-                    let outcome = adapt(&arena.backbone, &adapter, known, task, config, &mut watch)?;
+                    let outcome =
+                        adapt(&arena.backbone, &adapter, known, task, config, &mut watch)?;
                     self.adapter = Some(adapter);
                     outcome
                 }

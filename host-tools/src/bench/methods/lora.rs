@@ -58,7 +58,8 @@ fn run(
     build: &mut dyn FnMut(&Leaves, f64) -> Built,
 ) -> Result<()> {
     let part = &world.arena.prepared.train;
-    let labels: Option<Vec<usize>> = task.train.iter().map(|&row| position(part.labels[row])).collect();
+    let labels: Option<Vec<usize>> =
+        task.train.iter().map(|&row| position(part.labels[row])).collect();
     let labels = labels.ok_or_else(|| anyhow!("a picture of a class that is not in the task"))?;
     let examples = Examples::new(&part.tokens, &task.train, &labels)?;
     let mut watch = |_| {
@@ -91,7 +92,9 @@ fn scores(features: &[Vec<f32>], head: &Head, world: &World<'_>) -> Result<Vec<V
 }
 
 fn numbers_of(branches: &SideBranches) -> usize {
-    let of = |b: &SideBranch| b.down.dims().iter().product::<usize>() + b.up.dims().iter().product::<usize>();
+    let of = |b: &SideBranch| {
+        b.down.dims().iter().product::<usize>() + b.up.dims().iter().product::<usize>()
+    };
     branches.branches.values().map(of).sum()
 }
 
@@ -100,7 +103,8 @@ impl Method for Lora {
         let (settings, backbone) = (world.settings, &world.arena.backbone);
         let (device, vit) = (backbone.device(), backbone.vit_config());
         let before = self.n_bytes();
-        let new: Vec<usize> = task.classes.iter().copied().filter(|c| !self.labels.contains(c)).collect();
+        let new: Vec<usize> =
+            task.classes.iter().copied().filter(|c| !self.labels.contains(c)).collect();
         let n_new = new.len();
         self.labels.extend(new);
         let mut parameters = Parameters::new(0.0);
@@ -110,7 +114,8 @@ impl Method for Lora {
         } else {
             let old = self.branches.branches.iter();
             let mut add = |tensor: &Tensor<2>| parameters.add(tensor.clone(), 1.0);
-            old.map(|(&place, b)| (place, LoraPair { down: add(&b.down), up: add(&b.up) })).collect()
+            old.map(|(&place, b)| (place, LoraPair { down: add(&b.down), up: add(&b.up) }))
+                .collect()
         };
         let n_trained = parameters.n_numbers();
         let head = match &self.head {

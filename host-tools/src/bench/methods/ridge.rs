@@ -119,7 +119,9 @@ impl Method for Ridge {
             }
         }
         self.add(&phi, &y);
-        let Some((_, lambda)) = chosen else { bail!("no regulariser makes the Gram matrix definite") };
+        let Some((_, lambda)) = chosen else {
+            bail!("no regulariser makes the Gram matrix definite")
+        };
         self.head = self.solve(lambda).context("the Gram matrix is not definite")?;
         Ok(Learned { n_bytes: self.n_bytes().saturating_sub(before), ..Learned::default() })
     }

@@ -1,0 +1,190 @@
+//! Whole tasks: how complex they are, where old statistics go, and what is kept.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use fmlora_learner::{
+    AdaptationConfig, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, Step,
+    Task, TaskClass, TaskConfig, TokenCache, TrainingConfig, adapt, adapt_first, adapted_features,
+    with_task,
+};
+use fmlora_models::Backbone;
+use fmlora_tests::{GaussianClasses, toy_backbone, toy_tokens};
+
+fn on(_: Step) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Shots of Gaussian classes whose means lie `distance` from the centre in each direction.
+fn gaussian_task(distance: f32, seed: u64) -> Vec<Vec<Vec<f32>>> {
+    let mut source = GaussianClasses::new(6, 40, distance, seed);
+    (0..6).map(|class| source.shots(class, 30)).collect()
+}
+
+fn complexity(task: &[Vec<Vec<f32>>], known: &[Vec<f32>]) -> Complexity {
+    Complexity::of(&task.iter().map(Vec::as_slice).collect::<Vec<_>>(), known)
+}
+
+fn means(task: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
+    let of =
+        |shots: &Vec<Vec<f32>>| ClassStatistics::from_shots(shots).expect("sound shots").mean();
+    task.iter().map(of).collect()
+}
+
+#[test]
+fn harder_and_newer_tasks_are_more_complex() {
+    let (easy, hard) = (gaussian_task(1.0, 1), gaussian_task(0.1, 1));
+    let (of_easy, of_hard) = (complexity(&easy, &[]), complexity(&hard, &[]));
+    assert!(of_easy.difficulty < 0.1 && of_hard.difficulty > 0.4, "{of_easy:?} {of_hard:?}");
+    assert!((of_easy.novelty - 1.0).abs() < 1e-12, "everything is new to whom nothing is known");
+    let again = complexity(&easy, &means(&easy));
+    assert!(again.novelty < 1e-6, "classes that are known are not new: {again:?}");
+    let other = complexity(&gaussian_task(1.0, 2), &means(&easy));
+    assert!(other.novelty > 0.5, "other directions are new: {other:?}");
+    assert!(again.h() < other.h() && other.h() < of_hard.h());
+}
+
+#[test]
+fn the_drift_map_finds_where_features_went() {
+    let mut source = GaussianClasses::new(3, 12, 1.0, 4);
+    let before: Vec<Vec<f32>> = (0..3).flat_map(|c| source.shots(c, 40)).collect();
+    // A shift and a shear that all features follow.
+    let went = |x: &[f32]| -> Vec<f32> {
+        (0..12).map(|i| x[i] + 0.3 * x[(i + 1) % 12] + 0.1 * i as f32).collect()
+    };
+    let after: Vec<Vec<f32>> = before.iter().map(|x| went(x)).collect();
+    let map = DriftMap::fit(&before, &after, 1e-9).expect("sound features");
+    let old = source.shots(1, 25);
+    let moved = map.transport(&ClassStatistics::from_shots(&old).expect("sound shots"));
+    let moved = moved.expect("finite");
+    let truth: Vec<Vec<f32>> = old.iter().map(|x| went(x)).collect();
+    let truth = ClassStatistics::from_shots(&truth).expect("sound shots");
+    assert_eq!(moved.count(), truth.count());
+    for (a, b) in moved.mean().iter().zip(truth.mean()) {
+        // Means are kept in f16.
+        assert!((a - b).abs() < 4e-3, "{a} {b}");
+    }
+    let energy = |s: &ClassStatistics| s.scatter().rows().iter().map(|v| v * v).sum::<f32>();
+    assert!((energy(&moved) / energy(&truth) - 1.0).abs() < 5e-3);
+    let still = DriftMap::fit(&before, &before, 0.1).expect("sound features");
+    assert_eq!(still.apply(&before[0]), before[0], "what did not move stays to the bit");
+}
+
+struct Toy {
+    backbone: Backbone,
+    tokens: TokenCache,
+    features: Vec<Vec<f32>>,
+    classes: Vec<TaskClass>,
+}
+
+impl Toy {
+    fn new(shots: usize, seed: u64) -> Self {
+        let backbone = toy_backbone();
+        let (tokens, labels) = toy_tokens(&backbone, 4, shots, seed);
+        let rows: Vec<usize> = (0..labels.len()).collect();
+        let found = backbone.suffix(tokens.batch(&rows, backbone.device()));
+        let found = found.into_data().try_into_vec::<f32>().expect("f32 on the CPU");
+        let features = found.chunks_exact(backbone.d_feature()).map(<[f32]>::to_vec).collect();
+        let class = |label: usize| TaskClass {
+            name: ClassName::new(&format!("class {label}")).expect("a sound name"),
+            rows: rows.iter().copied().filter(|&row| labels[row] == label).collect(),
+        };
+        Self { classes: (0..4).map(class).collect(), backbone, tokens, features }
+    }
+
+    fn task(&self) -> Task<'_> {
+        Task { classes: &self.classes, tokens: &self.tokens, features: &self.features }
+    }
+}
+
+fn config(margin: f64) -> AdaptationConfig {
+    let training = TrainingConfig {
+        epochs: 4,
+        batch_size: 8,
+        learning_rate: 0.02,
+        seed: 2,
+        ..TrainingConfig::default()
+    };
+    let task = TaskConfig { training, ..TaskConfig::default() };
+    AdaptationConfig { task, margin, ..AdaptationConfig::default() }
+}
+
+fn layers() -> AdapterConfig {
+    AdapterConfig { rank: 4, n_prompt_tokens: 1, ..AdapterConfig::default() }
+}
+
+/// What is kept is consistent: the features that come back are those of the adapter that comes back, and
+/// nothing of the old state is touched otherwise.
+#[test]
+fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing() {
+    let toy = Toy::new(10, 1);
+    let (blank, outcome) =
+        adapt_first(&toy.backbone, toy.task(), &layers(), &config(f64::NEG_INFINITY), &mut on)
+            .expect("learnt");
+    let kept = outcome.kept.expect("everything is kept at this margin");
+    let again = adapted_features(&toy.backbone, &kept.adapter, &toy.tokens).expect("computed");
+    assert_eq!(again, kept.features);
+    let unchanged = adapted_features(&toy.backbone, &blank, &toy.tokens).expect("computed");
+    for (a, b) in unchanged.iter().flatten().zip(toy.features.iter().flatten()) {
+        // Nothing learnt: the same network, computed once more.
+        assert!((a - b).abs() < 1e-5);
+    }
+    let (_, refused) =
+        adapt_first(&toy.backbone, toy.task(), &layers(), &config(f64::INFINITY), &mut on)
+            .expect("learnt");
+    assert!(refused.kept.is_none() && !refused.judgements.is_empty());
+}
+
+#[test]
+fn old_classes_move_with_the_features_and_none_is_lost() {
+    let toy = Toy::new(10, 1);
+    let keep = config(f64::NEG_INFINITY);
+    let (_, first) =
+        adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
+    let first = first.kept.expect("kept");
+    let known = with_task(&[], &toy.classes, &first.features, |_| true).expect("sound shots");
+    let next = Toy::new(10, 9);
+    let renamed: Vec<TaskClass> = next
+        .classes
+        .iter()
+        .map(|c| TaskClass {
+            name: ClassName::new(&format!("new {}", c.name)).expect("a sound name"),
+            rows: c.rows.clone(),
+        })
+        .collect();
+    let features =
+        adapted_features(&next.backbone, &first.adapter, &next.tokens).expect("computed");
+    let task = Task { classes: &renamed, tokens: &next.tokens, features: &features };
+    let config = AdaptationConfig { fixed_rank: Some(4), ..keep };
+    let outcome =
+        adapt(&next.backbone, &first.adapter, &known, task, &config, &mut on).expect("learnt");
+    let kept = outcome.kept.expect("kept");
+    let names = |classes: &[Arc<Class>]| classes.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&known), names(&kept.classes));
+    // The true statistics in the new features lie nearer to the moved ones than to the old ones.
+    let truth = adapted_features(&toy.backbone, &kept.adapter, &toy.tokens).expect("computed");
+    let truth = with_task(&[], &toy.classes, &truth, |_| true).expect("sound shots");
+    let distance = |a: &[Arc<Class>]| -> f32 {
+        let pairs = a.iter().zip(&truth);
+        let squares = pairs.flat_map(|(a, b)| {
+            let (a, b) = (a.statistics.mean(), b.statistics.mean());
+            a.into_iter().zip(b).map(|(a, b)| (a - b).powi(2)).collect::<Vec<_>>()
+        });
+        squares.sum()
+    };
+    let (moved, stale) = (distance(&kept.classes), distance(&known));
+    assert!(moved < stale, "moved statistics miss by {moved}, stale ones by {stale}");
+}
+
+/// Two shots a class: the rank that DRS grants is 0, nothing is trained, and the answer comes at once.
+#[test]
+fn few_shots_are_left_to_the_head() {
+    let toy = Toy::new(10, 1);
+    let keep = config(f64::NEG_INFINITY);
+    let (blank, _) =
+        adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
+    let few = Toy::new(2, 5);
+    let outcome = adapt(&few.backbone, &blank, &[], few.task(), &keep, &mut on).expect("learnt");
+    assert_eq!((outcome.rank, outcome.n_trained), (0, 0));
+    assert!(outcome.kept.is_none());
+}
