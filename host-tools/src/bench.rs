@@ -158,7 +158,7 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
                 result.aaa,
                 result.forgetting,
                 result.train_seconds
-            )
+            );
         });
         results.push(result)?;
         bar.inc(1);

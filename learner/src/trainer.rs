@@ -147,12 +147,12 @@ pub fn train(
         for batch in order.chunks(batch_size) {
             let progress = step as f64 / steps as f64;
             let leaves = parameters.leaves();
-            let built = build(&leaves, progress);
+            let step_model = build(&leaves, progress);
             let tokens = examples.tokens.batch(&examples.rows(batch), backbone.device());
-            let features = backbone.suffix_with(tokens, &built.branches, None);
+            let features = backbone.suffix_with(tokens, &step_model.branches, None);
             let logits = features.matmul(leaves.get(head.weights)) + leaves.get(head.biases);
             let loss = cross_entropy(logits, &examples.labels_of(batch));
-            let total = match built.penalty {
+            let total = match step_model.penalty {
                 Some(penalty) => loss.clone() + penalty,
                 None => loss.clone(),
             };
@@ -186,7 +186,7 @@ fn cosine(progress: f64) -> f64 {
 fn cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
     let n = labels.len();
     let device = logits.device();
-    let labels: Vec<i64> = labels.iter().map(|&l| l as i64).collect();
+    let labels: Vec<i32> = labels.iter().map(|&l| l as i32).collect();
     let index = Tensor::<2, Int>::from_data(TensorData::new(labels, [n, 1]), &device);
     log_softmax(logits, 1).gather(1, index).mean().neg()
 }

@@ -1,6 +1,6 @@
 //! What all methods share: tokens entering the first adapted block and frozen features, computed once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Tensor, TensorData};
@@ -57,12 +57,7 @@ impl Prepared {
     }
 }
 
-fn tokens(
-    backbone: &Backbone,
-    pictures: &Pictures,
-    what: &str,
-    path: &PathBuf,
-) -> Result<TokenCache> {
+fn tokens(backbone: &Backbone, pictures: &Pictures, what: &str, path: &Path) -> Result<TokenCache> {
     let (n_tokens, d) = (backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
     if path.exists() {
         let read = TokenCache::from_bytes(n_tokens, d, &files::read(path)?);

@@ -35,7 +35,7 @@ impl Attention {
     /// - `tokens` and output: `[batch, tokens, d]`
     pub(super) fn forward(
         &self,
-        tokens: Tensor<3>,
+        tokens: &Tensor<3>,
         branches: Option<&mut BlockBranches<'_, '_>>,
     ) -> Tensor<3> {
         let [batch, n_tokens, d] = tokens.dims();
@@ -45,20 +45,20 @@ impl Attention {
         let qkv = self.qkv.forward(tokens.clone());
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * d, d));
         let Some(branches) = branches else {
-            let heads = self.heads(into_heads(q), into_heads(k), into_heads(v));
+            let heads = heads(into_heads(q), into_heads(k), into_heads(v));
             return self.proj.forward(heads);
         };
         let [q, k, v] = [(q, 0), (k, 1), (v, 2)]
-            .map(|(part, i)| into_heads(branches.added(THIRDS[i], &tokens, part)));
-        let heads = self.heads(q, k, v);
+            .map(|(part, i)| into_heads(branches.added(THIRDS[i], tokens, part)));
+        let heads = heads(q, k, v);
         let output = self.proj.forward(heads.clone());
         branches.added(Site::Proj, &heads, output)
     }
+}
 
-    /// Attention of all heads, put side by side again: `[batch, tokens, d]`.
-    fn heads(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<3> {
-        let [batch, n_heads, n_tokens, d_head] = q.dims();
-        let heads = attention(q, k, v, None, None, AttentionModuleOptions::default());
-        heads.swap_dims(1, 2).reshape([batch, n_tokens, n_heads * d_head])
-    }
+/// Attention of all heads, put side by side again: `[batch, tokens, d]`.
+fn heads(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<3> {
+    let [batch, n_heads, n_tokens, d_head] = q.dims();
+    let heads = attention(q, k, v, None, None, AttentionModuleOptions::default());
+    heads.swap_dims(1, 2).reshape([batch, n_tokens, n_heads * d_head])
 }

@@ -43,7 +43,7 @@ impl Block {
         mut branches: Option<&mut BlockBranches<'_, '_>>,
     ) -> Tensor<3> {
         let normed = self.norm1.forward(tokens.clone());
-        let branch = self.attn.forward(normed, branches.as_deref_mut());
+        let branch = self.attn.forward(&normed, branches.as_deref_mut());
         let tokens = tokens + self.scaled(0, branch);
         let branch = self.mlp.forward(self.norm2.forward(tokens.clone()), branches);
         tokens + self.scaled(1, branch)
