@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use fmlora_learner::BaseId;
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
+use fmlora_learner::{AdapterState, BaseId};
 use fmlora_models::VitConfig;
 
 use crate::{EdgeError, Engine};
@@ -54,10 +54,10 @@ impl BaseFile {
         &self.name
     }
 
-    /// Builds the network.
-    pub(crate) fn engine(&self) -> Result<Engine, EdgeError> {
+    /// Builds the network with what tasks have left in it.
+    pub(crate) fn engine(&self, state: Option<&AdapterState>) -> Result<Engine, EdgeError> {
         let (base, _) = decode(&self.name, &self.bytes)?;
-        Engine::new(&base)
+        Engine::new(&base, state)
     }
 }
 

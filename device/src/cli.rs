@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Classify(ClassifyArgs),
     /// Measure accuracy on a folder with one folder of pictures per class
     #[command(after_help = "Example:\n  fmlora-edge evaluate test-photos/")]
-    Evaluate(LearnArgs),
+    Evaluate(EvaluateArgs),
     /// List what the box knows
     #[command(after_help = "Example:\n  fmlora-edge --json classes")]
     Classes,
@@ -139,6 +139,16 @@ pub(crate) struct TeachArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LearnArgs {
+    /// Folder with one folder per class
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Longest time that the network may be trained; when it is over, the classes are learned without
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) budget: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
     /// Folder with one folder per class
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,

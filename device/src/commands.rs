@@ -4,6 +4,7 @@ mod classify;
 mod demo;
 mod edit;
 mod evaluate;
+mod learn;
 mod status;
 mod teach;
 mod transfer;
@@ -28,7 +29,7 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
     match &cli.command {
         Command::Demo(args) => demo::run(global, args),
         Command::Teach(args) => teach::teach(global, args),
-        Command::Learn(args) => teach::learn(global, args),
+        Command::Learn(args) => learn::learn(global, args),
         Command::Classify(args) => classify::run(global, args),
         Command::Evaluate(args) => evaluate::run(global, args),
         Command::Classes => status::classes(global),

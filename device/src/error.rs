@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fmlora_learner::format::{BaseError, StateError};
-use fmlora_learner::{ClassNameError, HeadError, LearnError};
+use fmlora_learner::{AdaptError, AdapterError, ClassNameError, HeadError, LearnError};
 use fmlora_models::BackboneError;
 use thiserror::Error;
 
@@ -66,6 +66,21 @@ pub enum EdgeError {
         /// Base in use.
         expected: String,
     },
+    /// Classes about other features than this device makes.
+    #[error(
+        "{}: its classes are about a network that other tasks have changed; import it into an empty --state",
+        path.display()
+    )]
+    OtherFeatures {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What was learnt does not fit the base's shared bases.
+    #[error("what tasks have left does not fit the base")]
+    Adapter(#[from] AdapterError),
+    /// A task could not be learnt.
+    #[error("the task could not be learnt")]
+    Adapt(#[from] AdaptError),
     /// Not one of the pictures could be read.
     #[error("{what}: none of the {} pictures could be read; the first: {first}", .count)]
     NoPictures {

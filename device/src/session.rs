@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    Class, ClassName, FittedHead, HeadChoice, Learner, Operation, OperationKind, Predictor,
+    Class, ClassName, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind, Predictor,
     fit_head,
 };
 
@@ -87,7 +87,7 @@ impl Session {
     pub(crate) fn engine(&mut self) -> Result<&mut Engine, EdgeError> {
         let engine = match self.engine.take() {
             Some(engine) => engine,
-            None => self.base.engine()?,
+            None => self.base.engine(self.learner.adapter().map(AsRef::as_ref))?,
         };
         Ok(self.engine.insert(engine))
     }
@@ -116,6 +116,17 @@ impl Session {
         self.commit(&operation, shots)
     }
 
+    /// Adds a task that changed the network, with its shots in the new features.
+    pub(crate) fn teach_adapted(
+        &mut self,
+        kept: &Kept,
+        shots: &[ShotsOfClass],
+    ) -> Result<Done, EdgeError> {
+        let state = kept.adapter.state().clone();
+        let operation = self.learner.adapt(state, &kept.classes, shots)?;
+        self.commit(&operation, shots)
+    }
+
     /// Does an operation that adds no shots.
     pub(crate) fn apply(&mut self, operation: &Operation) -> Result<Done, EdgeError> {
         self.commit(operation, &[])
@@ -131,7 +142,7 @@ impl Session {
         undo.steps.iter().for_each(|step| next.apply(step));
         let head = self.fit(&next, &[])?;
         self.store.commit_undo(&undo, &head.predictor)?;
-        self.learner = next;
+        self.follow(next);
         self.predictor = Some(head.predictor);
         Ok(undo.titles)
     }
@@ -143,9 +154,17 @@ impl Session {
         let head = self.fit(&next, shots)?;
         let fit_time = started.elapsed();
         self.store.commit(operation, &head.predictor)?;
-        self.learner = next;
+        self.follow(next);
         self.predictor = Some(head.predictor.clone());
         Ok(Done { head, fit_time, write_time: started.elapsed().saturating_sub(fit_time) })
+    }
+
+    /// Takes over a state; a network that tasks had changed otherwise is built anew when it is needed.
+    fn follow(&mut self, next: Learner) {
+        if self.learner.adapter() != next.adapter() {
+            self.engine = None;
+        }
+        self.learner = next;
     }
 
     fn fit(&self, learner: &Learner, shots: &[ShotsOfClass]) -> Result<FittedHead, EdgeError> {

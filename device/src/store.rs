@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fmlora_learner::{
-    BaseId, Change, Class, FeatureSpaceId, Learner, Operation, OperationKind, Predictor,
+    AdapterChange, AdapterState, BaseId, Change, Class, FeatureSpaceId, Learner, Operation,
+    OperationKind, Predictor,
 };
 use redb::{
     Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -37,6 +38,8 @@ const FILE: &str = "state.redb";
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const CLASSES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("classes");
 const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
+/// What tasks had left in the network before an operation that changed it.
+const ADAPTERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("adapters");
 const HEAD: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("head");
 
 /// Why a state cannot be opened, read or written.
@@ -126,6 +129,7 @@ pub struct Store {
     path: PathBuf,
     handle: Handle,
     about: About,
+    adapter: Option<Arc<AdapterState>>,
 }
 
 /// Whether a command changes the state.
@@ -156,13 +160,15 @@ impl Store {
         };
         let feature_space_id = base_id.feature_space();
         let about = About { format: FORMAT, base_id, feature_space_id, next_operation: 0 };
-        let mut store = Self { path, handle, about };
+        let mut store = Self { path, handle, about, adapter: None };
         if let Some(about) = store.read(META, "about", "the description")? {
             store.about = about;
         }
         if store.about.format != FORMAT {
             return Err(StoreError::Format { path: store.path, found: store.about.format });
         }
+        store.adapter = store.read(META, "adapter", "what tasks have left")?.map(Arc::new);
+        let feature_space_id = store.feature_space_of(store.adapter.as_deref(), base_id)?;
         if store.about.base_id != base_id || store.about.feature_space_id != feature_space_id {
             let (found, expected) = (store.about.base_id.to_string(), base_id.to_string());
             return Err(StoreError::OtherBase { path: store.path, found, expected });
@@ -178,6 +184,21 @@ impl Store {
     /// Bytes of the file.
     pub fn n_bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |m| m.len())
+    }
+
+    /// The features that the classes are about.
+    pub fn feature_space_id(&self) -> FeatureSpaceId {
+        self.about.feature_space_id
+    }
+
+    fn feature_space_of(
+        &self,
+        adapter: Option<&AdapterState>,
+        base_id: BaseId,
+    ) -> Result<FeatureSpaceId, StoreError> {
+        let Some(state) = adapter else { return Ok(base_id.feature_space()) };
+        let found = base_id.feature_space_after(state);
+        found.map_err(|e| self.damaged("what tasks have left".to_owned(), e.to_string()))
     }
 
     /// Number that the next operation will have.
@@ -209,7 +230,9 @@ impl Store {
             sound.map_err(|why| self.damaged(what(), why))?;
             changes.push(Change { before: None, after: Some(Arc::new(class)) });
         }
-        learner.apply(&Operation { kind: OperationKind::Import, changes });
+        let adapter =
+            self.adapter.clone().map(|after| AdapterChange { before: None, after: Some(after) });
+        learner.apply(&Operation { kind: OperationKind::Import, changes, adapter });
         Ok(learner)
     }
 
@@ -253,9 +276,18 @@ impl Store {
             journal.insert(number, bytes.as_slice()).map_err(self.failed("write the journal"))?;
             let old = number.saturating_sub(JOURNAL_LIMIT as u64 - 1);
             journal.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
+            let adapters = transaction.open_table(ADAPTERS);
+            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
+            if let Some(change) = &operation.adapter {
+                let bytes = self.encode(&change.before)?;
+                let written = adapters.insert(number, bytes.as_slice());
+                written.map_err(self.failed("write the journal"))?;
+            }
+            adapters.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
         }
         self.write_classes(&transaction, operation)?;
-        self.finish(transaction, about, head)
+        let after = operation.adapter.as_ref().map_or(self.adapter.clone(), |c| c.after.clone());
+        self.finish(transaction, about, after, head)
     }
 
     /// Titles of the operations that can be undone, the last first.
@@ -290,7 +322,10 @@ impl Store {
                 after: before.clone(),
             };
             let changes = entry.changes.iter().map(change).collect();
-            let step = Operation { kind: entry.kind, changes };
+            let before = self.adapter_before(*number)?;
+            let adapter =
+                before.map(|after| AdapterChange { before: state.adapter().cloned(), after });
+            let step = Operation { kind: entry.kind, changes, adapter };
             state.apply(&step);
             steps.push(step);
         }
@@ -310,12 +345,27 @@ impl Store {
             let mut journal = journal.map_err(self.failed("open the journal"))?;
             let first = undo.first;
             journal.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
+            let adapters = transaction.open_table(ADAPTERS);
+            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
+            adapters.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
         }
+        let mut after = self.adapter.clone();
         for step in &undo.steps {
             self.write_classes(&transaction, step)?;
+            if let Some(change) = &step.adapter {
+                after.clone_from(&change.after);
+            }
         }
         let about = About { next_operation: undo.first, ..self.about.clone() };
-        self.finish(transaction, about, head)
+        self.finish(transaction, about, after, head)
+    }
+
+    /// What tasks had left before an operation; `None` if it did not change that.
+    fn adapter_before(&self, number: u64) -> Result<Option<Option<Arc<AdapterState>>>, StoreError> {
+        let Some(transaction) = self.begin_read()? else { return Ok(None) };
+        let Some(table) = self.table(&transaction, ADAPTERS)? else { return Ok(None) };
+        let value = table.get(number).map_err(self.failed("read the journal"))?;
+        value.map(|bytes| self.decode(bytes.value(), || format!("operation {number}"))).transpose()
     }
 
     fn entries(&self) -> Result<Vec<(u64, Entry)>, StoreError> {
@@ -353,9 +403,20 @@ impl Store {
     fn finish(
         &mut self,
         transaction: WriteTransaction,
-        about: About,
+        mut about: About,
+        adapter: Option<Arc<AdapterState>>,
         head: &Predictor,
     ) -> Result<(), StoreError> {
+        about.feature_space_id = self.feature_space_of(adapter.as_deref(), about.base_id)?;
+        {
+            let meta = transaction.open_table(META);
+            let mut meta = meta.map_err(self.failed("open a table"))?;
+            let written = match &adapter {
+                Some(state) => meta.insert("adapter", self.encode(state)?.as_slice()),
+                None => meta.remove("adapter"),
+            };
+            written.map_err(self.failed("write a table"))?;
+        }
         for (definition, key, bytes) in
             [(META, "about", self.encode(&about)?), (HEAD, "predictor", self.encode(head)?)]
         {
@@ -364,7 +425,7 @@ impl Store {
             table.insert(key, bytes.as_slice()).map_err(self.failed("write a table"))?;
         }
         transaction.commit().map_err(self.failed("write to disk"))?;
-        self.about = about;
+        (self.about, self.adapter) = (about, adapter);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 mod methods;
 mod plot;
-mod prepared;
+pub(crate) mod prepared;
 mod report;
 mod results;
 mod settings;

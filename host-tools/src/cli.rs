@@ -45,6 +45,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  host-tools probe --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --shots 5,20,200"
     )]
     Probe(ProbeArgs),
+    /// Train the shared bases on a broad task 1
+    #[command(
+        after_help = "Example:\n  host-tools pretrain --base vit.fmlb --data folder:pictures --out bases.fmlb --epochs 5"
+    )]
+    Pretrain(PretrainArgs),
     /// Measure continual learning against rivals
     #[command(
         after_help = "Example:\n  host-tools bench --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --tasks 10 --orders 1993,1994,1995 --out results\n\nA killed benchmark goes on where it stopped when it is started again with the same --out."
@@ -125,6 +130,31 @@ pub(crate) struct ProbeArgs {
     /// Classes that are taught to measure how strangers are told; the others are strangers [default: half]
     #[arg(long, value_name = "N")]
     pub(crate) taught: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PretrainArgs {
+    /// Base whose network is to be adapted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N to limit pictures a class
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: DataSpec,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Passes over all pictures
+    #[arg(long, default_value_t = 3)]
+    pub(crate) epochs: usize,
+    /// Rank of the shared bases
+    #[arg(long, default_value_t = 16)]
+    pub(crate) rank: usize,
+    /// Tokens of the shared prompt, m
+    #[arg(long, default_value_t = 0)]
+    pub(crate) prompt_tokens: usize,
+    /// Seed of everything drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod export_bases;
 mod import_weights;
 mod inspect;
+mod pretrain;
 mod probe;
 
 use crate::cli::{Cli, Command};
@@ -14,6 +15,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::ExportBases(args) => export_bases::run(args, cli.json),
         Command::Inspect(args) => inspect::run(args, cli.json),
         Command::Probe(args) => probe::run(args, cli.json),
+        Command::Pretrain(args) => pretrain::run(args, cli.json),
         Command::Bench(args) => crate::bench::run(args, cli.json),
     }
 }

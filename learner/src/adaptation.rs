@@ -218,7 +218,7 @@ pub fn adapt_first(
         update: first.adapter.as_update(),
         losses: first.losses,
         n_trained: first.n_trained,
-        grams: first.adapter.grams.clone(),
+        grams: first.adapter.state.grams.clone(),
     };
     let mut adaptation = Adaptation {
         complexity: complexity_of(&[], task),
@@ -259,7 +259,9 @@ fn decide(
     let before = judge::Side::new(known, task.classes, task.features, split)?;
     let mut best: Option<(f64, Kept)> = None;
     for &weight in &config.merge_weights {
-        let mut next = adapter.merge(&trained.update, weight);
+        // As a file holds it, so that what is judged is what will be there after a restart.
+        let mut next =
+            adapter.merge(&trained.update, weight).rounded().map_err(StatisticsError::from)?;
         let features = adapted_features(backbone, &next, task.tokens)?;
         let pick = |from: &[Vec<f32>]| -> Vec<Vec<f32>> {
             split.rows.iter().map(|&row| from[row].clone()).collect()
@@ -281,6 +283,7 @@ fn decide(
         if enough && best.as_ref().is_none_or(|(gain, _)| judgement.gain > *gain) {
             let n_shots = split.rows.len() + split.held_out.len();
             next.remember(&trained.grams, n_shots as u64);
+            next = next.rounded().map_err(StatisticsError::from)?;
             best = Some((judgement.gain, Kept { adapter: next, weight, classes, features }));
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use fmlora_models::{Place, SideBranch, SideBranches, Site, VitConfig};
+use fmlora_models::{HalfTensorError, Place, SideBranch, SideBranches, Site, VitConfig};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -36,7 +36,13 @@ pub struct AdapterConfig {
 /// Shared bases and what was learnt in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adapter {
-    pub(crate) bases: Arc<SharedBases>,
+    bases: Arc<SharedBases>,
+    pub(crate) state: AdapterState,
+}
+
+/// What all tasks have left behind: the part of an [`Adapter`] that changes on a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterState {
     /// Merged state `S` of each layer: `[r, r]`.
     pub(crate) merged: BTreeMap<Place, Matrix>,
     /// Mean of `z z^T`, `z = B^T x`, over the pictures learnt so far: `[r, r]`.
@@ -97,7 +103,24 @@ impl Adapter {
         let zeros = |rank: usize| Matrix::zeros(rank, rank);
         let merged: BTreeMap<Place, Matrix> =
             bases.by_place().keys().map(|&place| (place, zeros(bases.rank()))).collect();
-        Self { grams: merged.clone(), merged, bases, n_seen: 0, prompt }
+        let state = AdapterState { grams: merged.clone(), merged, n_seen: 0, prompt };
+        Self { bases, state }
+    }
+
+    /// Bases with what was learnt in them elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`AdapterError`] if the state does not fit the bases.
+    pub fn with_state(&self, state: AdapterState) -> Result<Self, AdapterError> {
+        let adapter = Self { bases: Arc::clone(&self.bases), state };
+        adapter.check_state()?;
+        Ok(adapter)
+    }
+
+    /// What was learnt in the bases.
+    pub fn state(&self) -> &AdapterState {
+        &self.state
     }
 
     /// The frozen bases.
@@ -107,30 +130,30 @@ impl Adapter {
 
     /// The merged state of a layer: `[r, r]`.
     pub fn merged(&self, place: Place) -> Option<&Matrix> {
-        self.merged.get(&place)
+        self.state.merged.get(&place)
     }
 
     /// The shared prompt: `[m, d]`.
     pub fn prompt(&self) -> Option<&Matrix> {
-        self.prompt.as_ref()
+        self.state.prompt.as_ref()
     }
 
     /// Bytes in a file: bases, and everything that tasks have left behind.
     pub fn n_bytes(&self) -> (usize, usize) {
-        let size = |m: &Matrix| 2 * m.values().len();
-        let states = self.merged.values().chain(self.grams.values()).chain(&self.prompt);
+        let (state, size) = (&self.state, |m: &Matrix| 2 * m.values().len());
+        let states = state.merged.values().chain(state.grams.values()).chain(&state.prompt);
         (self.bases.n_bytes(), states.map(size).sum())
     }
 
     /// The additions to the network: `B S^T A^T` for rows from the left.
     pub fn side_branches(&self, device: &Device) -> SideBranches {
         let branch = |(place, basis): (&Place, &SharedBasis)| {
-            let core = self.merged[place].transposed().to_tensor(device);
+            let core = self.state.merged[place].transposed().to_tensor(device);
             let up = basis.a.transposed().to_tensor(device);
             (*place, SideBranch { down: basis.b.to_tensor(device), core, up })
         };
         let branches = self.bases.by_place().iter().map(branch).collect();
-        SideBranches { branches, prompt: self.prompt.as_ref().map(|p| p.to_tensor(device)) }
+        SideBranches { branches, prompt: self.state.prompt.as_ref().map(|p| p.to_tensor(device)) }
     }
 
     /// The adapter after a task, merged with `weight`: `S + weight * M N^T`, and the prompt moved as far.
@@ -138,11 +161,11 @@ impl Adapter {
     pub fn merge(&self, update: &TaskUpdate, weight: f32) -> Self {
         let mut next = self.clone();
         for (place, factors) in &update.factors {
-            if let Some(state) = next.merged.get_mut(place) {
+            if let Some(state) = next.state.merged.get_mut(place) {
                 *state = state.plus(weight, &factors.product());
             }
         }
-        match (&mut next.prompt, &update.prompt_step) {
+        match (&mut next.state.prompt, &update.prompt_step) {
             (Some(prompt), Some(step)) => *prompt = prompt.plus(weight, step),
             // The first prompt comes whole: half a token is no token.
             (none, Some(first)) => *none = Some(first.clone()),
@@ -157,21 +180,22 @@ impl Adapter {
         let factors = |(&place, s): (&Place, &Matrix)| {
             (place, TaskFactors { m: s.clone(), n: Matrix::identity(rank) })
         };
-        let factors = self.merged.iter().map(factors).collect();
-        TaskUpdate { rank, factors, prompt_step: self.prompt.clone() }
+        let factors = self.state.merged.iter().map(factors).collect();
+        TaskUpdate { rank, factors, prompt_step: self.state.prompt.clone() }
     }
 
     /// Adds what a task's pictures put into the adapted layers: mean `z z^T` of `n` pictures.
     pub(crate) fn remember(&mut self, grams: &BTreeMap<Place, Matrix>, n: u64) {
-        let share = n as f32 / (self.n_seen + n).max(1) as f32;
-        for (place, gram) in &mut self.grams {
+        let state = &mut self.state;
+        let share = n as f32 / (state.n_seen + n).max(1) as f32;
+        for (place, gram) in &mut state.grams {
             if let Some(new) = grams.get(place) {
                 *gram = Matrix::zeros(gram.shape()[0], gram.shape()[1])
                     .plus(1.0 - share, gram)
                     .plus(share, new);
             }
         }
-        self.n_seen += n;
+        state.n_seen += n;
     }
 
     /// Checks that everything fits a network whose blocks from `first` on are adapted.
@@ -181,21 +205,44 @@ impl Adapter {
     /// [`AdapterError`] names what does not fit.
     pub fn check(&self, first: usize, vit: &VitConfig) -> Result<(), AdapterError> {
         self.bases.check(first, vit)?;
+        self.check_state()?;
+        match &self.state.prompt {
+            Some(p) => expect_shape("P", "the prompt".into(), p, [p.shape()[0], vit.d_model]),
+            None => Ok(()),
+        }
+    }
+
+    fn check_state(&self) -> Result<(), AdapterError> {
         let r = self.bases.rank();
         let named =
             |states: &BTreeMap<Place, Matrix>| states.keys().eq(self.bases.by_place().keys());
-        if !named(&self.merged) || !named(&self.grams) {
+        if !named(&self.state.merged) || !named(&self.state.grams) {
             return Err(AdapterError::Layers);
         }
-        for (what, states) in [("S", &self.merged), ("G", &self.grams)] {
+        for (what, states) in [("S", &self.state.merged), ("G", &self.state.grams)] {
             for (place, state) in states {
                 expect_shape(what, place.to_string(), state, [r, r])?;
             }
         }
-        match &self.prompt {
-            Some(p) => expect_shape("P", "the prompt".into(), p, [p.shape()[0], vit.d_model]),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// The same adapter as a file will hold it: f16 everywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`HalfTensorError`] for a number that f16 cannot hold.
+    pub fn rounded(&self) -> Result<Self, HalfTensorError> {
+        let all = |matrices: &BTreeMap<Place, Matrix>| -> Result<_, HalfTensorError> {
+            matrices.iter().map(|(&place, m)| Ok((place, m.rounded()?))).collect()
+        };
+        let state = AdapterState {
+            merged: all(&self.state.merged)?,
+            grams: all(&self.state.grams)?,
+            n_seen: self.state.n_seen,
+            prompt: self.state.prompt.as_ref().map(Matrix::rounded).transpose()?,
+        };
+        Ok(Self { bases: Arc::new(self.bases.rounded()?), state })
     }
 }
 

@@ -8,5 +8,5 @@ mod header;
 mod state;
 
 pub use base::{Base, BaseError, Provenance, decode_base, encode_base};
-pub use header::{FileKind, HEADER_BYTES, HeaderError, identify, open, seal};
+pub use header::{FileKind, HEADER_BYTES, HeaderError, Opened, identify, open, seal};
 pub use state::{StateError, StateFile, decode_state, encode_state};

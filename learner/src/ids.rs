@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::AdapterState;
+
 /// SHA-256 of a base's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BaseId([u8; 32]);
@@ -26,6 +28,23 @@ impl BaseId {
         hash.update(b"fmlora feature space of base ");
         hash.update(self.0);
         FeatureSpaceId(hash.finalize().into())
+    }
+
+    /// The feature space after tasks: it follows from what they left, so that undoing one leads back.
+    ///
+    /// # Errors
+    ///
+    /// [`postcard::Error`] for numbers that a file cannot hold.
+    pub fn feature_space_after(
+        self,
+        state: &AdapterState,
+    ) -> Result<FeatureSpaceId, postcard::Error> {
+        let mut hash = Sha256::new();
+        hash.update(b"fmlora feature space of base ");
+        hash.update(self.0);
+        hash.update(b" after tasks ");
+        hash.update(postcard::to_stdvec(&(&state.merged, &state.prompt))?);
+        Ok(FeatureSpaceId(hash.finalize().into()))
     }
 }
 

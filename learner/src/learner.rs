@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Change, ClassName, ClassStatistics, Operation, OperationKind, StatisticsError};
+use crate::{
+    AdapterChange, AdapterState, Change, ClassName, ClassStatistics, Operation, OperationKind,
+    StatisticsError,
+};
 
 /// A class: its name and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,21 +73,27 @@ fn spelt(name: &str, existing: &str) -> String {
 ///
 /// Operations are computed first and applied after: between the two a store writes them, so that what is
 /// in memory never runs ahead of what is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Learner {
     d_feature: usize,
+    adapter: Option<Arc<AdapterState>>,
     classes: BTreeMap<String, Arc<Class>>,
 }
 
 impl Learner {
     /// A learner that knows nothing, for features of `d_feature` numbers.
     pub fn new(d_feature: usize) -> Self {
-        Self { d_feature, classes: BTreeMap::new() }
+        Self { d_feature, adapter: None, classes: BTreeMap::new() }
     }
 
     /// Numbers of a feature.
     pub fn d_feature(&self) -> usize {
         self.d_feature
+    }
+
+    /// What tasks have left in the network; `None` is the base as it was made.
+    pub fn adapter(&self) -> Option<&Arc<AdapterState>> {
+        self.adapter.as_ref()
     }
 
     /// All classes, ordered by key.
@@ -133,7 +142,35 @@ impl Learner {
             let name = before.as_ref().map_or(name, |class| &class.name).clone();
             changes.push(Change { before, after: Some(Arc::new(Class { name, statistics })) });
         }
-        Ok(Operation { kind, changes })
+        Ok(Operation { kind, changes, adapter: None })
+    }
+
+    /// Adds a task that changed the network: `state` is what it left there, `moved` are all classes known
+    /// before with their statistics in the new features, and `shots` are in the new features too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::teach`], and [`LearnError::NoSuchClass`] if `moved` lacks a class.
+    pub fn adapt(
+        &self,
+        state: AdapterState,
+        moved: &[Arc<Class>],
+        shots: &[(ClassName, Vec<Vec<f32>>)],
+    ) -> Result<Operation, LearnError> {
+        let after = Some(Arc::new(state));
+        let mut next = Self { adapter: after.clone(), ..Self::new(self.d_feature) };
+        next.classes.extend(moved.iter().map(|class| (class.name.key(), Arc::clone(class))));
+        for class in self.classes.values() {
+            next.class(&class.name)?;
+        }
+        next.apply(&next.teach(OperationKind::Learn, shots)?);
+        let change = |(key, class): (&String, &Arc<Class>)| Change {
+            before: self.classes.get(key).cloned(),
+            after: Some(Arc::clone(class)),
+        };
+        let changes = next.classes.iter().map(change).collect();
+        let adapter = Some(AdapterChange { before: self.adapter.clone(), after });
+        Ok(Operation { kind: OperationKind::Learn, changes, adapter })
     }
 
     /// Takes a class away. What remains equals a state that never saw it.
@@ -144,7 +181,7 @@ impl Learner {
     pub fn forget(&self, name: &ClassName) -> Result<Operation, LearnError> {
         let before = Some(self.class(name)?.clone());
         let changes = vec![Change { before, after: None }];
-        Ok(Operation { kind: OperationKind::Forget, changes })
+        Ok(Operation { kind: OperationKind::Forget, changes, adapter: None })
     }
 
     /// Gives a class another name.
@@ -161,7 +198,7 @@ impl Learner {
         }
         let after = Class { name: new.clone(), statistics: before.statistics.clone() };
         let changes = vec![Change { before: Some(before), after: Some(Arc::new(after)) }];
-        Ok(Operation { kind: OperationKind::Rename, changes })
+        Ok(Operation { kind: OperationKind::Rename, changes, adapter: None })
     }
 
     /// Adds classes of another state of the same feature space.
@@ -183,11 +220,14 @@ impl Learner {
             }
             changes.push(Change { before, after: Some(Arc::new(class)) });
         }
-        Ok(Operation { kind: OperationKind::Import, changes })
+        Ok(Operation { kind: OperationKind::Import, changes, adapter: None })
     }
 
     /// Does what an operation says.
     pub fn apply(&mut self, operation: &Operation) {
+        if let Some(change) = &operation.adapter {
+            self.adapter.clone_from(&change.after);
+        }
         for change in &operation.changes {
             if let Some(before) = &change.before {
                 self.classes.remove(&before.name.key());

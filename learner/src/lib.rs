@@ -33,7 +33,8 @@ pub use adaptation::{
     adapted_features, complexity_of, with_task,
 };
 pub use adapter::{
-    Adapter, AdapterConfig, AdapterError, SharedBases, SharedBasis, TaskFactors, TaskUpdate,
+    Adapter, AdapterConfig, AdapterError, AdapterState, SharedBases, SharedBasis, TaskFactors,
+    TaskUpdate,
 };
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
 pub use complexity::Complexity;
@@ -45,7 +46,7 @@ pub use ids::{BaseId, FeatureSpaceId};
 pub use learner::{Class, LearnError, Learner};
 pub use matrix::Matrix;
 pub use metrics::AccuracyMatrix;
-pub use operation::{Change, Operation, OperationKind};
+pub use operation::{AdapterChange, Change, Operation, OperationKind};
 pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, UnknownTest};
 pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Class;
+use crate::{AdapterState, Class};
 
 /// What an operation was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,13 +31,24 @@ pub struct Change {
     pub after: Option<Arc<Class>>,
 }
 
+/// What tasks have left in the network, before and after an operation; `None` is the base as it was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterChange {
+    /// Before.
+    pub before: Option<Arc<AdapterState>>,
+    /// After.
+    pub after: Option<Arc<AdapterState>>,
+}
+
 /// A change of state that happens as a whole or not at all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     /// What it was for.
     pub kind: OperationKind,
     /// Classes that it changes, each once.
     pub changes: Vec<Change>,
+    /// A task that changed the network, and with it the features of all classes.
+    pub adapter: Option<AdapterChange>,
 }
 
 impl fmt::Display for OperationKind {

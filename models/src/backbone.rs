@@ -198,6 +198,13 @@ impl Backbone {
         Tensor::cat(parts.into_iter().flatten().collect(), 1)
     }
 
+    /// [`Backbone::prefix`] of preprocessed pictures, each `n_pixels` numbers, one after the other.
+    pub fn tokens(&self, pixels: Vec<f32>) -> Tensor<3> {
+        let (batch, side) = (pixels.len() / self.n_pixels(), self.vit_config.image_size);
+        let data = TensorData::new(pixels, [batch, 3, side, side]);
+        self.prefix(Tensor::from_data(data, &self.device))
+    }
+
     /// Features of preprocessed pictures, each `n_pixels` numbers, one after the other.
     ///
     /// # Errors
@@ -208,9 +215,7 @@ impl Backbone {
         if batch == 0 {
             return Ok(Vec::new());
         }
-        let side = self.vit_config.image_size;
-        let data = TensorData::new(pixels, [batch, 3, side, side]);
-        let features = self.suffix(self.prefix(Tensor::from_data(data, &self.device)));
+        let features = self.suffix(self.tokens(pixels));
         let data = features.try_into_data().map_err(|e| e.to_string())?;
         let numbers = data.try_into_vec::<f32>().map_err(|e| e.to_string())?;
         Ok(numbers.chunks_exact(self.d_feature()).map(<[f32]>::to_vec).collect())

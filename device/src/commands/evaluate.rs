@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::cli::{Global, LearnArgs};
+use crate::cli::{EvaluateArgs, Global};
 use crate::pictures::{intake, no_pictures};
 use crate::report::{self, SkippedDto};
 use crate::store::Access;
@@ -37,7 +37,7 @@ struct Tally {
     untaught_unknown: usize,
 }
 
-pub(super) fn run(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> {
+pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError> {
     let started = Instant::now();
     let folders = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Read)?;

@@ -1,10 +1,11 @@
 //! `export` and `import`: all classes as one file.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use atomic_write_file::AtomicWriteFile;
-use fmlora_learner::Class;
 use fmlora_learner::format::{StateFile, decode_state, encode_state};
+use fmlora_learner::{AdapterChange, Class};
 use serde_json::json;
 
 use crate::cli::{ExportArgs, Global, ImportArgs};
@@ -17,7 +18,9 @@ pub(super) fn export(global: &Global, args: &ExportArgs) -> Result<(), EdgeError
     let base_id = session.base().id;
     let classes: Vec<Class> = session.learner().classes().map(|c| c.as_ref().clone()).collect();
     let n_classes = classes.len();
-    let state = StateFile { base_id, feature_space_id: base_id.feature_space(), classes };
+    let feature_space_id = session.store().feature_space_id();
+    let adapter = session.learner().adapter().map(|state| state.as_ref().clone());
+    let state = StateFile { base_id, feature_space_id, adapter, classes };
     let bytes = encode_state(&state)
         .map_err(|source| EdgeError::Import { path: args.file.clone(), source })?;
     write_whole(&args.file, &bytes)?;
@@ -38,15 +41,25 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), EdgeError
         .map_err(|source| EdgeError::Import { path: args.file.clone(), source })?;
     let mut session = Session::open(global, Access::Write)?;
     let base_id = session.base().id;
-    if state.base_id != base_id || state.feature_space_id != base_id.feature_space() {
+    if state.base_id != base_id {
         return Err(EdgeError::OtherBase {
             path: args.file.clone(),
             found: state.base_id.to_string(),
             expected: session.base().id.to_string(),
         });
     }
+    let same_features = state.feature_space_id == session.store().feature_space_id();
+    let untaught = session.learner().classes().len() == 0;
+    if !same_features && !untaught {
+        return Err(EdgeError::OtherFeatures { path: args.file.clone() });
+    }
     let names: Vec<String> = state.classes.iter().map(|c| c.name.to_string()).collect();
-    let operation = session.learner().import(state.classes, args.replace)?;
+    let mut operation = session.learner().import(state.classes, args.replace)?;
+    if !same_features {
+        // Nothing is known yet, so the network may become the one that the classes are about.
+        let before = session.learner().adapter().cloned();
+        operation.adapter = Some(AdapterChange { before, after: state.adapter.map(Arc::new) });
+    }
     session.apply(&operation)?;
     if global.json {
         let all = session.learner().classes().len();

@@ -5,3 +5,4 @@ mod bad_state;
 mod readme;
 mod round_trip;
 mod setting;
+mod tasks;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::TensorData;
 use fmlora_learner::{BaseId, TokenCache};
 use fmlora_models::Backbone;
 use indicatif::ProgressBar;
@@ -65,20 +65,29 @@ fn tokens(backbone: &Backbone, pictures: &Pictures, what: &str, path: &Path) -> 
             return Ok(cache);
         }
     }
-    let mut cache = TokenCache::new(n_tokens, d);
+    let cache = tokens_of(backbone, pictures, what)?;
+    files::write_whole(path, &cache.to_bytes())?;
+    Ok(cache)
+}
+
+/// Tokens entering the first adapted block, with a bar.
+pub(crate) fn tokens_of(
+    backbone: &Backbone,
+    pictures: &Pictures,
+    what: &str,
+) -> Result<TokenCache> {
+    let mut cache =
+        TokenCache::new(backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
     let preprocess = backbone.config().preprocess;
-    let side = backbone.vit_config().image_size;
     let bar = features::bar(pictures.items.len(), &format!("tokens of {what} pictures"))?;
     for batch in pictures.items.chunks(PASS) {
         let pixels: Result<Vec<Vec<f32>>> =
             batch.par_iter().map(|picture| features::load(picture, &preprocess)).collect();
-        let data = TensorData::new(pixels?.concat(), [batch.len(), 3, side, side]);
-        let tokens = backbone.prefix(Tensor::from_data(data, backbone.device()));
+        let tokens = backbone.tokens(pixels?.concat());
         cache.push(&numbers(tokens.try_into_data())?)?;
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
-    files::write_whole(path, &cache.to_bytes())?;
     Ok(cache)
 }
 

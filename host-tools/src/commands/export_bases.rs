@@ -22,6 +22,17 @@ pub(super) fn run(args: &ExportArgs, as_json: bool) -> Result<()> {
             vit.depth
         );
     }
+    // Statistics and bases are about one split and one feature.
+    ensure!(
+        base.adapter.is_none()
+            || (adapted == as_imported
+                && FeatureConfig::last_blocks(&vit, args.feature_blocks) == base.backbone.feature),
+        "{}: its shared bases were trained for blocks {} to {} and the feature that it has; leave \
+         --adapted-blocks and --feature-blocks as they are",
+        args.from.display(),
+        base.backbone.first_adapted_block,
+        vit.depth - 1
+    );
     base.backbone.feature = FeatureConfig::last_blocks(&vit, args.feature_blocks);
     base.backbone.first_adapted_block = vit.depth - adapted;
     let provenance = &mut base.provenance;

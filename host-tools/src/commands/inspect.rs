@@ -1,8 +1,8 @@
 //! `inspect`: what one of our files holds.
 
 use anyhow::{Context, Result, bail};
-use fmlora_learner::BaseId;
 use fmlora_learner::format::{Base, FileKind, StateFile, decode_base, decode_state, identify};
+use fmlora_learner::{Adapter, BaseId};
 use fmlora_models::variant_of;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
             "kind": "base", "base_id": id.to_string(),
             "feature_space_id": id.feature_space().to_string(), "bytes": n_bytes,
             "network": name, "config": vit, "parameters": vit.n_parameters(),
-            "backbone": base.backbone, "features": d_feature, "provenance": base.provenance,
+            "bases": base.adapter.as_ref().map(bases_json), "backbone": base.backbone, "features": d_feature, "provenance": base.provenance,
         }));
     }
     let (backbone, from) = (&base.backbone, &base.provenance);
@@ -60,9 +60,29 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
         "feature   {d_feature} numbers: {:?} token of blocks {:?}",
         backbone.feature.tokens, backbone.feature.blocks
     ))?;
+    match &base.adapter {
+        None => files::line("bases     none: only the head learns")?,
+        Some(adapter) => {
+            let (bases, tasks) = adapter.n_bytes();
+            files::line(format!(
+                "bases     rank {} in {} layers ({bases} bytes), {} prompt tokens, state of {tasks} bytes",
+                adapter.bases().rank(),
+                adapter.bases().by_place().len(),
+                adapter.prompt().map_or(0, |p| p.shape()[0])
+            ))?;
+        }
+    }
     files::line(format!("source    {}", from.source))?;
     files::line(format!("licence   {}", from.licence))?;
     files::line(format!("imported  from a checkpoint with SHA-256 {}", from.checkpoint_sha256))
+}
+
+fn bases_json(adapter: &Adapter) -> serde_json::Value {
+    let places = adapter.bases().by_place().keys().map(ToString::to_string);
+    json!({
+        "rank": adapter.bases().rank(), "layers": places.collect::<Vec<_>>(),
+        "prompt_tokens": adapter.prompt().map_or(0, |p| p.shape()[0]), "bytes": adapter.n_bytes().0,
+    })
 }
 
 fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {

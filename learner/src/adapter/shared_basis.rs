@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use faer::Mat;
-use fmlora_models::{Place, VitConfig};
+use fmlora_models::{HalfTensorError, Place, VitConfig};
 use serde::{Deserialize, Serialize};
 
 use super::{AdapterError, expect_shape};
@@ -39,6 +39,14 @@ impl SharedBases {
     /// The bases of each layer.
     pub fn by_place(&self) -> &BTreeMap<Place, SharedBasis> {
         &self.by_place
+    }
+
+    pub(super) fn rounded(&self) -> Result<Self, HalfTensorError> {
+        let rounded = |(&place, basis): (&Place, &SharedBasis)| {
+            Ok((place, SharedBasis { a: basis.a.rounded()?, b: basis.b.rounded()? }))
+        };
+        let by_place = self.by_place.iter().map(rounded).collect::<Result<_, HalfTensorError>>()?;
+        Ok(Self { rank: self.rank, by_place })
     }
 
     /// Bytes in a file.

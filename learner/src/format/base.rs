@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::header::{FileKind, HeaderError, open, seal};
-use crate::BaseId;
+use crate::{Adapter, AdapterError, BaseId};
 
 /// Where a network comes from and what one may do with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +27,20 @@ pub struct Base<'a> {
     pub provenance: Provenance,
     /// Preprocessing, split and feature.
     pub backbone: BackboneConfig,
+    /// Shared bases and what a broad first task left in them; `None` for a base that only the head adapts.
+    pub adapter: Option<Adapter>,
     /// The network, in f16.
     #[serde(borrow)]
     pub weights: VitWeights<'a>,
+}
+
+/// Version 1 of the content: no shared bases.
+#[derive(Deserialize)]
+struct Version1<'a> {
+    provenance: Provenance,
+    backbone: BackboneConfig,
+    #[serde(borrow)]
+    weights: VitWeights<'a>,
 }
 
 /// Why a file is no usable base.
@@ -44,6 +55,9 @@ pub enum BaseError {
     /// Preprocessing, split or feature do not fit the network.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
+    /// The shared bases do not fit the network.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A weight cannot be stored in f16.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -55,10 +69,16 @@ pub enum BaseError {
 ///
 /// [`BaseError`].
 pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
-    let (content, sha256) = open(FileKind::Base, file)?;
-    let base: Base<'_> = postcard::from_bytes(content).map_err(BaseError::Content)?;
-    base.backbone.check(base.weights.config())?;
-    Ok((base, BaseId::new(sha256)))
+    let opened = open(FileKind::Base, file)?;
+    let base = if opened.version == 1 {
+        let old: Version1<'_> = postcard::from_bytes(opened.content).map_err(BaseError::Content)?;
+        let Version1 { provenance, backbone, weights } = old;
+        Base { provenance, backbone, adapter: None, weights }
+    } else {
+        postcard::from_bytes(opened.content).map_err(BaseError::Content)?
+    };
+    check(&base)?;
+    Ok((base, BaseId::new(opened.sha256)))
 }
 
 /// Writes a base, weights in f16; the same base gives the same bytes.
@@ -68,10 +88,18 @@ pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
 /// [`BaseError::Weights`] for a weight that f16 cannot hold, [`BaseError::Backbone`] if the parts do not
 /// fit together.
 pub fn encode_base(base: &Base<'_>) -> Result<Vec<u8>, BaseError> {
-    base.backbone.check(base.weights.config())?;
+    check(base)?;
     let weights = base.weights.to_half()?;
     let (provenance, backbone) = (base.provenance.clone(), base.backbone.clone());
-    let half = Base { provenance, backbone, weights };
+    let half = Base { provenance, backbone, adapter: base.adapter.clone(), weights };
     let content = postcard::to_stdvec(&half).map_err(BaseError::Content)?;
     Ok(seal(FileKind::Base, &content))
+}
+
+fn check(base: &Base<'_>) -> Result<(), BaseError> {
+    base.backbone.check(base.weights.config())?;
+    if let Some(adapter) = &base.adapter {
+        adapter.check(base.backbone.first_adapted_block, base.weights.config())?;
+    }
+    Ok(())
 }

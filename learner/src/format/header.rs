@@ -52,11 +52,11 @@ pub enum HeaderError {
         extra: u64,
     },
     /// Written by another release.
-    #[error("format version {found}, but this program reads version {expected}")]
+    #[error("format version {found}, but this program reads versions up to {expected}")]
     Version {
         /// The version found.
         found: u16,
-        /// The version that this program reads.
+        /// The newest version that this program reads.
         expected: u16,
     },
     /// A bit changed on the way.
@@ -73,10 +73,10 @@ impl FileKind {
         }
     }
 
-    /// Version that this program writes and reads.
+    /// Version that this program writes.
     pub fn version(self) -> u16 {
         match self {
-            Self::Base | Self::State => 1,
+            Self::Base | Self::State => 2,
         }
     }
 
@@ -105,12 +105,23 @@ pub fn seal(kind: FileKind, content: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Checks the header and gives the content with its SHA-256.
+/// What a file holds behind its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// Version of the format, 1 to the one that this program writes.
+    pub version: u16,
+    /// The content.
+    pub content: &'a [u8],
+    /// SHA-256 of the content.
+    pub sha256: [u8; 32],
+}
+
+/// Checks the header and gives the content.
 ///
 /// # Errors
 ///
 /// [`HeaderError`] says what was found and what was expected.
-pub fn open(kind: FileKind, file: &[u8]) -> Result<(&[u8], [u8; 32]), HeaderError> {
+pub fn open(kind: FileKind, file: &[u8]) -> Result<Opened<'_>, HeaderError> {
     let magic = kind.magic();
     let start = &file[..file.len().min(4)];
     if start != &magic.as_bytes()[..start.len()] || file.is_empty() {
@@ -122,7 +133,8 @@ pub fn open(kind: FileKind, file: &[u8]) -> Result<(&[u8], [u8; 32]), HeaderErro
         return Err(HeaderError::Truncated { found, expected });
     };
     let found = u16::from_le_bytes([header[4], header[5]]);
-    if found != kind.version() {
+    let version = found;
+    if version == 0 || version > kind.version() {
         return Err(HeaderError::Version { found, expected: kind.version() });
     }
     if header[6..8] != [0, 0] {
@@ -142,5 +154,5 @@ pub fn open(kind: FileKind, file: &[u8]) -> Result<(&[u8], [u8; 32]), HeaderErro
     if checksum[..] != header[16..48] {
         return Err(HeaderError::Checksum);
     }
-    Ok((content, checksum))
+    Ok(Opened { version, content, sha256: checksum })
 }

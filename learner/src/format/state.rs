@@ -4,17 +4,27 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::header::{FileKind, HeaderError, open, seal};
-use crate::{BaseId, Class, FeatureSpaceId};
+use crate::{AdapterState, BaseId, Class, FeatureSpaceId};
 
 /// The content of an exported state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StateFile {
     /// The base that the classes were taught with.
     pub base_id: BaseId,
     /// The features that the statistics are about.
     pub feature_space_id: FeatureSpaceId,
+    /// What tasks have left in the network, for the features to be made again; `None` if nothing.
+    pub adapter: Option<AdapterState>,
     /// The classes, ordered by key.
     pub classes: Vec<Class>,
+}
+
+/// Version 1 of the content: no tasks.
+#[derive(Deserialize)]
+struct Version1 {
+    base_id: BaseId,
+    feature_space_id: FeatureSpaceId,
+    classes: Vec<Class>,
 }
 
 /// Why a file is no usable state.
@@ -34,8 +44,13 @@ pub enum StateError {
 ///
 /// [`StateError`].
 pub fn decode_state(file: &[u8]) -> Result<StateFile, StateError> {
-    let (content, _) = open(FileKind::State, file)?;
-    postcard::from_bytes(content).map_err(StateError::Content)
+    let opened = open(FileKind::State, file)?;
+    if opened.version == 1 {
+        let old: Version1 = postcard::from_bytes(opened.content).map_err(StateError::Content)?;
+        let Version1 { base_id, feature_space_id, classes } = old;
+        return Ok(StateFile { base_id, feature_space_id, adapter: None, classes });
+    }
+    postcard::from_bytes(opened.content).map_err(StateError::Content)
 }
 
 /// Writes a state; the same classes give the same bytes.

@@ -138,9 +138,10 @@ pub fn train_bases(
     }
     let prompt = prompt.map(value).transpose()?;
     let mut adapter = Adapter::new(Arc::new(SharedBases::new(config.rank, by_place)), prompt);
-    adapter.merged = merged;
+    adapter.state.merged = merged;
     let grams = input_grams(backbone, examples, &adapter.side_branches(device))?;
     adapter.remember(&grams, examples.len() as u64);
+    let adapter = adapter.rounded().map_err(|e| TrainError::Device(e.to_string()))?;
     Ok(TrainedBases { adapter, losses, n_trained })
 }
 

@@ -151,7 +151,7 @@ fn normalised_grams(adapter: &Adapter) -> BTreeMap<Place, Matrix> {
         let trace: f32 = (0..r).map(|i| gram.at(i, i)).sum();
         (trace > 0.0).then(|| (place, Matrix::zeros(r, r).plus(1.0 / trace, gram)))
     };
-    adapter.grams.iter().filter_map(normalised).collect()
+    adapter.state.grams.iter().filter_map(normalised).collect()
 }
 
 fn read_update(

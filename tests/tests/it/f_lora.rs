@@ -129,7 +129,8 @@ fn the_bases_of_task_1_are_orthonormal_and_hold_its_update() {
             for i in 0..RANK {
                 for j in 0..RANK {
                     let expected = f32::from(u8::from(i == j));
-                    assert!((gram.at(i, j) - expected).abs() < 1e-4, "{name} of {place}: {i} {j}");
+                    // Bases are kept in f16.
+                    assert!((gram.at(i, j) - expected).abs() < 2e-3, "{name} of {place}: {i} {j}");
                 }
             }
         }

@@ -23,7 +23,7 @@ fn base() -> Vec<u8> {
     };
     let weights = VitWeights::random(config.clone(), 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    let base = Base { provenance, backbone: BackboneConfig::of(&config), weights };
+    let base = Base { provenance, backbone: BackboneConfig::of(&config), adapter: None, weights };
     encode_base(&base).expect("a sound base")
 }
 
@@ -35,7 +35,7 @@ fn state() -> StateFile {
     };
     let base_id = BaseId::new([7; 32]);
     let classes = (0..2).map(|i| class(i, &mut source)).collect();
-    StateFile { base_id, feature_space_id: base_id.feature_space(), classes }
+    StateFile { base_id, feature_space_id: base_id.feature_space(), adapter: None, classes }
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn errors_say_what_was_found_and_expected() {
     says(&file[..HEADER_BYTES - 1], "cut off: 47 bytes, expected 48");
     says(&file[..file.len() - 1], "cut off");
     let mut newer = file.clone();
-    newer[4] = 2;
-    says(&newer, "format version 2, but this program reads version 1");
+    newer[4] = 9;
+    says(&newer, "format version 9, but this program reads versions up to 2");
     let mut damaged = file.clone();
     damaged[HEADER_BYTES + 100] ^= 1;
     says(&damaged, "checksum");
