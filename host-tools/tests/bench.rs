@@ -1,0 +1,126 @@
+//! The benchmark in small: every method on a toy network and invented pictures, resumed, reported, drawn.
+
+use std::path::Path;
+use std::process::Command;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+fn run(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
+    let output = command.current_dir(folder).args(arguments).output().expect("the program starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Stripes whose width, direction and colour tell the class, shifted from picture to picture; a domain
+/// inverts them.
+fn picture(class: u32, number: u32, inverted: bool) -> RgbImage {
+    RgbImage::from_fn(40, 40, |x, y| {
+        let along = if class % 2 == 0 { x } else { y };
+        let on = (along + number) / (3 + 2 * (class / 2)) % 2 == u32::from(inverted);
+        let noise = ((x * 31 + y * 17 + number * 7) % 40) as u8;
+        let bright = if on { 200 } else { 20 };
+        Rgb([bright + noise / 2, noise + 30 * (class as u8 % 3), bright / 2 + noise])
+    })
+}
+
+/// A toy base, eight classes in one domain under `classes`, four in each of two under `domains`.
+fn setting() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let save = |path: String, class: u32, number: u32, inverted: bool| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        picture(class, number, inverted).save(path).expect("a picture");
+    };
+    for number in 0..15 {
+        for class in 0..8 {
+            save(format!("classes/class{class}/{number:02}.png"), class, number, false);
+        }
+        for class in 0..4 {
+            save(format!("domains/one/class{class}/{number:02}.png"), class, number, false);
+            save(format!("domains/two/class{class}/{number:02}.png"), class, number, true);
+        }
+    }
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+    let checkpoint = format!("{golden}/vit-layerscale/weights.safetensors");
+    run(folder.path(), &["import-weights", &checkpoint, "--out", "toy.fmlb", "--heads", "3"]);
+    folder
+}
+
+fn results(folder: &Path, out: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join(out).join("results.json")).expect("results");
+    serde_json::from_str::<Vec<Value>>(&text).expect("an array")
+}
+
+const SMALL: [&str; 8] =
+    ["--epochs", "1", "--joint-epochs", "1", "--rank", "4", "--prompt-tokens", "2"];
+
+#[test]
+fn every_method_runs_and_a_second_start_has_nothing_left_to_do() {
+    let folder = setting();
+    let methods =
+        "nearest-mean,ridge,ranpac-2000,fm-lora,sequential-lora,sd-lora,joint-lora,fm-lora-paper";
+    let bench = ["bench", "--base", "toy.fmlb", "--data", "folder:classes", "--tasks", "2,4"];
+    let rest = ["--orders", "1,2", "--methods", methods, "--out", "cil"];
+    let arguments = [&bench[..], &rest, &SMALL].concat();
+    let report = run(folder.path(), &arguments);
+    let first = results(folder.path(), "cil");
+    assert_eq!(first.len(), 8 * 2 * 2);
+    for result in &first {
+        for key in ["acc", "aaa", "forgetting", "bwt", "train_seconds"] {
+            assert!(result[key].as_f64().is_some_and(f64::is_finite), "{key} of {result}");
+        }
+        assert!((0.0..=1.0).contains(&result["acc"].as_f64().expect("a number")), "{result}");
+        let (rows, tasks) = (result["matrix"].as_array().expect("rows"), result["tasks"].as_u64());
+        let at_once = result["method"] == "joint-lora";
+        assert_eq!(rows.len() as u64, if at_once { 1 } else { tasks.expect("a number") });
+    }
+    let of = |method: &'static str| {
+        let runs = first.iter().filter(move |r| r["method"] == method);
+        runs.map(|r| r["acc"].as_f64().expect("a number")).sum::<f64>()
+    };
+    // What the analytic head is for: no softmax head trained task by task keeps up with it.
+    assert!(of("fm-lora") > of("sequential-lora"), "{report}");
+    for name in ["report.md", "trajectory.svg", "trajectory.png"] {
+        let bytes = std::fs::metadata(folder.path().join("cil").join(name)).expect(name).len();
+        assert!(bytes > 500, "{name} has {bytes} bytes");
+    }
+    assert!(report.contains("fm-lora-paper") && report.contains("2 orders"), "{report}");
+    let again = run(folder.path(), &arguments);
+    assert_eq!(first, results(folder.path(), "cil"), "nothing is run twice");
+    assert_eq!(report, again);
+}
+
+#[test]
+fn domains_add_up_and_parts_can_be_taken_away() {
+    let folder = setting();
+    let bench = ["bench", "--base", "toy.fmlb", "--data", "domains:domains", "--scenario", "dil"];
+    let rest = ["--orders", "1", "--methods", "fm-lora,nearest-mean", "--ablate", "--out", "dil"];
+    run(folder.path(), &[&bench[..], &rest, &SMALL].concat());
+    let found = results(folder.path(), "dil");
+    let ablations: Vec<&str> = found.iter().filter_map(|r| r["ablation"].as_str()).collect();
+    for part in ["rank 0", "no DRS", "m=0", "m=16", "no L_orth", "no drift map", "a=0.3"] {
+        assert!(ablations.contains(&part), "{part} is missing in {ablations:?}");
+    }
+    for result in &found {
+        assert_eq!(result["matrix"].as_array().map(Vec::len), Some(2), "{result}");
+    }
+    assert!(folder.path().join("dil/ablation.svg").exists());
+}
+
+#[test]
+fn factory_bases_come_from_classes_that_the_run_does_not_use() {
+    let folder = setting();
+    let bench = ["bench", "--base", "toy.fmlb", "--data", "folder:classes", "--tasks", "2"];
+    let rest = ["--orders", "1", "--methods", "fm-lora", "--factory-classes", "4", "--out", "out"];
+    run(folder.path(), &[&bench[..], &rest, &SMALL].concat());
+    let found = results(folder.path(), "out");
+    assert_eq!((found.len(), found[0]["scenario"].as_str()), (1, Some("cil+factory4")));
+    assert_eq!(
+        found[0]["test_images"],
+        serde_json::json!([6, 6]),
+        "four classes of three test pictures"
+    );
+}
