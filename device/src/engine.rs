@@ -36,9 +36,13 @@ impl Engine {
     pub fn new(base: &Base<'_>, state: Option<&AdapterState>) -> Result<Self, EdgeError> {
         let backbone = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())
             .map_err(EdgeError::Backbone)?;
-        let adapter = base.adapter.clone();
-        let (adapted, recording) = (backbone.clone(), None);
-        let mut engine = Self { backbone, adapted, adapter, recording, forward: Duration::ZERO };
+        let mut engine = Self {
+            adapted: backbone.clone(),
+            backbone,
+            adapter: base.adapter.clone(),
+            recording: None,
+            forward: Duration::ZERO,
+        };
         if let Some(adapter) = engine.adapter.clone() {
             let adapter = match state {
                 Some(state) => adapter.with_state(state.clone())?,

@@ -4,12 +4,17 @@
 //! |---|---|---|
 //! | `meta` | `about` | postcard [`About`]: format, base, feature space, next number of the journal |
 //! | `classes` | key of the class name | postcard `Class` |
-//! | `journal` | number of the operation | postcard [`Entry`]: what takes the operation back |
+//! | `meta` | `adapter` | postcard `AdapterState`: what tasks have left in the network |
+//! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
+//! | `adapters` | number of an operation that changed the network | what tasks had left before it |
 //! | `head` | `predictor` | postcard `Predictor`, fitted to the classes of the same transaction |
 //!
 //! redb commits by writing everything new beside the old and then switching one of two roots, each with a
 //! checksum: after a power cut the file holds the last commit that was acknowledged. It also locks the
 //! file, so that only one process owns a state.
+
+mod file;
+mod journal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,15 +24,15 @@ use fmlora_learner::{
     OperationKind, Predictor,
 };
 use redb::{
-    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition, TableError, WriteTransaction,
+    Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Operations that can be undone.
-pub const JOURNAL_LIMIT: usize = 20;
+use file::{exists, open_reader, open_writer};
+pub use journal::JOURNAL_LIMIT;
 
 /// Version of what the tables hold.
 const FORMAT: u16 = 1;
@@ -37,9 +42,6 @@ const FILE: &str = "state.redb";
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const CLASSES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("classes");
-const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
-/// What tasks had left in the network before an operation that changed it.
-const ADAPTERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("adapters");
 const HEAD: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("head");
 
 /// Why a state cannot be opened, read or written.
@@ -106,15 +108,6 @@ struct About {
     base_id: BaseId,
     feature_space_id: FeatureSpaceId,
     next_operation: u64,
-}
-
-/// What takes one operation back: classes to remove, classes to put back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    kind: OperationKind,
-    title: String,
-    /// For each class: how it was, and its key after the operation.
-    changes: Vec<(Option<Arc<Class>>, Option<String>)>,
 }
 
 enum Handle {
@@ -249,138 +242,6 @@ impl Store {
         Ok(stored.filter(|p| p.is_current(learner.d_feature(), learner.classes().len())))
     }
 
-    /// Writes an operation, what takes it back, and the head that follows from it, as one transaction
-    /// that is on disk when this returns.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Storage`]; the state is then unchanged.
-    pub fn commit(&mut self, operation: &Operation, head: &Predictor) -> Result<(), StoreError> {
-        let entry = Entry {
-            kind: operation.kind,
-            title: operation.to_string(),
-            changes: operation
-                .changes
-                .iter()
-                .map(|c| (c.before.clone(), c.after.as_ref().map(|c| c.name.key())))
-                .collect(),
-        };
-        let mut about = self.about.clone();
-        let number = about.next_operation;
-        about.next_operation += 1;
-        let transaction = self.begin_write()?;
-        {
-            let journal = transaction.open_table(JOURNAL);
-            let mut journal = journal.map_err(self.failed("open the journal"))?;
-            let bytes = self.encode(&entry)?;
-            journal.insert(number, bytes.as_slice()).map_err(self.failed("write the journal"))?;
-            let old = number.saturating_sub(JOURNAL_LIMIT as u64 - 1);
-            journal.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
-            let adapters = transaction.open_table(ADAPTERS);
-            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
-            if let Some(change) = &operation.adapter {
-                let bytes = self.encode(&change.before)?;
-                let written = adapters.insert(number, bytes.as_slice());
-                written.map_err(self.failed("write the journal"))?;
-            }
-            adapters.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
-        }
-        self.write_classes(&transaction, operation)?;
-        let after = operation.adapter.as_ref().map_or(self.adapter.clone(), |c| c.after.clone());
-        self.finish(transaction, about, after, head)
-    }
-
-    /// Titles of the operations that can be undone, the last first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Storage`] or [`StoreError::Damaged`].
-    pub fn journal(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.entries()?.into_iter().map(|(_, entry)| entry.title).collect())
-    }
-
-    /// What takes the last `count` operations back, as one operation; `None` if there are fewer.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Storage`] or [`StoreError::Damaged`].
-    pub fn undo(&self, learner: &Learner, count: usize) -> Result<Option<Undo>, StoreError> {
-        let entries = self.entries()?;
-        if entries.len() < count {
-            return Ok(None);
-        }
-        let mut state = learner.clone();
-        let mut steps = Vec::new();
-        for (number, entry) in &entries[..count] {
-            for class in entry.changes.iter().filter_map(|(before, _)| before.as_ref()) {
-                let check = class.statistics.check(learner.d_feature());
-                check.map_err(|e| self.damaged(format!("operation {number}"), e.to_string()))?;
-            }
-            let present = |key: &String| state.classes().find(|c| c.name.key() == *key).cloned();
-            let change = |(before, key): &(Option<Arc<Class>>, Option<String>)| Change {
-                before: key.as_ref().and_then(present),
-                after: before.clone(),
-            };
-            let changes = entry.changes.iter().map(change).collect();
-            let before = self.adapter_before(*number)?;
-            let adapter =
-                before.map(|after| AdapterChange { before: state.adapter().cloned(), after });
-            let step = Operation { kind: entry.kind, changes, adapter };
-            state.apply(&step);
-            steps.push(step);
-        }
-        let titles = entries[..count].iter().map(|(_, entry)| entry.title.clone()).collect();
-        Ok(Some(Undo { steps, titles, first: entries.get(count - 1).map_or(0, |(n, _)| *n) }))
-    }
-
-    /// Writes what [`Store::undo`] gave, and drops the journal's entries that it took back.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Storage`]; the state is then unchanged.
-    pub fn commit_undo(&mut self, undo: &Undo, head: &Predictor) -> Result<(), StoreError> {
-        let transaction = self.begin_write()?;
-        {
-            let journal = transaction.open_table(JOURNAL);
-            let mut journal = journal.map_err(self.failed("open the journal"))?;
-            let first = undo.first;
-            journal.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
-            let adapters = transaction.open_table(ADAPTERS);
-            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
-            adapters.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
-        }
-        let mut after = self.adapter.clone();
-        for step in &undo.steps {
-            self.write_classes(&transaction, step)?;
-            if let Some(change) = &step.adapter {
-                after.clone_from(&change.after);
-            }
-        }
-        let about = About { next_operation: undo.first, ..self.about.clone() };
-        self.finish(transaction, about, after, head)
-    }
-
-    /// What tasks had left before an operation; `None` if it did not change that.
-    fn adapter_before(&self, number: u64) -> Result<Option<Option<Arc<AdapterState>>>, StoreError> {
-        let Some(transaction) = self.begin_read()? else { return Ok(None) };
-        let Some(table) = self.table(&transaction, ADAPTERS)? else { return Ok(None) };
-        let value = table.get(number).map_err(self.failed("read the journal"))?;
-        value.map(|bytes| self.decode(bytes.value(), || format!("operation {number}"))).transpose()
-    }
-
-    fn entries(&self) -> Result<Vec<(u64, Entry)>, StoreError> {
-        let mut entries = Vec::new();
-        let Some(transaction) = self.begin_read()? else { return Ok(entries) };
-        let Some(table) = self.table(&transaction, JOURNAL)? else { return Ok(entries) };
-        for row in table.iter().map_err(self.failed("read the journal"))? {
-            let (number, value) = row.map_err(self.failed("read the journal"))?;
-            let number = number.value();
-            entries.push((number, self.decode(value.value(), || format!("operation {number}"))?));
-        }
-        entries.reverse();
-        Ok(entries)
-    }
-
     fn write_classes(
         &self,
         transaction: &WriteTransaction,
@@ -494,59 +355,7 @@ impl Store {
     }
 }
 
-/// The last operations taken back.
-#[derive(Debug)]
-pub struct Undo {
-    /// Each operation taken back, the last one first.
-    pub(crate) steps: Vec<Operation>,
-    /// What they were.
-    pub(crate) titles: Vec<String>,
-    first: u64,
-}
-
 fn failed<E: Into<redb::Error>>(path: &Path, what: &'static str) -> impl FnOnce(E) -> StoreError {
     let path = path.to_owned();
     move |error| StoreError::Storage { path, what, source: Box::new(error.into()) }
-}
-
-/// Whether there is a state; a folder that may not be looked into is an error, not an empty state.
-fn exists(path: &Path) -> Result<bool, StoreError> {
-    path.try_exists().map_err(|e| failed(path, "be looked for")(redb::Error::Io(e)))
-}
-
-/// Makes an empty state under another name first: redb writes its magic last, and a file that a power cut
-/// left without it could never be opened again.
-fn create(path: &Path) -> Result<(), StoreError> {
-    let new = path.with_extension("new");
-    let fail = |e: std::io::Error| failed(path, "be created")(redb::Error::Io(e));
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
-        _ => {}
-    }
-    drop(Database::create(&new).map_err(failed(path, "be created"))?);
-    std::fs::rename(&new, path).map_err(fail)?;
-    // The name is on disk only when the folder is.
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(fail)
-}
-
-fn open_reader(path: &Path) -> Result<Handle, StoreError> {
-    match ReadOnlyDatabase::open(path) {
-        Ok(database) => Ok(Handle::Reader(database)),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
-        // After a power cut redb wants to write first.
-        Err(DatabaseError::RepairAborted) => Ok(Handle::Writer(open_writer(path)?)),
-        Err(error) => Err(failed(path, "be opened")(error)),
-    }
-}
-
-fn open_writer(path: &Path) -> Result<Database, StoreError> {
-    if !exists(path)? {
-        create(path)?;
-    }
-    match Database::create(path) {
-        Ok(database) => Ok(database),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(error) => Err(failed(path, "be opened for writing")(error)),
-    }
 }

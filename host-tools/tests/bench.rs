@@ -18,7 +18,7 @@ fn run(folder: &Path, arguments: &[&str]) -> String {
 /// inverts them.
 fn picture(class: u32, number: u32, inverted: bool) -> RgbImage {
     RgbImage::from_fn(40, 40, |x, y| {
-        let along = if class % 2 == 0 { x } else { y };
+        let along = if class.is_multiple_of(2) { x } else { y };
         let on = (along + number) / (3 + 2 * (class / 2)) % 2 == u32::from(inverted);
         let noise = ((x * 31 + y * 17 + number * 7) % 40) as u8;
         let bright = if on { 200 } else { 20 };

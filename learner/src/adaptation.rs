@@ -5,24 +5,25 @@
 //! chance. A device never gets worse by learning, as far as its own shots can tell.
 
 mod judge;
+mod task_shots;
 
 use std::sync::Arc;
 
 use fmlora_models::Backbone;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use thiserror::Error;
 
 use crate::trainer::{
     Examples, TaskConfig, TokenCache, TrainError, TrainedTask, Watcher, train_bases, train_task,
 };
 use crate::{
-    Adapter, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, HeadError,
-    RankSelector, StatisticsError, TransportError,
+    Adapter, AdapterConfig, Class, Complexity, DriftMap, HeadError, RankSelector, StatisticsError,
+    TransportError,
 };
 
+use task_shots::Split;
+
 pub use judge::Judgement;
+pub use task_shots::{Task, TaskClass, with_task};
 
 /// How tasks are learnt.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,26 +41,6 @@ pub struct AdaptationConfig {
     /// Standard errors by which the log-loss must fall for an update to be kept; minus infinity keeps
     /// everything.
     pub margin: f64,
-}
-
-/// One class of the task: its name and the rows of its shots in the token cache.
-#[derive(Debug, Clone)]
-pub struct TaskClass {
-    /// The class.
-    pub name: ClassName,
-    /// Rows of the cache.
-    pub rows: Vec<usize>,
-}
-
-/// The pictures of a task, as tokens and as features before the task.
-#[derive(Debug, Clone, Copy)]
-pub struct Task<'a> {
-    /// Classes with their shots.
-    pub classes: &'a [TaskClass],
-    /// Tokens of the shots.
-    pub tokens: &'a TokenCache,
-    /// Features of the shots with the adapter as it is, by row of the cache.
-    pub features: &'a [Vec<f32>],
 }
 
 /// What became of a task.
@@ -297,70 +278,4 @@ fn moved(known: &[Arc<Class>], map: &DriftMap) -> Result<Vec<Arc<Class>>, Statis
         Ok(Arc::new(Class { name: class.name.clone(), statistics }))
     };
     known.iter().map(moved).collect()
-}
-
-/// The task's shots, divided into those that train and those that judge.
-pub(crate) struct Split {
-    /// Rows that train, and the class of each.
-    pub(crate) rows: Vec<usize>,
-    pub(crate) labels: Vec<usize>,
-    /// Rows that judge, and the class of each.
-    pub(crate) held_out: Vec<usize>,
-    pub(crate) held_out_labels: Vec<usize>,
-}
-
-impl Split {
-    /// Holds out `share` of every class, at least one shot of every class that has three.
-    fn new(classes: &[TaskClass], share: f64, seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed ^ 0x0068_6f6c_6400_0000);
-        let mut split = Self {
-            rows: Vec::new(),
-            labels: Vec::new(),
-            held_out: Vec::new(),
-            held_out_labels: Vec::new(),
-        };
-        for (label, class) in classes.iter().enumerate() {
-            let mut rows = class.rows.clone();
-            rows.shuffle(&mut rng);
-            let n = rows.len();
-            let held = ((n as f64 * share).round() as usize).max(usize::from(n >= 3)).min(n / 2);
-            split.held_out.extend(&rows[..held]);
-            split.held_out_labels.extend(std::iter::repeat_n(label, held));
-            split.rows.extend(&rows[held..]);
-            split.labels.extend(std::iter::repeat_n(label, n - held));
-        }
-        split
-    }
-}
-
-/// Statistics of a task's classes from some rows of the cache, added to those of old classes of the same name.
-///
-/// # Errors
-///
-/// [`StatisticsError`] if a shot does not fit.
-pub fn with_task(
-    known: &[Arc<Class>],
-    classes: &[TaskClass],
-    features: &[Vec<f32>],
-    taken: impl Fn(usize) -> bool,
-) -> Result<Vec<Arc<Class>>, StatisticsError> {
-    let mut all = known.to_vec();
-    for class in classes {
-        let rows = class.rows.iter().filter(|&&row| taken(row));
-        let shots: Vec<Vec<f32>> = rows.map(|&row| features[row].clone()).collect();
-        if shots.is_empty() {
-            continue;
-        }
-        let place = all.iter().position(|c| c.name.key() == class.name.key());
-        let statistics = match place {
-            Some(place) => all[place].statistics.with_shots(&shots)?,
-            None => ClassStatistics::from_shots(&shots)?,
-        };
-        let class = Arc::new(Class { name: class.name.clone(), statistics });
-        match place {
-            Some(place) => all[place] = class,
-            None => all.push(class),
-        }
-    }
-    Ok(all)
 }

@@ -32,9 +32,9 @@ fn base_with_bases() -> Vec<u8> {
     };
     let rows: Vec<usize> = (0..12).collect();
     let labels: Vec<usize> = rows.iter().map(|row| row % 2).collect();
-    rows.iter().for_each(|row| {
+    for row in &rows {
         tokens.push(&numbers(row + 3).collect::<Vec<_>>()).expect("whole pictures");
-    });
+    }
     let examples = Examples::new(&tokens, &rows, &labels).expect("a label a row");
     let layers = AdapterConfig::default();
     let training = TrainingConfig { epochs: 2, ..TrainingConfig::default() };

@@ -19,7 +19,7 @@ pub struct Judgement {
     pub standard_error: f64,
     /// Gain on held-out shots of the task.
     pub gain_new: f64,
-    /// Gain on stand-ins of classes known before; 0 if there were none.
+    /// Gain of classes known before; 0 if there were none.
     pub gain_old: f64,
     /// Accuracy on held-out shots, over all classes, before.
     pub accuracy_before: f64,
@@ -33,6 +33,8 @@ const STAND_INS: usize = 512;
 /// All classes and their head, before or after.
 pub(super) struct Side {
     predictor: Predictor,
+    /// Log-loss of each known class, its stand-ins left out.
+    log_losses: Vec<Option<f64>>,
     /// Classes known before, as this side has them.
     known: Vec<Arc<Class>>,
     /// Place of each of the task's classes in the predictor.
@@ -51,13 +53,15 @@ impl Side {
         let trains: std::collections::HashSet<usize> = split.rows.iter().copied().collect();
         let classes = with_task(known, task, features, |row| trains.contains(&row))?;
         let d = features.first().map_or(0, Vec::len);
-        let predictor = fit_head(&classes, d, HeadChoice::Auto, &[])?.predictor;
+        let head = fit_head(&classes, d, HeadChoice::Auto, &[])?;
         let place = |class: &TaskClass| {
             let key = class.name.key();
             classes.iter().position(|c| c.name.key() == key).unwrap_or(usize::MAX)
         };
         Ok(Self {
-            predictor,
+            predictor: head.predictor,
+            // Known classes come first.
+            log_losses: head.log_losses.into_iter().take(known.len()).collect(),
             known: known.to_vec(),
             places: task.iter().map(place).collect(),
             held_out: split.held_out.iter().map(|&row| features[row].clone()).collect(),
@@ -95,7 +99,8 @@ impl Gain {
 }
 
 /// Compares the two sides. `map` is where old statistics were moved, fitted on the training shots only, so
-/// that held-out shots tell how far it misses; stand-ins of old classes are moved by it and miss as far.
+/// that held-out shots tell how far it misses. A known class gains what its stand-ins, left out, are better
+/// explained, less what such misses cost it.
 pub(super) fn judge(
     before: &Side,
     after: &Side,
@@ -123,7 +128,10 @@ pub(super) fn judge(
             features[1][row].iter().zip(&expected).map(|(a, b)| a - b).collect()
         })
         .collect();
-    let old = Gain::of(&old_gains(before, after, map, &misses, seed));
+    let cost = miss_costs(after, &misses, seed);
+    let gains = before.log_losses.iter().zip(&after.log_losses).zip(&cost);
+    let gains = gains.filter_map(|((was, is), cost)| Some((*was)? - (*is)? - cost));
+    let old = Gain::of(&gains.collect::<Vec<_>>());
     let (n_new, n_old) = (before.places.len() as f64, before.known.len() as f64);
     let share = n_old / (n_new + n_old);
     let n = split.held_out.len().max(1) as f64;
@@ -138,36 +146,31 @@ pub(super) fn judge(
     }
 }
 
-/// Gains on points drawn from the old classes' Gaussians, each moved with a miss of some held-out shot.
-fn old_gains(
-    before: &Side,
-    after: &Side,
-    map: Option<&DriftMap>,
-    misses: &[Vec<f32>],
-    seed: u64,
-) -> Vec<f64> {
+/// What the misses of the drift map cost each known class: points of its Gaussian, moved on by the miss of
+/// some held-out shot, against the same points.
+fn miss_costs(after: &Side, misses: &[Vec<f32>], seed: u64) -> Vec<f64> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let each = (STAND_INS / before.known.len().max(1)).clamp(1, 16);
-    let mut gains = Vec::new();
-    for (place, class) in before.known.iter().enumerate() {
-        let statistics = &class.statistics;
-        let (mean, scatter) = (statistics.mean(), statistics.scatter());
-        let (d, rows) = (mean.len(), scatter.rows());
-        let scale = 1.0 / f64::from(statistics.count().max(2) - 1).sqrt();
+    let each = (STAND_INS / after.known.len().max(1)).clamp(1, 16);
+    let cost = |(place, class): (usize, &Arc<Class>)| {
+        let (mean, scatter) = (class.statistics.mean(), class.statistics.scatter());
+        let rows = scatter.rows();
+        let scale = 1.0 / f64::from(class.statistics.count().max(2) - 1).sqrt();
+        let mut sum = 0.0;
         for _ in 0..each {
             let mut point = mean.clone();
-            for row in rows.chunks_exact(d.max(1)) {
+            for row in rows.chunks_exact(mean.len().max(1)) {
                 let normal: f64 = StandardNormal.sample(&mut rng);
                 let weight = (normal * scale) as f32;
                 point.iter_mut().zip(row).for_each(|(p, v)| *p += weight * v);
             }
-            let mut moved = map.map_or_else(|| point.clone(), |m| m.apply(&point));
+            let still = after.look(&point, place).0;
             if !misses.is_empty() {
                 let miss = &misses[rng.random_range(0..misses.len())];
-                moved.iter_mut().zip(miss).for_each(|(p, m)| *p += m);
+                point.iter_mut().zip(miss).for_each(|(p, m)| *p += m);
             }
-            gains.push(before.look(&point, place).0 - after.look(&moved, place).0);
+            sum += after.look(&point, place).0 - still;
         }
-    }
-    gains
+        sum / each as f64
+    };
+    after.known.iter().enumerate().map(cost).collect()
 }

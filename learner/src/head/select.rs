@@ -53,6 +53,8 @@ pub struct FittedHead {
     /// Its accuracy, estimated without pictures; `None` while no class has two shots or there is one
     /// class only.
     pub estimate: Option<Estimate>,
+    /// Mean log-loss of each class's stand-ins, each left out, in nats; `None` for a single shot.
+    pub log_losses: Vec<Option<f64>>,
 }
 
 /// One shrinkage and how it does on stand-ins.
@@ -80,7 +82,11 @@ pub fn fit_head(
     shots: &[(usize, &[Vec<f32>])],
 ) -> Result<FittedHead, HeadError> {
     if classes.is_empty() {
-        return Ok(FittedHead { predictor: Predictor::empty(d_feature), estimate: None });
+        return Ok(FittedHead {
+            predictor: Predictor::empty(d_feature),
+            estimate: None,
+            log_losses: Vec::new(),
+        });
     }
     let gaussians = Gaussians::new(classes, d_feature);
     let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
@@ -110,7 +116,8 @@ pub fn fit_head(
         let seen = judge_shots(&gaussians, &best, classes, shots);
         Estimate::new(classes, &best.left_out, &seen)
     });
-    Ok(FittedHead { predictor, estimate })
+    let log_losses = log_losses(&best, classes.len());
+    Ok(FittedHead { predictor, estimate, log_losses })
 }
 
 /// Walks down the log-loss over [`SHRINKAGES`] from where the amount of data says to begin.
@@ -138,6 +145,15 @@ fn descend<'a>(
         }
     }
     best.1
+}
+
+fn log_losses(best: &Candidate<'_>, n_classes: usize) -> Vec<Option<f64>> {
+    let mut sums = vec![(0.0, 0usize); n_classes];
+    for left_out in &best.left_out {
+        let sum = &mut sums[left_out.class];
+        *sum = (sum.0 + left_out.log_loss(best.temperature), sum.1 + 1);
+    }
+    sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect()
 }
 
 /// The temperature with the least mean log-loss, and that loss.
