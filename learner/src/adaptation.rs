@@ -13,7 +13,8 @@ use fmlora_models::Backbone;
 use thiserror::Error;
 
 use crate::trainer::{
-    Examples, TaskConfig, TokenCache, TrainError, TrainedTask, Watcher, train_bases, train_task,
+    Examples, FeaturePull, Objective, TaskConfig, TaskHead, TokenCache, TrainError, TrainedTask,
+    Watcher, train_bases, train_task,
 };
 use crate::{
     Adapter, AdapterConfig, Class, Complexity, DriftMap, HeadError, RankSelector, StatisticsError,
@@ -161,16 +162,37 @@ pub fn adapt(
         return Ok(adaptation);
     }
     let split = Split::new(task.classes, config.held_out, config.task.training.seed);
-    let examples = Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels };
-    let n_classes = task.classes.len();
-    let trained =
-        train_task(backbone, &examples, n_classes, adapter, &selector, &config.task, watch)?;
+    let before = judge::Side::new(known, task.classes, task.features, &split)?;
+    let columns: Vec<usize>;
+    let (head, labels, pull) = match config.task.objective {
+        Objective::OwnClasses => (TaskHead::Own(task.classes.len()), &split.labels, None),
+        Objective::AnalyticHead => {
+            columns = split.labels.iter().map(|&label| before.place(label)).collect();
+            let pull = FeaturePull { features: task.features, weight: config.task.feature_pull };
+            (
+                TaskHead::Analytic(Box::new(before.fixed_head(backbone.device()))),
+                &columns,
+                Some(pull),
+            )
+        }
+    };
+    let examples = Examples { tokens: task.tokens, rows: &split.rows, labels, pull };
+    let trained = train_task(backbone, &examples, head, adapter, &selector, &config.task, watch)?;
     adaptation.rank = trained.update.rank;
     adaptation.n_trained = trained.n_trained;
     adaptation.n_bytes = trained.update.n_bytes();
     adaptation.losses.clone_from(&trained.losses);
     if trained.update.rank > 0 {
-        decide(backbone, adapter, known, task, config, &split, &trained, &mut adaptation)?;
+        decide(
+            backbone,
+            adapter,
+            (known, &before),
+            task,
+            config,
+            &split,
+            &trained,
+            &mut adaptation,
+        )?;
     }
     Ok(adaptation)
 }
@@ -191,7 +213,8 @@ pub fn adapt_first(
     watch: Watcher<'_>,
 ) -> Result<(Adapter, Adaptation), AdaptError> {
     let split = Split::new(task.classes, config.held_out, config.task.training.seed);
-    let examples = Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels };
+    let examples =
+        Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels, pull: None };
     let training = &config.task.training;
     let first = train_bases(backbone, &examples, task.classes.len(), layers, training, watch)?;
     let blank = Adapter::new(Arc::clone(first.adapter.bases()), None);
@@ -210,7 +233,8 @@ pub fn adapt_first(
         judgements: Vec::new(),
         kept: None,
     };
-    decide(backbone, &blank, &[], task, config, &split, &trained, &mut adaptation)?;
+    let before = judge::Side::new(&[], task.classes, task.features, &split)?;
+    decide(backbone, &blank, (&[], &before), task, config, &split, &trained, &mut adaptation)?;
     Ok((blank, adaptation))
 }
 
@@ -230,14 +254,13 @@ pub fn complexity_of(known: &[Arc<Class>], task: Task<'_>) -> Complexity {
 fn decide(
     backbone: &Backbone,
     adapter: &Adapter,
-    known: &[Arc<Class>],
+    (known, before): (&[Arc<Class>], &judge::Side),
     task: Task<'_>,
     config: &AdaptationConfig,
     split: &Split,
     trained: &TrainedTask,
     adaptation: &mut Adaptation,
 ) -> Result<(), AdaptError> {
-    let before = judge::Side::new(known, task.classes, task.features, split)?;
     let mut best: Option<(f64, Kept)> = None;
     for &weight in &config.merge_weights {
         // As a file holds it, so that what is judged is what will be there after a restart.
@@ -258,7 +281,7 @@ fn decide(
         let after = judge::Side::new(&classes, task.classes, &features, split)?;
         let both = [task.features, features.as_slice()];
         let seed = config.task.training.seed;
-        let judgement = judge::judge(&before, &after, both, split, map.as_ref(), seed);
+        let judgement = judge::judge(before, &after, both, split, map.as_ref(), seed);
         adaptation.judgements.push((weight, judgement));
         let enough = judgement.gain > config.margin * judgement.standard_error;
         if enough && best.as_ref().is_none_or(|(gain, _)| judgement.gain > *gain) {

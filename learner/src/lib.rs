@@ -51,8 +51,9 @@ pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, Unknow
 pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};
 pub use trainer::{
-    Built, Examples, ExamplesError, Leaves, LoraPair, ParameterId, Parameters, Step, TaskConfig,
-    TokenCache, TrainError, TrainedBases, TrainedHead, TrainedTask, TrainingConfig, Watcher,
-    add_head, add_lora, lora_branches, train, train_bases, train_task,
+    Built, Examples, ExamplesError, FeaturePull, FixedHead, Leaves, LoraPair, Objective,
+    ParameterId, Parameters, Step, TaskConfig, TaskHead, TokenCache, TrainError, TrainedBases,
+    TrainedHead, TrainedTask, TrainingConfig, TrainingHead, Watcher, add_head, add_lora,
+    lora_branches, train, train_bases, train_task,
 };
 pub use transport::{DriftMap, TransportError};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ClassName;
+use crate::{ClassName, Matrix};
 
 /// Version of the rules in [`fit_head`](crate::fit_head): a stored predictor of another one is fitted anew.
 pub const HEAD_VERSION: u16 = 2;
@@ -160,6 +160,15 @@ impl Predictor {
     pub fn scores(&self, feature: &[f32]) -> Vec<f32> {
         let centred = self.centred(feature);
         self.with_own(self.linear(&centred), &centred)
+    }
+
+    /// The linear part over the temperature: `[d, classes]` and `[1, classes]`, for features as they are.
+    pub(crate) fn calibrated(&self) -> (Matrix, Matrix) {
+        let (d, n) = (self.d_feature(), self.names.len());
+        let row = |c: usize| &self.weights[c * d..][..d];
+        let weights = Matrix::from_fn(d, n, |i, c| row(c)[i] / self.temperature);
+        let bias = |c: usize| (self.biases[c] - dot(row(c), &self.centre)) / self.temperature;
+        (weights, Matrix::from_fn(1, n, |_, c| bias(c)))
     }
 
     fn centred(&self, feature: &[f32]) -> Vec<f32> {

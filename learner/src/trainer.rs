@@ -21,10 +21,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use thiserror::Error;
 
-pub use examples::{Examples, ExamplesError, TokenCache};
+pub use examples::{Examples, ExamplesError, FeaturePull, TokenCache};
 pub use parameters::{Leaves, ParameterId, Parameters};
 pub use shared_bases::{LoraPair, TrainedBases, add_head, add_lora, lora_branches, train_bases};
-pub use task::{TaskConfig, TrainedTask, train_task};
+pub use task::{Objective, TaskConfig, TaskHead, TrainedTask, train_task};
 
 /// How the loop goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +85,35 @@ pub struct TrainedHead {
     pub biases: ParameterId,
 }
 
+/// A linear head that stays as it is.
+#[derive(Debug, Clone)]
+pub struct FixedHead {
+    /// `[d_feature, classes]`
+    pub weights: Tensor<2>,
+    /// `[1, classes]`
+    pub biases: Tensor<2>,
+}
+
+/// What tells the classes apart during a training.
+#[derive(Debug, Clone)]
+pub enum TrainingHead {
+    /// Learns along.
+    Trained(TrainedHead),
+    /// Is a constant: only the features can follow it.
+    Fixed(Box<FixedHead>),
+}
+
+impl TrainingHead {
+    fn logits(&self, features: Tensor<2>, leaves: &Leaves) -> Tensor<2> {
+        match self {
+            Self::Trained(head) => {
+                features.matmul(leaves.get(head.weights)) + leaves.get(head.biases)
+            }
+            Self::Fixed(head) => features.matmul(head.weights.clone()) + head.biases.clone(),
+        }
+    }
+}
+
 /// Why a training ended without a result.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum TrainError {
@@ -125,7 +154,7 @@ pub fn train(
     backbone: &Backbone,
     examples: &Examples<'_>,
     parameters: &mut Parameters,
-    head: TrainedHead,
+    head: &TrainingHead,
     config: &TrainingConfig,
     build: &mut dyn FnMut(&Leaves, f64) -> Built,
     watch: Watcher<'_>,
@@ -150,12 +179,11 @@ pub fn train(
             let step_model = build(&leaves, progress);
             let tokens = examples.tokens.batch(&examples.rows(batch), backbone.device());
             let features = backbone.suffix_with(tokens, &step_model.branches, None);
-            let logits = features.matmul(leaves.get(head.weights)) + leaves.get(head.biases);
+            let pulled = examples.pull(batch, &features);
+            let logits = head.logits(features, &leaves);
             let loss = cross_entropy(logits, &examples.labels_of(batch));
-            let total = match step_model.penalty {
-                Some(penalty) => loss.clone() + penalty,
-                None => loss.clone(),
-            };
+            let penalties = [step_model.penalty, pulled].into_iter().flatten();
+            let total = penalties.fold(loss.clone(), |sum, penalty| sum + penalty);
             let loss = f64::from(scalar(loss)?);
             step += 1;
             if !loss.is_finite() {

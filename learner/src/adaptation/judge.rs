@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::{AdaptError, Split, TaskClass, with_task};
+use crate::trainer::FixedHead;
 use crate::{Class, DriftMap, HeadChoice, Predictor, fit_head};
 
 /// What an update is worth, in nats of log-loss; positive is better.
@@ -66,6 +68,17 @@ impl Side {
             places: task.iter().map(place).collect(),
             held_out: split.held_out.iter().map(|&row| features[row].clone()).collect(),
         })
+    }
+
+    /// Place of one of the task's classes among all.
+    pub(super) fn place(&self, label: usize) -> usize {
+        self.places[label]
+    }
+
+    /// The linear part of the head, scores over the temperature, as constants of a training.
+    pub(super) fn fixed_head(&self, device: &Device) -> FixedHead {
+        let (weights, biases) = self.predictor.calibrated();
+        FixedHead { weights: weights.to_tensor(device), biases: biases.to_tensor(device) }
     }
 
     /// Log-loss of a feature that shows the class at `place`, and whether it is told right.

@@ -25,6 +25,17 @@ pub struct Examples<'a> {
     pub rows: &'a [usize],
     /// Class of each row, counted from 0 among the classes of the head.
     pub labels: &'a [usize],
+    /// Features that are to stay near to what they were.
+    pub pull: Option<FeaturePull<'a>>,
+}
+
+/// Holds features near to those before a task.
+#[derive(Debug, Clone, Copy)]
+pub struct FeaturePull<'a> {
+    /// Features before, by row of the cache.
+    pub features: &'a [Vec<f32>],
+    /// Weight of the mean squared distance of a feature's numbers.
+    pub weight: f64,
 }
 
 /// Why tokens cannot be kept or used.
@@ -153,7 +164,7 @@ impl<'a> Examples<'a> {
         }
         match rows.iter().find(|&&row| row >= tokens.len()) {
             Some(&row) => Err(ExamplesError::Row { row, len: tokens.len() }),
-            None => Ok(Self { tokens, rows, labels }),
+            None => Ok(Self { tokens, rows, labels, pull: None }),
         }
     }
 
@@ -169,6 +180,16 @@ impl<'a> Examples<'a> {
 
     pub(super) fn rows(&self, batch: &[usize]) -> Vec<usize> {
         batch.iter().map(|&i| self.rows[i]).collect()
+    }
+
+    /// The weighted mean squared distance of a batch's features from what they were: `[1]`.
+    pub(super) fn pull(&self, batch: &[usize], features: &Tensor<2>) -> Option<Tensor<1>> {
+        let pull = self.pull.filter(|pull| pull.weight > 0.0)?;
+        let before = batch.iter().flat_map(|&i| pull.features[self.rows[i]].iter().copied());
+        let data = TensorData::new(before.collect::<Vec<f32>>(), features.dims());
+        let before = Tensor::<2>::from_data(data, &features.device().inner());
+        let moved = features.clone() - before;
+        Some(moved.square().mean().mul_scalar(pull.weight))
     }
 
     pub(super) fn labels_of(&self, batch: &[usize]) -> Vec<usize> {

@@ -14,7 +14,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::{
     Built, Examples, Leaves, ParameterId, Parameters, TrainError, TrainedHead, TrainingConfig,
-    Watcher, train,
+    TrainingHead, Watcher, train,
 };
 use crate::adapter::orthonormalise;
 use crate::{Adapter, AdapterConfig, Matrix, SharedBases};
@@ -117,7 +117,15 @@ pub fn train_bases(
         branches.prompt = prompt.map(|p| leaves.get(p));
         Built { branches, penalty: None }
     };
-    let losses = train(backbone, examples, &mut parameters, head, training, &mut build, watch)?;
+    let losses = train(
+        backbone,
+        examples,
+        &mut parameters,
+        &TrainingHead::Trained(head),
+        training,
+        &mut build,
+        watch,
+    )?;
     let value =
         |id: ParameterId| Matrix::from_tensor(parameters.value(id)).map_err(TrainError::Device);
     let mut learnt = SideBranches::default();

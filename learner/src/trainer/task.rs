@@ -9,14 +9,38 @@ use rand::rngs::StdRng;
 
 use super::shared_bases::{add_head, input_grams};
 use super::{
-    Built, Examples, Leaves, ParameterId, Parameters, TrainError, TrainingConfig, Watcher, train,
+    Built, Examples, FixedHead, Leaves, ParameterId, Parameters, TrainError, TrainingConfig,
+    TrainingHead, Watcher, train,
 };
 use crate::rank_selector::SOFT_SHARE;
 use crate::{Adapter, Matrix, RankSelector, TaskFactors, TaskUpdate};
 
+/// What a task's features are trained for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objective {
+    /// To tell the task's own classes apart, through a head that is trained along and thrown away.
+    OwnClasses,
+    /// To be told from all known classes by the analytic head as it is.
+    AnalyticHead,
+}
+
+/// What tells a task's classes apart while it is trained.
+#[derive(Debug, Clone)]
+pub enum TaskHead {
+    /// A head over so many classes of the task's own, trained along and thrown away.
+    Own(usize),
+    /// The analytic head over all classes, as it is; labels are its columns.
+    Analytic(Box<FixedHead>),
+}
+
 /// Weights of the terms that hold a task back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskConfig {
+    /// What is trained for.
+    pub objective: Objective,
+    /// Weight of the mean squared distance of the task's features from what they were, with
+    /// [`Objective::AnalyticHead`]: what holds the features of its pictures holds those of like ones.
+    pub feature_pull: f64,
     /// The loop.
     pub training: TrainingConfig,
     /// Weight of `L_orth`, what the update does to old inputs.
@@ -45,6 +69,8 @@ pub struct TrainedTask {
 impl Default for TaskConfig {
     fn default() -> Self {
         Self {
+            objective: Objective::AnalyticHead,
+            feature_pull: 0.2,
             training: TrainingConfig::default(),
             orthogonality: 0.3,
             rank_cost: 0.01,
@@ -63,8 +89,7 @@ struct Trained {
 
 /// Trains `M_t` and `N_t`, starting from `dW_t = 0` on top of what was learnt before.
 ///
-/// The loss is the cross-entropy over the task's own classes, through a head that is thrown away, plus
-/// `L_orth = tr(M N^T G_old N M^T) / tr(G_old)`, the cost of the rank and the pull on the prompt.
+/// The loss is the cross-entropy of `head` plus `L_orth = tr(M N^T G_old N M^T) / tr(G_old)`, the cost of the rank and the pull on the prompt.
 ///
 /// # Errors
 ///
@@ -72,7 +97,7 @@ struct Trained {
 pub fn train_task(
     backbone: &Backbone,
     examples: &Examples<'_>,
-    n_classes: usize,
+    head: TaskHead,
     adapter: &Adapter,
     selector: &RankSelector,
     config: &TaskConfig,
@@ -93,7 +118,15 @@ pub fn train_task(
     let n_trained = parameters.n_numbers();
     let logits = parameters.add(logits.to_tensor(device), 1.0);
     let trained = Trained { factors, prompt, logits };
-    let head = add_head(&mut parameters, backbone.d_feature(), n_classes, device);
+    let head = match head {
+        TaskHead::Analytic(head) => TrainingHead::Fixed(head),
+        TaskHead::Own(n_classes) => TrainingHead::Trained(add_head(
+            &mut parameters,
+            backbone.d_feature(),
+            n_classes,
+            device,
+        )),
+    };
 
     let old = adapter.side_branches(device);
     let grams = normalised_grams(adapter);
@@ -138,7 +171,7 @@ pub fn train_task(
         Built { branches, penalty: Some(penalty) }
     };
     let losses =
-        train(backbone, examples, &mut parameters, head, &config.training, &mut build, watch)?;
+        train(backbone, examples, &mut parameters, &head, &config.training, &mut build, watch)?;
     let update = read_update(&parameters, &trained, adapter, selector)?;
     let grams = input_grams(backbone, examples, &old)?;
     Ok(TrainedTask { update, losses, n_trained, grams })

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use fmlora_learner::{
-    Adapter, AdapterConfig, Complexity, Examples, RankSelector, Step, TaskConfig, TokenCache,
-    TrainError, TrainedBases, TrainedTask, TrainingConfig, train_bases, train_task,
+    Adapter, AdapterConfig, Complexity, Examples, RankSelector, Step, TaskConfig, TaskHead,
+    TokenCache, TrainError, TrainedBases, TrainedTask, TrainingConfig, train_bases, train_task,
 };
 use fmlora_models::{Backbone, Place, SideBranch, SideBranches, Site};
 use fmlora_tests::{toy_backbone, toy_tokens};
@@ -45,8 +45,16 @@ impl Toy {
 
     fn task(&self, adapter: &Adapter, rank: usize, config: &TaskConfig) -> TrainedTask {
         let selector = RankSelector::fixed(rank);
-        train_task(&self.backbone, &self.examples(), 4, adapter, &selector, config, &mut on)
-            .expect("trained")
+        train_task(
+            &self.backbone,
+            &self.examples(),
+            TaskHead::Own(4),
+            adapter,
+            &selector,
+            config,
+            &mut on,
+        )
+        .expect("trained")
     }
 }
 
@@ -224,7 +232,7 @@ fn training_repeats_by_its_seed_and_stops_when_told() {
     let config = task_config(2);
     let examples = toy.examples();
     let run = |config: &TaskConfig| {
-        train_task(&toy.backbone, &examples, 4, &adapter, &selector, config, &mut on)
+        train_task(&toy.backbone, &examples, TaskHead::Own(4), &adapter, &selector, config, &mut on)
             .expect("trained")
     };
     assert_eq!(run(&config).update, run(&config).update);
@@ -236,7 +244,15 @@ fn training_repeats_by_its_seed_and_stops_when_told() {
         made += 1;
         if made == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let stopped = train_task(&toy.backbone, &examples, 4, &adapter, &selector, &config, &mut watch);
+    let stopped = train_task(
+        &toy.backbone,
+        &examples,
+        TaskHead::Own(4),
+        &adapter,
+        &selector,
+        &config,
+        &mut watch,
+    );
     assert_eq!(stopped.err(), Some(TrainError::Stopped { steps: 3 }));
 }
 

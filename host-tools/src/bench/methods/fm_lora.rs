@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use fmlora_learner::{
     Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement,
-    Predictor, Step, Task, TaskClass, TokenCache, adapt, adapt_first, adapted_features, fit_head,
-    train_bases, with_task,
+    Objective, Predictor, Step, Task, TaskClass, TokenCache, adapt, adapt_first, adapted_features,
+    fit_head, train_bases, with_task,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -19,7 +19,7 @@ use crate::bench::settings::Settings;
 use crate::bench::stream::{Stream, TaskRows};
 
 /// What may be taken away from our method, and what that is called in the report.
-pub(crate) const ABLATIONS: [&str; 13] = [
+pub(crate) const ABLATIONS: [&str; 15] = [
     "rank 0",
     "one covariance",
     "nearest mean",
@@ -29,6 +29,8 @@ pub(crate) const ABLATIONS: [&str; 13] = [
     "m=4",
     "m=8",
     "m=16",
+    "own classes",
+    "no pull",
     "no L_orth",
     "no drift map",
     "a=1",
@@ -81,6 +83,8 @@ impl FmLora {
             "nearest mean" => method.head = HeadChoice::NearestMean,
             "keep all" => config.margin = f64::NEG_INFINITY,
             "no DRS" => config.fixed_rank = Some(settings.rank),
+            "own classes" => config.task.objective = Objective::OwnClasses,
+            "no pull" => config.task.feature_pull = 0.0,
             "no L_orth" => config.task.orthogonality = 0.0,
             "no drift map" => config.drift_ridge = None,
             "a=1" => config.merge_weights = vec![1.0],
@@ -103,6 +107,7 @@ impl FmLora {
         config.margin = f64::NEG_INFINITY;
         config.merge_weights = vec![1.0];
         config.drift_ridge = None;
+        config.task.objective = Objective::OwnClasses;
         let layers =
             AdapterConfig { n_prompt_tokens: settings.n_prompt_tokens.max(8), ..settings.layers() };
         Self { head: HeadChoice::SharedCovariance, whole: true, ..Self::new(config, layers) }

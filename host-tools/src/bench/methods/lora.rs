@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use burn::tensor::Tensor;
 use fmlora_learner::{
     Built, Examples, Leaves, LoraPair, ParameterId, Parameters, TrainedHead, TrainingConfig,
-    add_head, add_lora, lora_branches, train,
+    TrainingHead, add_head, add_lora, lora_branches, train,
 };
 use fmlora_models::{Place, SideBranch, SideBranches};
 use indicatif::ProgressBar;
@@ -66,7 +66,8 @@ fn run(
         (world.on_step)();
         ControlFlow::Continue(())
     };
-    train(&world.arena.backbone, &examples, parameters, head, training, build, &mut watch)?;
+    let head = TrainingHead::Trained(head);
+    train(&world.arena.backbone, &examples, parameters, &head, training, build, &mut watch)?;
     Ok(())
 }
 
