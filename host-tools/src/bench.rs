@@ -63,14 +63,23 @@ fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
     let known = |name: &&String| !NAMES.contains(&name.as_str());
     let odd = args.methods.iter().find(known);
     ensure!(odd.is_none(), "there is no method {odd:?}; known: {}", NAMES.join(", "));
+    let named = |name: &String| name == "all" || methods::ABLATIONS.contains(&name.as_str());
+    let odd = args.ablate.iter().find(|&name| !named(name));
+    ensure!(
+        odd.is_none(),
+        "there is no ablation {odd:?}; known: {}",
+        methods::ABLATIONS.join(", ")
+    );
+    let wanted = |name: &str| args.ablate.iter().any(|a| a == "all" || a == name);
     let mut plans = Vec::new();
     let tasks: &[usize] = if args.scenario == Scenario::Dil { &[0] } else { &args.tasks };
     for &tasks in tasks {
         for method in NAMES.iter().filter(|name| args.methods.iter().any(|m| m == *name)) {
             for &order in &args.orders {
                 let mut ablations = vec![String::new()];
-                if args.ablate && *method == "fm-lora" {
-                    ablations.extend(methods::ABLATIONS.map(str::to_owned));
+                if *method == "fm-lora" {
+                    let named = methods::ABLATIONS.into_iter().filter(|name| wanted(name));
+                    ablations.extend(named.map(str::to_owned));
                 }
                 for ablation in ablations {
                     plans.push(Plan { method: (*method).to_owned(), ablation, tasks, order });

@@ -180,9 +180,9 @@ pub(crate) struct BenchArgs {
     /// Directory for results.json, report.md, the plots and cached tokens
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Also run fm-lora with each of its parts taken away
-    #[arg(long)]
-    pub(crate) ablate: bool,
+    /// Also run fm-lora with parts of it taken away: all ablations, or those named
+    #[arg(long, value_delimiter = ',', value_name = "LIST", num_args = 0.., default_missing_value = "all")]
+    pub(crate) ablate: Vec<String>,
     /// Classes kept out of the tasks, on which fm-lora trains its bases beforehand
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) factory_classes: usize,

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::side_branch::BlockBranches;
+use crate::vit::PackedBlocks;
 use crate::{
     ConfigError, FeatureConfig, Observer, Preprocess, PreprocessError, SideBranches, Vit,
     VitConfig, VitWeights,
@@ -69,6 +70,8 @@ impl BackboneConfig {
 #[derive(Debug, Clone)]
 pub struct Backbone {
     vit: Vit,
+    /// The blocks once more, as the CPU computes them fastest; `None` on other devices.
+    packed: Option<PackedBlocks>,
     config: BackboneConfig,
     vit_config: VitConfig,
     /// Prompt tokens that were folded in.
@@ -89,7 +92,8 @@ impl Backbone {
     ) -> Result<Self, BackboneError> {
         config.check(weights.config())?;
         let (vit, vit_config) = (Vit::new(weights, device), weights.config().clone());
-        Ok(Self { vit, config, vit_config, prompt: None, device: device.clone() })
+        let packed = PackedBlocks::new(&vit, &vit_config);
+        Ok(Self { vit, packed, config, vit_config, prompt: None, device: device.clone() })
     }
 
     /// How the network is used.
@@ -125,7 +129,7 @@ impl Backbone {
     /// - output: `[batch, tokens, d]`, tokens entering the first adapted block
     pub fn prefix(&self, images: Tensor<4>) -> Tensor<3> {
         let embedded = self.vit.embed(images);
-        (0..self.config.first_adapted_block).fold(embedded, |t, i| self.vit.block(i, t))
+        (0..self.config.first_adapted_block).fold(embedded, |t, i| self.block(i, t))
     }
 
     /// The blocks that tasks may adapt, and the feature.
@@ -136,7 +140,14 @@ impl Backbone {
     /// - output: `[batch, d_feature]`
     pub fn suffix(&self, tokens: Tensor<3>) -> Tensor<2> {
         let tokens = self.prompted(tokens, self.prompt.as_ref());
-        self.suffix_of(tokens, |block, tokens| self.vit.block(block, tokens))
+        self.suffix_of(tokens, |block, tokens| self.block(block, tokens))
+    }
+
+    fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
+        match &self.packed {
+            Some(packed) => packed.block(index, tokens),
+            None => self.vit.block(index, tokens),
+        }
     }
 
     /// The same with side branches, and with their prompt instead of one folded in earlier.
@@ -155,6 +166,11 @@ impl Backbone {
         mut observer: Option<Observer<'_>>,
     ) -> Tensor<2> {
         let tokens = self.prompted(tokens, branches.prompt.as_ref());
+        if let (Some(packed), None) = (&self.packed, &observer) {
+            let config = &self.vit_config;
+            return self
+                .suffix_of(tokens, |i, tokens| packed.block_with(config, i, tokens, branches));
+        }
         self.suffix_of(tokens, |block, tokens| {
             let observer = observer.as_mut().map(|o| &mut **o as Observer<'_>);
             self.vit.block_with(tokens, &mut BlockBranches { block, all: branches, observer })
@@ -167,7 +183,8 @@ impl Backbone {
     #[must_use]
     pub fn folded(&self, branches: &SideBranches) -> Self {
         let vit = self.vit.folded(&self.vit_config, branches);
-        Self { vit, prompt: branches.prompt.clone(), ..self.clone() }
+        let packed = self.packed.as_ref().map(|p| p.folded(&vit, &self.vit_config, branches));
+        Self { vit, packed, prompt: branches.prompt.clone(), ..self.clone() }
     }
 
     /// Puts prompt tokens behind the class token and the registers.

@@ -3,6 +3,7 @@
 mod attention;
 mod block;
 mod mlp;
+mod packed;
 mod parameters;
 mod patch_embed;
 
@@ -10,9 +11,10 @@ use burn::module::{Module, Param};
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
 
-use crate::side_branch::{BlockBranches, SideBranches};
+use crate::side_branch::{BlockBranches, Place, SideBranches, Site};
 use crate::{VitConfig, VitWeights};
 use block::Block;
+use packed::{BranchSizes, PackedBlock};
 use parameters::Parameters;
 use patch_embed::PatchEmbed;
 
@@ -29,6 +31,10 @@ pub struct Vit {
     blocks: Vec<Block>,
     norm: LayerNorm,
 }
+
+/// The blocks of a [`Vit`] on the CPU, packed: the same numbers, two to three times faster.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedBlocks(Vec<PackedBlock>);
 
 /// Everything that a forward pass makes on its way; for parity tests.
 #[derive(Debug, Clone)]
@@ -117,5 +123,59 @@ impl Vit {
         let last = blocks.last().unwrap_or(&embedded).clone();
         let class_token = last.narrow(1, 0, 1).squeeze_dim::<2>(1);
         VitTrace { embedded, blocks, feature: self.norm.forward(class_token) }
+    }
+}
+
+impl PackedBlocks {
+    /// Packs the blocks of a network; `None` where the network is not on the CPU backend.
+    pub(crate) fn new(vit: &Vit, config: &VitConfig) -> Option<Self> {
+        let on_cpu = vit.pos_embed.val().try_into_primitive::<burn::backend::Flex>().is_ok();
+        let pack = |block| PackedBlock::new(block, config);
+        on_cpu.then(|| Self(vit.blocks.iter().map(pack).collect()))
+    }
+
+    /// Packs anew the blocks that a folded network has in common with `branches`.
+    pub(crate) fn folded(&self, vit: &Vit, config: &VitConfig, branches: &SideBranches) -> Self {
+        let touched = |index| branches.branches.keys().any(|place| place.block == index);
+        let block = |(index, packed): (usize, &PackedBlock)| {
+            if touched(index) {
+                PackedBlock::new(&vit.blocks[index], config)
+            } else {
+                packed.clone()
+            }
+        };
+        Self(self.0.iter().enumerate().map(block).collect())
+    }
+
+    /// As [`Vit::block`].
+    pub(crate) fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
+        packed::run(&self.0[index], tokens)
+    }
+
+    /// As [`Vit::block_with`].
+    pub(crate) fn block_with(
+        &self,
+        config: &VitConfig,
+        index: usize,
+        tokens: Tensor<3>,
+        branches: &SideBranches,
+    ) -> Tensor<3> {
+        let device = tokens.device();
+        let mut sizes = BranchSizes::default();
+        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+        for site in Site::ALL {
+            let Some(branch) = branches.branches.get(&Place { block: index, site }) else {
+                continue;
+            };
+            sizes.push(site, branch.down.dims()[1], config);
+            lefts.push(branch.down.clone().flatten(0, 1));
+            rights.push(branch.core.clone().matmul(branch.up.clone()).flatten(0, 1));
+        }
+        let joined = |parts: Vec<Tensor<1>>| match parts.is_empty() {
+            // No branch here, but a gradient may pass through to the blocks before.
+            true => Tensor::zeros([1], &device.clone().inner()),
+            false => Tensor::cat(parts, 0),
+        };
+        packed::run_with(&self.0[index], tokens, joined(lefts), joined(rights), sizes)
     }
 }

@@ -34,8 +34,8 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Runs the prefix over all pictures, or reads what an earlier start left in `dir`; then the suffix.
     ///
-    /// Tokens are kept beside the results, so that a killed benchmark goes on at once. `name` tells
-    /// backbones with different first adapted blocks apart.
+    /// Tokens and features are kept beside the results, so that a killed benchmark goes on at once. Their names
+    /// tell bases, data and first adapted blocks apart.
     pub(crate) fn new(
         backbone: &Backbone,
         base_id: BaseId,
@@ -48,9 +48,9 @@ impl Prepared {
             let mut key = Sha256::new();
             key.update(format!("{base_id} {spec} {first} {what} {}", pictures.items.len()));
             let digest = format!("{:x}", key.finalize());
-            let path = dir.join(format!("tokens-{what}-{}.bin", &digest[..16]));
-            let tokens = tokens(backbone, pictures, what, &path)?;
-            let features = suffix_features(backbone, &tokens, what)?;
+            let path = |kind: &str| dir.join(format!("{kind}-{what}-{}.bin", &digest[..16]));
+            let tokens = tokens(backbone, pictures, what, &path("tokens"))?;
+            let features = suffix_features(backbone, &tokens, what, &path("features"))?;
             Ok(Part { labels: pictures.labels.clone(), tokens, features })
         };
         Ok(Self { train: part(&data.train, "train")?, test: part(&data.test, "test")? })
@@ -91,12 +91,28 @@ pub(crate) fn tokens_of(
     Ok(cache)
 }
 
-/// Features of all rows of a cache, with a bar.
-fn suffix_features(backbone: &Backbone, tokens: &TokenCache, what: &str) -> Result<Vec<Vec<f32>>> {
+/// Features of all rows of a cache, with a bar; or those that an earlier start left.
+fn suffix_features(
+    backbone: &Backbone,
+    tokens: &TokenCache,
+    what: &str,
+    path: &Path,
+) -> Result<Vec<Vec<f32>>> {
+    let d = backbone.d_feature();
+    if path.exists() {
+        let bytes = files::read(path)?;
+        if bytes.len() == size_of::<f32>() * d * tokens.len() {
+            let rows = bytes.chunks_exact(size_of::<f32>() * d);
+            let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            return Ok(rows.map(|row| row.chunks_exact(4).map(number).collect()).collect());
+        }
+    }
     let bar = features::bar(tokens.len(), &format!("features of {what} pictures"))?;
     let rows: Vec<usize> = (0..tokens.len()).collect();
     let found = features_of(backbone, tokens, &rows, &bar)?;
     bar.finish_and_clear();
+    let bytes: Vec<u8> = found.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    files::write_whole(path, &bytes)?;
     Ok(found)
 }
 

@@ -13,12 +13,12 @@ use crate::side_branch::{BlockBranches, Place, SideBranches, Site};
 /// Pre-norm block: attention and MLP, each added to its input.
 #[derive(Module, Debug)]
 pub(super) struct Block {
-    norm1: LayerNorm,
-    attn: Attention,
-    norm2: LayerNorm,
-    mlp: Mlp,
+    pub(super) norm1: LayerNorm,
+    pub(super) attn: Attention,
+    pub(super) norm2: LayerNorm,
+    pub(super) mlp: Mlp,
     /// LayerScale (arXiv:2103.17239) of both branches.
-    scales: Option<[Param<Tensor<1>>; 2]>,
+    pub(super) scales: Option<[Param<Tensor<1>>; 2]>,
 }
 
 impl Block {

@@ -8,5 +8,6 @@ mod formats;
 mod head;
 mod import;
 mod learning;
+mod packed;
 mod parity;
 mod preprocess;

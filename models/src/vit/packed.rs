@@ -1,0 +1,179 @@
+//! A block for the CPU: weights packed once, one picture at a time, everything between two products in one pass.
+//!
+//! Tensor by tensor, a block reads and writes each of its intermediate results from memory, on one core for all
+//! that is no product. Picture by picture, they stay in a core's own cache, and all cores work all the
+//! time (docs/performance.md). The numbers are those of [`Block`](super::block::Block), which every other device uses.
+
+mod attention;
+mod backward;
+mod linear;
+mod norm;
+mod op;
+
+use std::sync::Arc;
+
+use rten_simd::SimdUnaryOp;
+use rten_vecmath::Gelu;
+
+use super::block::Block;
+use crate::VitConfig;
+use crate::side_branch::Site;
+use attention::{AttentionShape, attend};
+pub(super) use backward::{BranchGradients, BranchSizes, BranchViews};
+use linear::PackedLinear;
+use norm::{Norm, Standing};
+pub(super) use op::{run, run_with};
+
+/// One block's weights, in the order in which the products read them.
+#[derive(Debug, Clone)]
+pub(super) struct PackedBlock {
+    norm1: Arc<Norm>,
+    qkv: PackedLinear,
+    proj: PackedLinear,
+    norm2: Arc<Norm>,
+    fc1: PackedLinear,
+    fc2: PackedLinear,
+    /// LayerScale of both branches.
+    scales: Option<Arc<[Vec<f32>; 2]>>,
+    d_model: usize,
+    n_heads: usize,
+}
+
+/// What one picture leaves on its way through a block: scratch in inference, and what the way back needs in a
+/// training.
+#[derive(Debug, Default)]
+pub(super) struct Activations {
+    /// Mean and reciprocal deviation of each token before the first norm.
+    standing1: Vec<Standing>,
+    /// Query, key and value: `[tokens, 3 d]`.
+    qkv: Vec<f32>,
+    /// Attention of each head: `[heads, tokens, tokens]`.
+    weights: Vec<f32>,
+    /// Output of all heads: `[tokens, d]`.
+    heads: Vec<f32>,
+    /// Tokens between the two halves of the block: `[tokens, d]`.
+    middle: Vec<f32>,
+    /// As `standing1`, before the second norm.
+    standing2: Vec<Standing>,
+    /// Output of the first layer of the MLP after GELU: `[tokens, d_mlp]`.
+    hidden: Vec<f32>,
+    /// Slope of GELU at its inputs: `[tokens, d_mlp]`; empty in inference.
+    slope: Vec<f32>,
+    /// A norm's output, then a branch's: `[tokens, d]`.
+    normed: Vec<f32>,
+    branch: Vec<f32>,
+    /// One head at a time: `[tokens, d / heads]`.
+    head: Vec<f32>,
+}
+
+/// Whether the way back will be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Scratch is all that is kept.
+    Inference,
+    /// The slopes are kept too.
+    Training,
+}
+
+impl PackedBlock {
+    /// Packs a block whose weights are on the CPU.
+    pub(super) fn new(block: &Block, config: &VitConfig) -> Self {
+        let scales = block.scales.as_ref().map(|scales| {
+            let numbers =
+                |scale: &burn::module::Param<burn::tensor::Tensor<1>>| linear::numbers(scale.val());
+            Arc::new([numbers(&scales[0]), numbers(&scales[1])])
+        });
+        Self {
+            norm1: Arc::new(Norm::new(&block.norm1)),
+            qkv: PackedLinear::new(&block.attn.qkv),
+            proj: PackedLinear::new(&block.attn.proj),
+            norm2: Arc::new(Norm::new(&block.norm2)),
+            fc1: PackedLinear::new(&block.mlp.fc1),
+            fc2: PackedLinear::new(&block.mlp.fc2),
+            scales,
+            d_model: config.d_model,
+            n_heads: config.n_heads,
+        }
+    }
+
+    fn shape(&self, tokens: &[f32]) -> AttentionShape {
+        AttentionShape {
+            n_tokens: tokens.len() / self.d_model,
+            d_model: self.d_model,
+            n_heads: self.n_heads,
+        }
+    }
+
+    /// One picture through the block.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens` and `output`: `[tokens, d]`
+    fn forward(&self, tokens: &[f32], output: &mut [f32], a: &mut Activations, purpose: Purpose) {
+        let shape = self.shape(tokens);
+        self.norm1.apply(tokens, &mut a.normed, &mut a.standing1);
+        self.qkv.apply(&a.normed, &mut a.qkv);
+        attend(shape, &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
+        self.proj.apply(&a.heads, &mut a.branch);
+        a.middle.resize(tokens.len(), 0.0);
+        add(tokens, &a.branch, self.scale(0), &mut a.middle);
+        self.norm2.apply(&a.middle, &mut a.normed, &mut a.standing2);
+        self.fc1.apply(&a.normed, &mut a.hidden);
+        match purpose {
+            Purpose::Inference => {
+                Gelu {}.map_mut(&mut a.hidden);
+            }
+            Purpose::Training => norm::gelu_with_slope(&mut a.hidden, &mut a.slope),
+        }
+        self.fc2.apply(&a.hidden, &mut a.branch);
+        add(&a.middle, &a.branch, self.scale(1), output);
+    }
+
+    fn scale(&self, which: usize) -> Option<&[f32]> {
+        self.scales.as_ref().map(|scales| scales[which].as_slice())
+    }
+
+    /// The layer that holds a site's weights, and the first of its columns there.
+    fn layer(&self, site: Site) -> (&PackedLinear, usize) {
+        let d = self.d_model;
+        match site {
+            Site::Query => (&self.qkv, 0),
+            Site::Key => (&self.qkv, d),
+            Site::Value => (&self.qkv, 2 * d),
+            Site::Proj => (&self.proj, 0),
+            Site::Fc1 => (&self.fc1, 0),
+            Site::Fc2 => (&self.fc2, 0),
+        }
+    }
+
+    /// The same block with `left right` added to the weights of each site: what side branches compute.
+    fn folded(&self, branches: &BranchViews<'_>) -> Self {
+        let mut block = self.clone();
+        for (site, left, right) in branches.iter() {
+            let (layer, column) = self.layer(site);
+            let target = match site {
+                Site::Query | Site::Key | Site::Value => &mut block.qkv,
+                Site::Proj => &mut block.proj,
+                Site::Fc1 => &mut block.fc1,
+                Site::Fc2 => &mut block.fc2,
+            };
+            target.add_product(column, layer.d_in(), left, right);
+        }
+        for layer in [&mut block.qkv, &mut block.proj, &mut block.fc1, &mut block.fc2] {
+            layer.pack();
+        }
+        block
+    }
+}
+
+/// `output = tokens + scale * branch`.
+fn add(tokens: &[f32], branch: &[f32], scale: Option<&[f32]>, output: &mut [f32]) {
+    let sums = output.iter_mut().zip(tokens).zip(branch);
+    match scale {
+        None => sums.for_each(|((o, t), b)| *o = t + b),
+        Some(scale) => {
+            let scales = scale.iter().cycle();
+            sums.zip(scales).for_each(|(((o, t), b), s)| *o = t + s * b);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The way back through a block: gradients of one picture's tokens and of the side branches.
+
+use super::attention::attend_back;
+use super::linear::{View, product};
+use super::{Activations, PackedBlock};
+use crate::VitConfig;
+use crate::side_branch::Site;
+
+/// Which sites of a block have branches, and how large each is.
+#[derive(Debug, Clone, Default)]
+pub(in crate::vit) struct BranchSizes {
+    /// Site, `d_in`, `r` and `d_out`, in the order of [`Site::ALL`].
+    pub(in crate::vit) sites: Vec<(Site, usize, usize, usize)>,
+}
+
+/// Side branches as two rows of numbers: for each site `left`, `[d_in, r]`, and `right`, `[r, d_out]`.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::vit) struct BranchViews<'a> {
+    pub(in crate::vit) sizes: &'a BranchSizes,
+    pub(in crate::vit) lefts: &'a [f32],
+    pub(in crate::vit) rights: &'a [f32],
+}
+
+/// Gradients of the branches, laid out as the branches are; what nobody asked for is empty.
+#[derive(Debug, Clone, Default)]
+pub(in crate::vit) struct BranchGradients {
+    pub(in crate::vit) lefts: Vec<f32>,
+    pub(in crate::vit) rights: Vec<f32>,
+}
+
+/// Which gradients are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) tokens: bool,
+    pub(super) lefts: bool,
+    pub(super) rights: bool,
+}
+
+impl BranchSizes {
+    /// A site with a branch of rank `rank`.
+    pub(in crate::vit) fn push(&mut self, site: Site, rank: usize, config: &VitConfig) {
+        self.sites.push((site, site.d_in(config), rank, site.d_out(config)));
+    }
+
+    fn has(&self, wanted: Site) -> bool {
+        self.sites.iter().any(|&(site, ..)| site == wanted)
+    }
+}
+
+impl<'a> BranchViews<'a> {
+    /// Site, `left` and `right` of each branch.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Site, View<'a>, View<'a>)> {
+        let (mut left, mut right) = (self.lefts, self.rights);
+        self.sizes.sites.iter().map(move |&(site, d_in, rank, d_out)| {
+            let (own_left, rest) = left.split_at(d_in * rank);
+            left = rest;
+            let (own_right, rest) = right.split_at(rank * d_out);
+            right = rest;
+            (site, View::new(own_left, rank), View::new(own_right, d_out))
+        })
+    }
+}
+
+impl Activations {
+    /// Drops what the way back does not need.
+    pub(super) fn slim(&mut self, sizes: &BranchSizes) {
+        (self.normed, self.branch, self.head) = Default::default();
+        if !sizes.has(Site::Proj) {
+            self.heads = Vec::new();
+        }
+        if !sizes.has(Site::Fc2) {
+            self.hidden = Vec::new();
+        }
+    }
+}
+
+impl BranchGradients {
+    /// Adds those of another picture.
+    pub(super) fn add(mut self, other: &Self) -> Self {
+        for (sum, more) in [(&mut self.lefts, &other.lefts), (&mut self.rights, &other.rights)] {
+            if sum.is_empty() {
+                sum.clone_from(more);
+            } else {
+                sum.iter_mut().zip(more).for_each(|(s, m)| *s += m);
+            }
+        }
+        self
+    }
+}
+
+impl PackedBlock {
+    /// Gradients of a block that was folded with `branches` and went forward on `tokens`: of the tokens, where
+    /// asked for, and of the branches.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `gradient` and the first result: `[tokens, d]`
+    pub(super) fn backward(
+        &self,
+        tokens: &[f32],
+        saved: &Activations,
+        branches: &BranchViews<'_>,
+        gradient: &[f32],
+        asked: Asked,
+    ) -> (Vec<f32>, BranchGradients) {
+        let sizes = branches.sizes;
+        let mut found: Vec<(Site, BranchGradients)> = Vec::with_capacity(sizes.sites.len());
+        let mut collect = |sites: &[Site], inputs: &[f32], outputs: &[f32], width: usize| {
+            for (site, left, right) in branches.iter().filter(|(site, ..)| sites.contains(site)) {
+                let (_, column) = self.layer(site);
+                let outputs = View::part(outputs, width, column, right.columns);
+                found.push((site, of_branch(inputs, outputs, left, right, asked)));
+            }
+        };
+
+        // x2 = middle + s2 fc2(gelu(fc1(norm2(middle))))
+        let scaled = times(gradient, self.scale(1));
+        collect(&[Site::Fc2], &saved.hidden, &scaled, self.d_model);
+        let (mut inner, mut back) = (Vec::new(), Vec::new());
+        self.fc2.apply_back(&scaled, &mut inner);
+        inner.iter_mut().zip(&saved.slope).for_each(|(g, slope)| *g *= slope);
+        if sizes.has(Site::Fc1) {
+            self.norm2.again(&saved.middle, &saved.standing2, &mut back);
+            collect(&[Site::Fc1], &back, &inner, inner.len() / self.shape(tokens).n_tokens);
+        }
+        self.fc1.apply_back(&inner, &mut back);
+        let mut middle = gradient.to_vec();
+        self.norm2.back(&saved.middle, &saved.standing2, &back, &mut middle);
+
+        // middle = x + s1 proj(attend(qkv(norm1(x))))
+        let scaled = times(&middle, self.scale(0));
+        collect(&[Site::Proj], &saved.heads, &scaled, self.d_model);
+        self.proj.apply_back(&scaled, &mut back);
+        attend_back(self.shape(tokens), &saved.qkv, &saved.weights, &back, &mut inner);
+        let thirds = [Site::Query, Site::Key, Site::Value];
+        if thirds.iter().any(|&site| sizes.has(site)) {
+            self.norm1.again(tokens, &saved.standing1, &mut back);
+            collect(&thirds, &back, &inner, 3 * self.d_model);
+        }
+        if asked.tokens {
+            self.qkv.apply_back(&inner, &mut back);
+            self.norm1.back(tokens, &saved.standing1, &back, &mut middle);
+        }
+        found.sort_by_key(|&(site, _)| site);
+        let mut all = BranchGradients::default();
+        for (_, of_site) in found {
+            all.lefts.extend(of_site.lefts);
+            all.rights.extend(of_site.rights);
+        }
+        (middle, all)
+    }
+}
+
+/// Gradients of `left` and `right` in `y = x left right`: `x^T (g right^T)` and `(x left)^T g`.
+fn of_branch(
+    inputs: &[f32],
+    gradient: View<'_>,
+    left: View<'_>,
+    right: View<'_>,
+    asked: Asked,
+) -> BranchGradients {
+    let inputs = View::new(inputs, left.rows);
+    let (mut through, mut gradients) = (Vec::new(), BranchGradients::default());
+    if asked.lefts {
+        product(gradient, right.transposed(), 1.0, &mut through);
+        let through = View::new(&through, left.columns);
+        product(inputs.transposed(), through, 1.0, &mut gradients.lefts);
+    }
+    if asked.rights {
+        product(inputs, left, 1.0, &mut through);
+        let through = View::new(&through, left.columns);
+        product(through.transposed(), gradient, 1.0, &mut gradients.rights);
+    }
+    gradients
+}
+
+fn times(gradient: &[f32], scale: Option<&[f32]>) -> Vec<f32> {
+    match scale {
+        None => gradient.to_vec(),
+        Some(scale) => gradient.iter().zip(scale.iter().cycle()).map(|(g, s)| g * s).collect(),
+    }
+}

@@ -1,0 +1,161 @@
+//! Linear layers with weights packed for the product, and products of plain slices.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
+use rten_tensor::NdTensorView;
+
+/// `y = x W + b`.
+#[derive(Clone)]
+pub(super) struct PackedLinear {
+    /// `[d_in, d_out]`, row by row.
+    weight: Arc<Vec<f32>>,
+    bias: Arc<Vec<f32>>,
+    d_in: usize,
+    d_out: usize,
+    packed: Arc<PackedBMatrix<f32>>,
+    /// The transpose, for the way back; packed when it is first asked for.
+    packed_back: Arc<OnceLock<PackedBMatrix<f32>>>,
+    /// Whether `weight` is newer than what is packed.
+    stale: bool,
+}
+
+/// A matrix inside a slice: element `(i, j)` stands at `i * strides[0] + j * strides[1]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) strides: [usize; 2],
+}
+
+impl<'a> View<'a> {
+    /// A matrix row by row.
+    pub(super) fn new(data: &'a [f32], columns: usize) -> Self {
+        Self { data, rows: data.len() / columns.max(1), columns, strides: [columns, 1] }
+    }
+
+    /// Columns `first ..` of a matrix whose rows have `width` numbers.
+    pub(super) fn part(data: &'a [f32], width: usize, first: usize, columns: usize) -> Self {
+        Self { data: &data[first..], rows: data.len() / width.max(1), columns, strides: [width, 1] }
+    }
+
+    pub(super) fn transposed(self) -> Self {
+        let [down, right] = self.strides;
+        Self { rows: self.columns, columns: self.rows, strides: [right, down], ..self }
+    }
+
+    fn tensor(self) -> NdTensorView<'a, f32, 2> {
+        let shape = [self.rows, self.columns];
+        NdTensorView::from_slice_with_strides(shape, self.data, self.strides)
+            .expect("a view is made of a slice that holds it")
+    }
+}
+
+/// The fastest products that this processor has. It cannot move between threads and costs nothing to make.
+fn gemm() -> GemmExecutor {
+    GemmExecutor::default()
+}
+
+/// The numbers of a tensor on the CPU.
+pub(super) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec::<f32>().expect("weights on the CPU are f32")
+}
+
+/// `output = alpha a b`, sized to fit.
+pub(super) fn product(a: View<'_>, b: View<'_>, alpha: f32, output: &mut Vec<f32>) {
+    output.resize(a.rows * b.columns, 0.0);
+    let options = GemmOptions { alpha, ..GemmOptions::default() };
+    let (a, b) = (GemmInputA::Unpacked(a.tensor()), GemmInputB::Unpacked(b.tensor()));
+    gemm().gemm(output, a, b, options).expect("the inner sizes agree");
+}
+
+impl PackedLinear {
+    pub(super) fn new(layer: &Linear) -> Self {
+        let [d_in, d_out] = layer.weight.dims();
+        let bias = layer.bias.as_ref().map_or_else(|| vec![0.0; d_out], |b| numbers(b.val()));
+        let weight = numbers(layer.weight.val());
+        let packed = gemm().prepack_b(View::new(&weight, d_out).tensor());
+        Self {
+            weight: Arc::new(weight),
+            bias: Arc::new(bias),
+            d_in,
+            d_out,
+            packed: Arc::new(packed),
+            packed_back: Arc::default(),
+            stale: false,
+        }
+    }
+
+    pub(super) fn d_in(&self) -> usize {
+        self.d_in
+    }
+
+    /// `output = input W + b`, sized to fit.
+    pub(super) fn apply(&self, input: &[f32], output: &mut Vec<f32>) {
+        debug_assert!(!self.stale, "weights were changed and not packed");
+        let options =
+            GemmOptions { bias: Some(BiasVector::Row(&self.bias)), ..GemmOptions::default() };
+        self.times(input, self.d_in, &self.packed, options, self.d_out, output);
+    }
+
+    /// `output = gradient W^T`, sized to fit.
+    pub(super) fn apply_back(&self, gradient: &[f32], output: &mut Vec<f32>) {
+        let packed = self.packed_back.get_or_init(|| {
+            gemm().prepack_b(View::new(&self.weight, self.d_out).transposed().tensor())
+        });
+        self.times(gradient, self.d_out, packed, GemmOptions::default(), self.d_in, output);
+    }
+
+    fn times(
+        &self,
+        input: &[f32],
+        d_in: usize,
+        weight: &PackedBMatrix<f32>,
+        options: GemmOptions<'_, f32, f32, f32>,
+        d_out: usize,
+        output: &mut Vec<f32>,
+    ) {
+        let input = View::new(input, d_in);
+        output.resize(input.rows * d_out, 0.0);
+        let (a, b) = (GemmInputA::Unpacked(input.tensor()), GemmInputB::Packed(weight));
+        gemm().gemm(output, a, b, options).expect("the layer fits its input");
+    }
+
+    /// Adds `left right` to the columns from `column` on; [`PackedLinear::pack`] makes it felt.
+    pub(super) fn add_product(
+        &mut self,
+        column: usize,
+        d_in: usize,
+        left: View<'_>,
+        right: View<'_>,
+    ) {
+        let mut delta = Vec::new();
+        product(left, right, 1.0, &mut delta);
+        let columns = right.columns;
+        let weight = Arc::make_mut(&mut self.weight);
+        for (row, delta) in (0..d_in).zip(delta.chunks_exact(columns)) {
+            let target = &mut weight[row * self.d_out + column..][..columns];
+            target.iter_mut().zip(delta).for_each(|(w, d)| *w += d);
+        }
+        self.stale = true;
+    }
+
+    /// Packs weights that have changed.
+    pub(super) fn pack(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            let weight = View::new(&self.weight, self.d_out).tensor();
+            self.packed = Arc::new(gemm().prepack_b(weight));
+            self.packed_back = Arc::default();
+        }
+    }
+}
+
+impl fmt::Debug for PackedLinear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackedLinear({} to {})", self.d_in, self.d_out)
+    }
+}

@@ -1,0 +1,142 @@
+//! The blocks as the CPU computes them are the blocks that every other device computes: values and gradients.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use fmlora_models::{
+    Backbone, BackboneConfig, Place, SideBranch, SideBranches, Site, VitConfig, VitWeights,
+};
+use fmlora_tests::relative_difference;
+
+/// The same sums in another order, through three blocks, and another approximation of erf and exp.
+const TOLERANCE: f32 = 2e-4;
+
+const RANK: usize = 3;
+
+fn backbone(layer_scale: bool) -> Backbone {
+    let config = VitConfig {
+        image_size: 24,
+        patch_size: 8,
+        d_model: 24,
+        depth: 4,
+        n_heads: 3,
+        d_mlp: 40,
+        n_registers: 1,
+        n_prefix_positions: 1,
+        layer_scale,
+    };
+    let weights = VitWeights::random(config.clone(), 9).expect("a sound shape");
+    let split = BackboneConfig { first_adapted_block: 1, ..BackboneConfig::of(&config) };
+    Backbone::new(&weights, split, &Device::flex()).expect("fits")
+}
+
+fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
+    let n = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|i| (i as f32 * step).sin()).collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+/// What may carry a gradient: the three matrices of every site, and the prompt.
+struct Leaves {
+    branches: BTreeMap<Place, [Tensor<2>; 3]>,
+    prompt: Tensor<2>,
+}
+
+impl Leaves {
+    fn new(backbone: &Backbone, sites: &[Site]) -> Self {
+        let vit = backbone.vit_config();
+        let leaf = |tensor: Tensor<2>| tensor.mul_scalar(0.3).autodiff().require_grad();
+        let mut branches = BTreeMap::new();
+        // No branch in block 2: gradients must pass through it all the same.
+        for block in [1, 3] {
+            for (i, &site) in sites.iter().enumerate() {
+                let step = 1.0 + 0.13 * (block * 7 + i) as f32;
+                let down = leaf(wave([site.d_in(vit), RANK], step));
+                let core = leaf(wave([RANK, RANK], step + 0.5));
+                let up = leaf(wave([RANK, site.d_out(vit)], step + 0.9));
+                branches.insert(Place { block, site }, [down, core, up]);
+            }
+        }
+        Self { branches, prompt: leaf(wave([2, vit.d_model], 0.77)) }
+    }
+
+    fn side_branches(&self) -> SideBranches {
+        let branch = |(&place, [down, core, up]): (&Place, &[Tensor<2>; 3])| {
+            (place, SideBranch { down: down.clone(), core: core.clone(), up: up.clone() })
+        };
+        let branches = self.branches.iter().map(branch).collect();
+        SideBranches { branches, prompt: Some(self.prompt.clone()) }
+    }
+
+    fn all(&self) -> Vec<(String, &Tensor<2>)> {
+        let mut all: Vec<(String, &Tensor<2>)> = Vec::new();
+        for (place, matrices) in &self.branches {
+            let names = ["down", "core", "up"].map(|name| format!("{name} of {place}"));
+            all.extend(names.into_iter().zip(matrices));
+        }
+        all.push(("prompt".to_owned(), &self.prompt));
+        all
+    }
+}
+
+fn numbers(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.inner().into_data().try_into_vec::<f32>().expect("f32 on the CPU")
+}
+
+/// Feature and gradients; whoever watches a forward pass gets it tensor by tensor.
+fn pass(backbone: &Backbone, sites: &[Site], watched: bool) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
+    let leaves = Leaves::new(backbone, sites);
+    let tokens = wave([3, backbone.vit_config().n_tokens(), backbone.vit_config().d_model], 0.31);
+    let mut watch = |_: Place, _: Tensor<2>| {};
+    let observer = watched.then_some(&mut watch as &mut dyn FnMut(Place, Tensor<2>));
+    let feature = backbone.suffix_with(tokens, &leaves.side_branches(), observer);
+    let [batch, d] = feature.dims();
+    let loss = (feature.clone() * wave([batch, d], 0.19)).sum();
+    let gradients = loss.backward();
+    let gradient = |(name, leaf): (String, &Tensor<2>)| {
+        (name, numbers(leaf.grad(&gradients).expect("a gradient for every leaf")))
+    };
+    (numbers(feature), leaves.all().into_iter().map(gradient).collect())
+}
+
+#[test]
+fn values_and_gradients_are_those_of_the_tensors() {
+    let sets: [&[Site]; 3] = [&[Site::Query, Site::Value], &[Site::Fc2], &Site::ALL];
+    let mut failures = Vec::new();
+    for layer_scale in [false, true] {
+        let backbone = backbone(layer_scale);
+        for sites in sets {
+            let (feature, gradients) = pass(&backbone, sites, false);
+            let (expected, expected_gradients) = pass(&backbone, sites, true);
+            let mut compare = |name: &str, found: &[f32], expected: &[f32]| {
+                let apart = relative_difference(found, expected);
+                if apart.is_nan() || apart > TOLERANCE {
+                    failures.push(format!("{sites:?}, scales {layer_scale}, {name}: {apart:.1e}"));
+                }
+            };
+            compare("feature", &feature, &expected);
+            for ((name, found), (_, expected)) in gradients.iter().zip(&expected_gradients) {
+                assert!(
+                    expected.iter().any(|v| v.abs() > 1e-6),
+                    "{name} has no gradient to compare"
+                );
+                compare(name, found, expected);
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Batches are cut among threads: what one picture gives must not depend on its company.
+#[test]
+fn a_picture_gives_the_same_alone_and_in_a_batch() {
+    let backbone = backbone(true);
+    let (n, d) = (backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
+    let tokens = wave([5, n, d], 0.41);
+    let together = numbers(backbone.suffix(tokens.clone()));
+    let width = backbone.d_feature();
+    for i in 0..5 {
+        let alone = numbers(backbone.suffix(tokens.clone().narrow(0, i, 1)));
+        assert_eq!(alone, together[i * width..][..width], "picture {i}");
+    }
+}
