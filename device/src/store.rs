@@ -35,7 +35,7 @@ use file::{exists, open_reader, open_writer};
 pub use journal::JOURNAL_LIMIT;
 
 /// Version of what the tables hold.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// Name of the file in the state directory.
 const FILE: &str = "state.redb";
@@ -82,7 +82,7 @@ pub enum StoreError {
         why: String,
     },
     /// Written by another release.
-    #[error("state {}: format {found}, but this program reads format {FORMAT}", path.display())]
+    #[error("state {}: format {found}, but this program reads format {FORMAT}; export it with the program that wrote it, and import it here", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -213,7 +213,7 @@ impl Store {
             let (key, value) = row.map_err(self.failed("read a class"))?;
             let what = || format!("class {:?}", key.value());
             let class: Class = self.decode(value.value(), what)?;
-            let sound = class.statistics.check(d_feature).map_err(|e| e.to_string());
+            let sound = class.check(d_feature).map_err(|e| e.to_string());
             let sound = sound.and_then(|()| {
                 if class.name.key() == key.value() {
                     return Ok(());

@@ -118,6 +118,7 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
         batch_size: args.batch_size,
         learning_rate: args.learning_rate,
         rank: args.rank,
+        sites: args.sites.iter().map(|&site| site.into()).collect(),
         n_prompt_tokens: args.prompt_tokens,
     };
     let arena = |config: BackboneConfig| arena(&base.weights, config, base_id, &data, args);
@@ -156,7 +157,7 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
         let mut result = run_one(&world, &stream, plan, &data)?;
         let named = blank(args, spec, plan);
         (result.dataset, result.scenario) = (named.dataset, named.scenario);
-        (result.tasks, result.order) = (named.tasks, named.order);
+        (result.tasks, result.order) = (stream.tasks.len(), named.order);
         bar.suspend(|| {
             eprintln!(
                 "{:<28} N={:<3} order {:<5} acc {:.3} aaa {:.3} forgetting {:.3} in {:.0} s",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fmlora_models::Site;
 
 use crate::bench::{NAMES, Scenario};
 use crate::dataset::DataSpec;
@@ -121,7 +122,7 @@ pub(crate) struct ProbeArgs {
     /// Base to measure
     #[arg(long, value_name = "FILE")]
     pub(crate) base: PathBuf,
-    /// Data: cifar100:DIR or folder:DIR, with ?train=N&test=N to limit pictures a class
+    /// Data: cifar100:DIR or folder:DIR, with ?train=N&test=N to limit pictures a class and classes=A..B to take some classes
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: DataSpec,
     /// Shots a class, the first of each class
@@ -132,12 +133,36 @@ pub(crate) struct ProbeArgs {
     pub(crate) taught: Option<usize>,
 }
 
+/// Layers of a block that can be adapted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SiteName {
+    Query,
+    Key,
+    Value,
+    Proj,
+    Fc1,
+    Fc2,
+}
+
+impl From<SiteName> for Site {
+    fn from(name: SiteName) -> Self {
+        match name {
+            SiteName::Query => Self::Query,
+            SiteName::Key => Self::Key,
+            SiteName::Value => Self::Value,
+            SiteName::Proj => Self::Proj,
+            SiteName::Fc1 => Self::Fc1,
+            SiteName::Fc2 => Self::Fc2,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArgs {
     /// Base whose network is to be adapted
     #[arg(long, value_name = "FILE")]
     pub(crate) base: PathBuf,
-    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N to limit pictures a class
+    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N to limit pictures a class and classes=A..B to take some classes
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: DataSpec,
     /// File to write
@@ -149,9 +174,21 @@ pub(crate) struct PretrainArgs {
     /// Rank of the shared bases
     #[arg(long, default_value_t = 16)]
     pub(crate) rank: usize,
+    /// Layers of each adapted block that are adapted
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "query,value"
+    )]
+    pub(crate) sites: Vec<SiteName>,
     /// Tokens of the shared prompt, m
     #[arg(long, default_value_t = 0)]
     pub(crate) prompt_tokens: usize,
+    /// Learning rate at the start
+    #[arg(long, default_value_t = 1e-3)]
+    pub(crate) learning_rate: f64,
     /// Seed of everything drawn
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -162,7 +199,7 @@ pub(crate) struct BenchArgs {
     /// Base whose network all methods use
     #[arg(long, value_name = "FILE")]
     pub(crate) base: PathBuf,
-    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N&test=N to limit pictures a class
+    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N&test=N to limit pictures a class and classes=A..B to take some classes
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: DataSpec,
     /// What is new in each task
@@ -204,6 +241,15 @@ pub(crate) struct BenchArgs {
     /// Rank of LoRA and of the shared bases
     #[arg(long, default_value_t = 16)]
     pub(crate) rank: usize,
+    /// Layers of each adapted block that are adapted, for every method that trains
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "query,value"
+    )]
+    pub(crate) sites: Vec<SiteName>,
     /// Prompt tokens of fm-lora, m
     #[arg(long, default_value_t = 8)]
     pub(crate) prompt_tokens: usize,

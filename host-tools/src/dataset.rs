@@ -1,4 +1,4 @@
-//! Data sets by a short text: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with `?train=N&test=N`.
+//! Data sets by a short text: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with `?train=N&test=N&classes=A..B`.
 
 mod cifar;
 mod domains;
@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use image::RgbImage;
 use thiserror::Error;
 
@@ -19,6 +19,8 @@ pub(crate) struct DataSpec {
     dir: PathBuf,
     train: Option<usize>,
     test: Option<usize>,
+    /// Classes that are taken, by their place in the data's own order.
+    classes: Option<(usize, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,9 @@ pub(crate) enum SpecError {
     #[error("{0:?}: expected cifar100:DIR, folder:DIR or domains:DIR")]
     Kind(String),
     /// A limit that is none.
-    #[error("{0:?}: expected train=N or test=N, joined by &")]
+    #[error(
+        "{0:?}: expected train=N, test=N or classes=A..B (from A to B - 1, counted from 0), joined by &"
+    )]
     Limit(String),
 }
 
@@ -68,15 +72,35 @@ pub(crate) struct Dataset {
 impl DataSpec {
     /// Reads the lists, and the pixels where they are small.
     pub(crate) fn load(&self) -> Result<Dataset> {
-        match self.kind {
-            Kind::Cifar100 => cifar::load(&self.dir, self.train, self.test),
-            Kind::Folder => image_folder::load(&self.dir, self.train, self.test),
-            Kind::Domains => domains::load(&self.dir, self.train, self.test),
+        let mut data = match self.kind {
+            Kind::Cifar100 => cifar::load(&self.dir, self.train, self.test)?,
+            Kind::Folder => image_folder::load(&self.dir, self.train, self.test)?,
+            Kind::Domains => domains::load(&self.dir, self.train, self.test)?,
+        };
+        if let Some((first, end)) = self.classes {
+            let n = data.names.len();
+            ensure!(end <= n, "{self}: the data have {n} classes");
+            data.names = data.names.drain(first..end).collect();
+            data.train.keep_classes(first, end);
+            data.test.keep_classes(first, end);
         }
+        Ok(data)
     }
 }
 
 impl Pictures {
+    /// Keeps classes `first` to `end - 1`, counted from 0 from then on.
+    fn keep_classes(&mut self, first: usize, end: usize) {
+        let kept: Vec<bool> =
+            self.labels.iter().map(|label| (first..end).contains(label)).collect();
+        let mut keep = kept.iter();
+        self.items.retain(|_| *keep.next().unwrap_or(&false));
+        let mut keep = kept.iter();
+        self.domains.retain(|_| *keep.next().unwrap_or(&false));
+        self.labels.retain(|label| (first..end).contains(label));
+        self.labels.iter_mut().for_each(|label| *label -= first);
+    }
+
     /// Places of the pictures of a domain.
     pub(crate) fn rows_of_domain(&self, domain: usize) -> Vec<usize> {
         (0..self.domains.len()).filter(|&row| self.domains[row] == domain).collect()
@@ -95,7 +119,8 @@ impl fmt::Display for DataSpec {
         write!(f, "{kind}:{}", dir.to_string_lossy())?;
         let limits = [("train", self.train), ("test", self.test)];
         let limits = limits.iter().filter_map(|(k, n)| n.map(|n| format!("{k}={n}")));
-        let limits: Vec<String> = limits.collect();
+        let classes = self.classes.map(|(first, end)| format!("classes={first}..{end}"));
+        let limits: Vec<String> = limits.chain(classes).collect();
         if limits.is_empty() { Ok(()) } else { write!(f, "?{}", limits.join("&")) }
     }
 }
@@ -116,10 +141,16 @@ impl FromStr for DataSpec {
         if dir.is_empty() {
             return Err(unknown());
         }
-        let mut spec = Self { kind, dir: dir.into(), train: None, test: None };
+        let mut spec = Self { kind, dir: dir.into(), train: None, test: None, classes: None };
         for limit in limits.split('&').filter(|l| !l.is_empty()) {
             let wrong = || SpecError::Limit(limit.to_owned());
             let (key, value) = limit.split_once('=').ok_or_else(wrong)?;
+            if key == "classes" {
+                let (first, end) = value.split_once("..").ok_or_else(wrong)?;
+                let range = first.parse().ok().zip(end.parse().ok());
+                spec.classes = Some(range.filter(|(first, end)| first < end).ok_or_else(wrong)?);
+                continue;
+            }
             let value = value.parse().ok().filter(|&n: &usize| n > 0).ok_or_else(wrong)?;
             match key {
                 "train" => spec.train = Some(value),
@@ -139,8 +170,32 @@ mod tests {
     fn specifications_are_read_or_refused() {
         let spec: DataSpec = "cifar100:/d?train=200&test=50".parse().expect("a sound text");
         assert_eq!((spec.kind, spec.train, spec.test), (Kind::Cifar100, Some(200), Some(50)));
-        for wrong in ["cifar10:/d", "/d", "folder:", "folder:/d?train=0", "folder:/d?shots=3"] {
+        let part: DataSpec = "cifar100:/d?classes=50..100".parse().expect("a sound text");
+        assert_eq!(part.classes, Some((50, 100)));
+        assert_eq!(part.to_string(), "cifar100:d?classes=50..100");
+        for wrong in [
+            "cifar10:/d",
+            "/d",
+            "folder:",
+            "folder:/d?train=0",
+            "folder:/d?shots=3",
+            "folder:/d?classes=5",
+            "folder:/d?classes=5..5",
+        ] {
             assert!(wrong.parse::<DataSpec>().is_err(), "{wrong} was accepted");
         }
+    }
+
+    #[test]
+    fn a_range_of_classes_leaves_the_others_out() {
+        let item = || Picture::File(PathBuf::new());
+        let mut pictures = Pictures {
+            labels: vec![0, 2, 1, 3, 2],
+            domains: vec![0, 1, 2, 3, 4],
+            items: (0..5).map(|_| item()).collect(),
+        };
+        pictures.keep_classes(1, 3);
+        assert_eq!((pictures.labels, pictures.domains), (vec![1, 0, 1], vec![1, 2, 4]));
+        assert_eq!(pictures.items.len(), 3);
     }
 }

@@ -17,8 +17,8 @@ use crate::trainer::{
     Watcher, train_bases, train_task,
 };
 use crate::{
-    Adapter, AdapterConfig, Class, Complexity, DriftMap, HeadError, RankSelector, StatisticsError,
-    TransportError,
+    Adapter, AdapterConfig, Class, ClassStatistics, Complexity, DriftMap, HeadError, RankSelector,
+    StatisticsError, TransportError,
 };
 
 use task_shots::Split;
@@ -167,7 +167,7 @@ pub fn adapt(
     let (head, labels, pull) = match config.task.objective {
         Objective::OwnClasses => (TaskHead::Own(task.classes.len()), &split.labels, None),
         Objective::AnalyticHead => {
-            columns = split.labels.iter().map(|&label| before.place(label)).collect();
+            columns = split.labels.iter().map(|&label| before.column(label)).collect();
             let pull = FeaturePull { features: task.features, weight: config.task.feature_pull };
             (
                 TaskHead::Analytic(Box::new(before.fixed_head(backbone.device()))),
@@ -245,7 +245,7 @@ pub fn complexity_of(known: &[Arc<Class>], task: Task<'_>) -> Complexity {
     };
     let shots: Vec<Vec<Vec<f32>>> = task.classes.iter().map(shots).collect();
     let shots: Vec<&[Vec<f32>]> = shots.iter().map(Vec::as_slice).collect();
-    let known: Vec<Vec<f32>> = known.iter().map(|class| class.statistics.mean()).collect();
+    let known: Vec<Vec<f32>> = modes_of(known).map(ClassStatistics::mean).collect();
     Complexity::of(&shots, &known)
 }
 
@@ -295,10 +295,15 @@ fn decide(
     Ok(())
 }
 
+/// The modes of all classes.
+fn modes_of(classes: &[Arc<Class>]) -> impl Iterator<Item = &ClassStatistics> {
+    classes.iter().flat_map(|class| &class.modes)
+}
+
 fn moved(known: &[Arc<Class>], map: &DriftMap) -> Result<Vec<Arc<Class>>, StatisticsError> {
     let moved = |class: &Arc<Class>| {
-        let statistics = map.transport(&class.statistics)?;
-        Ok(Arc::new(Class { name: class.name.clone(), statistics }))
+        let modes = class.modes.iter().map(|mode| map.transport(mode)).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Class { name: class.name.clone(), modes }))
     };
     known.iter().map(moved).collect()
 }

@@ -3,22 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    AdapterChange, AdapterState, Change, ClassName, ClassStatistics, Operation, OperationKind,
+    AdapterChange, AdapterState, Change, Class, ClassName, Operation, OperationKind,
     StatisticsError,
 };
-
-/// A class: its name and what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Class {
-    /// Name as shown.
-    pub name: ClassName,
-    /// Count, mean and scatter of its shots.
-    pub statistics: ClassStatistics,
-}
 
 /// Why an operation is refused; the state is unchanged.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -133,14 +123,12 @@ impl Learner {
                 let (found, expected) = (odd.len(), self.d_feature);
                 return Err(fail(StatisticsError::Length { found, expected }));
             }
-            let statistics = match &before {
-                Some(class) => class.statistics.with_shots(shots),
-                None => ClassStatistics::from_shots(shots),
-            };
-            let statistics = statistics.map_err(fail)?;
             // A known class keeps its spelling.
-            let name = before.as_ref().map_or(name, |class| &class.name).clone();
-            changes.push(Change { before, after: Some(Arc::new(Class { name, statistics })) });
+            let after = match &before {
+                Some(class) => class.with_shots(shots),
+                None => Class::from_shots(name.clone(), shots),
+            };
+            changes.push(Change { before, after: Some(Arc::new(after.map_err(fail)?)) });
         }
         Ok(Operation { kind, changes, adapter: None })
     }
@@ -196,7 +184,7 @@ impl Learner {
             let (name, existing) = (new.to_string(), class.name.to_string());
             return Err(LearnError::Exists { name, existing });
         }
-        let after = Class { name: new.clone(), statistics: before.statistics.clone() };
+        let after = Class { name: new.clone(), modes: before.modes.clone() };
         let changes = vec![Change { before: Some(before), after: Some(Arc::new(after)) }];
         Ok(Operation { kind: OperationKind::Rename, changes, adapter: None })
     }
@@ -212,7 +200,7 @@ impl Learner {
         let mut changes = Vec::with_capacity(classes.len());
         for class in classes {
             let fail = |source| LearnError::Statistics { name: class.name.to_string(), source };
-            class.statistics.check(self.d_feature).map_err(fail)?;
+            class.check(self.d_feature).map_err(fail)?;
             let before = self.classes.get(&class.name.key()).cloned();
             if let Some(taken) = before.as_ref().filter(|_| !replace) {
                 let (name, existing) = (class.name.to_string(), taken.name.to_string());

@@ -13,6 +13,7 @@
 
 mod adaptation;
 mod adapter;
+mod class;
 mod class_name;
 mod complexity;
 pub mod format;
@@ -36,6 +37,7 @@ pub use adapter::{
     Adapter, AdapterConfig, AdapterError, AdapterState, SharedBases, SharedBasis, TaskFactors,
     TaskUpdate,
 };
+pub use class::{Class, MAX_MODES};
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
 pub use complexity::Complexity;
 pub use head::{
@@ -43,7 +45,7 @@ pub use head::{
     fit_head,
 };
 pub use ids::{BaseId, FeatureSpaceId};
-pub use learner::{Class, LearnError, Learner};
+pub use learner::{LearnError, Learner};
 pub use matrix::Matrix;
 pub use metrics::AccuracyMatrix;
 pub use operation::{AdapterChange, Change, Operation, OperationKind};

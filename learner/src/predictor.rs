@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ClassName, Matrix};
 
 /// Version of the rules in [`fit_head`](crate::fit_head): a stored predictor of another one is fitted anew.
-pub const HEAD_VERSION: u16 = 2;
+pub const HEAD_VERSION: u16 = 3;
 
 /// When a picture shows none of the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -25,33 +25,35 @@ pub enum UnknownTest {
     },
 }
 
-/// Squares that make a class's own covariance felt: class `c` gains half the sum of
+/// Squares that make a mode's own covariance felt: mode `c` gains half the sum of
 /// `(row . (x - centre) - offset)^2` over its rows, and its bias.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnTerms {
-    /// `[rows, d]`, class by class; f16 in a store.
+    /// `[rows, d]`, mode by mode; f16 in a store.
     #[serde(with = "half_rows")]
     pub(crate) rows: Vec<f32>,
     /// One a row.
     pub(crate) offsets: Vec<f32>,
-    /// Rows of each class; empty if no class has any.
+    /// Rows of each mode; empty if no mode has any.
     pub(crate) counts: Vec<u32>,
-    /// What a class loses for being wider, one a class.
+    /// What a mode loses for being wider, one a mode.
     pub(crate) biases: Vec<f32>,
 }
 
-/// A head over all classes: linear, plus a few squares a class.
+/// A head over all classes: linear, plus a few squares a mode.
 ///
-/// The score of class `c` is the log-likelihood ratio of its Gaussian against one at the centre of all
-/// classes with the covariance that they share: `w_c . (x - centre) + b_c` and the class's [`OwnTerms`].
+/// The score of a class is that of its nearest mode. The score of mode `c` is the log-likelihood ratio of its Gaussian against one at the centre of all
+/// classes with the covariance that they share: `w_c . (x - centre) + b_c` and the mode's [`OwnTerms`].
 /// Confidence is the softmax of scores over the temperature. Whether a picture shows any class at all is
 /// told by the linear part alone, for which the threshold was set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictor {
     pub(crate) version: u16,
     pub(crate) names: Vec<ClassName>,
+    /// Number of modes of each class.
+    pub(crate) modes: Vec<u32>,
     pub(crate) centre: Vec<f32>,
-    /// `[classes, d]`
+    /// `[modes, d]`
     pub(crate) weights: Vec<f32>,
     pub(crate) biases: Vec<f32>,
     pub(crate) own: OwnTerms,
@@ -80,9 +82,9 @@ pub struct Prediction {
 }
 
 impl OwnTerms {
-    fn fits(&self, d_feature: usize, n_classes: usize) -> bool {
+    fn fits(&self, d_feature: usize, n_modes: usize) -> bool {
         let total: usize = self.counts.iter().map(|&n| n as usize).sum();
-        let known = self.counts.is_empty() || self.counts.len() == n_classes;
+        let known = self.counts.is_empty() || self.counts.len() == n_modes;
         let biased = self.biases.len() == self.counts.len();
         known && biased && self.offsets.len() == total && self.rows.len() == total * d_feature
     }
@@ -111,6 +113,7 @@ impl Predictor {
         Self {
             version: HEAD_VERSION,
             names: Vec::new(),
+            modes: Vec::new(),
             centre: vec![0.0; d_feature],
             weights: Vec::new(),
             biases: Vec::new(),
@@ -148,23 +151,36 @@ impl Predictor {
 
     /// Whether this head, as read from a store, can serve: made by these rules, of sizes that fit.
     pub fn is_current(&self, d_feature: usize, n_classes: usize) -> bool {
+        let n_modes: usize = self.modes.iter().map(|&n| n as usize).sum();
         self.version == HEAD_VERSION
             && self.d_feature() == d_feature
             && self.names.len() == n_classes
-            && self.biases.len() == n_classes
-            && self.weights.len() == n_classes * d_feature
-            && self.own.fits(d_feature, n_classes)
+            && self.modes.len() == n_classes
+            && self.modes.iter().all(|&n| n > 0)
+            && self.biases.len() == n_modes
+            && self.weights.len() == n_modes * d_feature
+            && self.own.fits(d_feature, n_modes)
     }
 
     /// Score of each class, in the order of [`Predictor::names`].
     pub fn scores(&self, feature: &[f32]) -> Vec<f32> {
         let centred = self.centred(feature);
-        self.with_own(self.linear(&centred), &centred)
+        self.by_class(&self.with_own(self.linear(&centred), &centred))
     }
 
-    /// The linear part over the temperature: `[d, classes]` and `[1, classes]`, for features as they are.
+    /// The best score of each class's modes.
+    fn by_class(&self, mut of_modes: &[f32]) -> Vec<f32> {
+        let best = |&n: &u32| {
+            let (own, rest) = of_modes.split_at(n as usize);
+            of_modes = rest;
+            own.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        };
+        self.modes.iter().map(best).collect()
+    }
+
+    /// The linear part over the temperature: `[d, modes]` and `[1, modes]`, for features as they are.
     pub(crate) fn calibrated(&self) -> (Matrix, Matrix) {
-        let (d, n) = (self.d_feature(), self.names.len());
+        let (d, n) = (self.d_feature(), self.biases.len());
         let row = |c: usize| &self.weights[c * d..][..d];
         let weights = Matrix::from_fn(d, n, |i, c| row(c)[i] / self.temperature);
         let bias = |c: usize| (self.biases[c] - dot(row(c), &self.centre)) / self.temperature;
@@ -200,7 +216,7 @@ impl Predictor {
         let centred = self.centred(feature);
         let linear = self.linear(&centred);
         let evidence = linear.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let scores = self.with_own(linear, &centred);
+        let scores = self.by_class(&self.with_own(linear, &centred));
         let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weight = |score: f32| ((score - best) / self.temperature).exp();
         let total: f32 = scores.iter().map(|&s| weight(s)).sum();

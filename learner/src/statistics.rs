@@ -125,6 +125,43 @@ impl ClassStatistics {
         Ok(Self { count, mean: HalfTensor::from_f32(&[mean.len()], mean)?, scatter })
     }
 
+    /// These statistics and those of other shots, as if all had been summed up together.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if they do not fit together.
+    pub fn merged(&self, other: &Self) -> Result<Self, StatisticsError> {
+        let d = self.d_feature();
+        if other.d_feature() != d {
+            return Err(StatisticsError::Length { found: other.d_feature(), expected: d });
+        }
+        let count = self.count.checked_add(other.count).ok_or(StatisticsError::TooMany)?;
+        let (n, m) = (f64::from(self.count), f64::from(other.count));
+        let means: Vec<(f64, f64)> = self
+            .mean()
+            .iter()
+            .zip(other.mean())
+            .map(|(&a, b)| (f64::from(a), f64::from(b)))
+            .collect();
+        let mean: Vec<f32> =
+            means.iter().map(|(a, b)| ((n * a + m * b) / (n + m)) as f32).collect();
+        let weight = (n * m / (n + m)).sqrt();
+        let factor = other.scatter.rows();
+        let row = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect();
+        let mut rows: Vec<Vec<f64>> = factor.chunks_exact(d.max(1)).map(row).collect();
+        rows.push(means.iter().map(|(a, b)| weight * (b - a)).collect());
+        Ok(Self {
+            count,
+            mean: HalfTensor::from_f32(&[d], &mean)?,
+            scatter: self.scatter.with_rows(&rows, count as usize - 1)?,
+        })
+    }
+
+    /// Sum of the squared distances of the shots from their mean.
+    pub fn energy(&self) -> f64 {
+        self.scatter.rows().iter().map(|&v| f64::from(v).powi(2)).sum()
+    }
+
     /// Number of shots.
     pub fn count(&self) -> u32 {
         self.count

@@ -21,6 +21,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use thiserror::Error;
 
+use crate::rank_selector::SOFT_SHARE;
+
 pub use examples::{Examples, ExamplesError, FeaturePull, TokenCache};
 pub use parameters::{Leaves, ParameterId, Parameters};
 pub use shared_bases::{LoraPair, TrainedBases, add_head, add_lora, lora_branches, train_bases};
@@ -39,9 +41,15 @@ pub struct TrainingConfig {
     pub max_gradient_norm: f64,
     /// Decoupled weight decay (arXiv:1711.05101).
     pub weight_decay: f64,
+    /// Epochs in which the mean loss does not fall by half a percent after which the training ends, once two
+    /// thirds of it are done; `None` makes all epochs.
+    pub patience: Option<usize>,
     /// Seed of the order of examples.
     pub seed: u64,
 }
+
+/// Share of the mean loss that an epoch must win to count as progress.
+const LEAST_FALL: f64 = 0.005;
 
 impl Default for TrainingConfig {
     fn default() -> Self {
@@ -51,6 +59,7 @@ impl Default for TrainingConfig {
             learning_rate: 1e-3,
             max_gradient_norm: 1.0,
             weight_decay: 0.0,
+            patience: Some(2),
             seed: 0,
         }
     }
@@ -144,6 +153,8 @@ pub type Watcher<'a> = &'a mut dyn FnMut(Step) -> ControlFlow<()>;
 
 /// Trains `parameters` on `examples` and gives the mean loss of each epoch.
 ///
+/// Fewer losses than epochs come back when the training ended early.
+///
 /// `build` makes the branches of a step from the leaves; it is told the share of steps already made, in
 /// [0, 1).
 ///
@@ -197,8 +208,20 @@ pub fn train(
             }
         }
         losses.push(sum / n as f64);
+        // Not before a task's rank mask has become hard: training ends with what will be stored.
+        let may_end = step as f64 >= SOFT_SHARE * steps as f64;
+        if may_end && config.patience.is_some_and(|patience| stalled(&losses, patience)) {
+            break;
+        }
     }
     Ok(losses)
+}
+
+/// Whether the last `patience` epochs brought nothing.
+fn stalled(losses: &[f64], patience: usize) -> bool {
+    let Some(start) = losses.len().checked_sub(patience + 1) else { return false };
+    let before = losses[..=start].iter().copied().fold(f64::INFINITY, f64::min);
+    losses[start + 1..].iter().all(|&loss| loss > (1.0 - LEAST_FALL) * before)
 }
 
 /// From 1 at the start to 0 at the end.
@@ -221,4 +244,18 @@ fn cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
 
 fn scalar(tensor: Tensor<1>) -> Result<f32, TrainError> {
     tensor.inner().try_into_scalar::<f32>().map_err(|e| TrainError::Device(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_ends_early_only_when_nothing_is_won_any_more() {
+        assert!(!stalled(&[1.0, 1.0], 2), "one epoch without a gain is no reason yet");
+        assert!(stalled(&[1.0, 1.0, 1.0], 2));
+        assert!(stalled(&[2.0, 1.0, 0.999, 1.1], 2));
+        assert!(!stalled(&[2.0, 1.0, 0.999, 0.9], 2));
+        assert!(!stalled(&[], 2));
+    }
 }

@@ -13,8 +13,8 @@ pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
     let session = Session::open(global, Access::Read)?;
     if global.json {
         let classes = session.learner().classes().map(|class| {
-            let (mean, scatter) = class.statistics.n_bytes();
-            let (name, shots) = (class.name.as_str(), class.statistics.count());
+            let (mean, scatter) = class.n_bytes();
+            let (name, shots) = (class.name.as_str(), class.count());
             json!({ "name": name, "shots": shots, "bytes": mean, "forget_bytes": scatter })
         });
         return report::json(&classes.collect::<Vec<_>>());
@@ -23,7 +23,7 @@ pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
         return report::line("nothing was taught yet: fmlora-edge teach --class NAME IMAGE...");
     }
     for class in session.learner().classes() {
-        report::line(format!("{}: {} shots", class.name, class.statistics.count()))?;
+        report::line(format!("{}: {} shots", class.name, class.count()))?;
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     };
     let journal = session.store().journal()?;
     let base = session.base();
-    let shots: u64 = session.learner().classes().map(|c| u64::from(c.statistics.count())).sum();
+    let shots: u64 = session.learner().classes().map(|c| u64::from(c.count())).sum();
     let network = variant_of(&base.vit).unwrap_or("unnamed");
     if global.json {
         return report::json(&json!({

@@ -34,7 +34,7 @@ pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> 
     let report = TeachReport {
         class: class.name.to_string(),
         added,
-        shots: class.statistics.count(),
+        shots: class.count(),
         skipped: report::skipped(&taken.skipped),
         estimate: done.head.estimate.as_ref().map(EstimateDto::new),
     };

@@ -107,7 +107,7 @@ impl Store {
         let mut steps = Vec::new();
         for (number, entry) in &entries[..count] {
             for class in entry.changes.iter().filter_map(|(before, _)| before.as_ref()) {
-                let check = class.statistics.check(learner.d_feature());
+                let check = class.check(learner.d_feature());
                 check.map_err(|e| self.damaged(format!("operation {number}"), e.to_string()))?;
             }
             let present = |key: &String| state.classes().find(|c| c.name.key() == *key).cloned();

@@ -1,6 +1,7 @@
 //! What the benchmark's trainings have in common.
 
 use fmlora_learner::{AdaptationConfig, AdapterConfig, TaskConfig, TrainingConfig};
+use fmlora_models::Site;
 
 /// Sizes and budgets; the same for all methods that train.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) learning_rate: f64,
     /// Rank of LoRA and of the shared bases.
     pub(crate) rank: usize,
+    /// Adapted layers of each adapted block.
+    pub(crate) sites: Vec<Site>,
     /// Prompt tokens, `m`.
     pub(crate) n_prompt_tokens: usize,
 }
@@ -35,8 +38,8 @@ impl Settings {
     pub(crate) fn layers(&self) -> AdapterConfig {
         AdapterConfig {
             rank: self.rank,
+            sites: self.sites.clone(),
             n_prompt_tokens: self.n_prompt_tokens,
-            ..AdapterConfig::default()
         }
     }
 

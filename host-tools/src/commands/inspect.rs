@@ -88,8 +88,8 @@ fn bases_json(adapter: &Adapter) -> serde_json::Value {
 fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
     if as_json {
         let classes = state.classes.iter().map(|class| {
-            let (mean, scatter) = class.statistics.n_bytes();
-            let (name, shots) = (class.name.as_str(), class.statistics.count());
+            let (mean, scatter) = class.n_bytes();
+            let (name, shots) = (class.name.as_str(), class.count());
             json!({ "name": name, "shots": shots, "bytes": mean, "forget_bytes": scatter })
         });
         return files::line(json!({
@@ -101,8 +101,8 @@ fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
     files::line(format!("state     {} classes ({n_bytes} bytes)", state.classes.len()))?;
     files::line(format!("base_id   {}", state.base_id))?;
     for class in &state.classes {
-        let (mean, scatter) = class.statistics.n_bytes();
-        let shots = class.statistics.count();
+        let (mean, scatter) = class.n_bytes();
+        let shots = class.count();
         files::line(format!(
             "  {}: {shots} shots, mean {mean} bytes, scatter {scatter} bytes",
             class.name

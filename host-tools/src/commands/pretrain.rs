@@ -28,11 +28,15 @@ pub(super) fn run(args: &PretrainArgs, as_json: bool) -> Result<()> {
     let examples = Examples::new(&tokens, &rows, &data.train.labels)?;
     let layers = AdapterConfig {
         rank: args.rank,
+        sites: args.sites.iter().map(|&site| site.into()).collect(),
         n_prompt_tokens: args.prompt_tokens,
-        ..AdapterConfig::default()
     };
-    let training =
-        TrainingConfig { epochs: args.epochs, seed: args.seed, ..TrainingConfig::default() };
+    let training = TrainingConfig {
+        epochs: args.epochs,
+        learning_rate: args.learning_rate,
+        seed: args.seed,
+        ..TrainingConfig::default()
+    };
     let bar = ProgressBar::new(0);
     let style = "training {bar:30} {pos}/{len} steps, loss {msg}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use fmlora_learner::format::decode_base;
-use fmlora_learner::{Class, ClassName, ClassStatistics, HeadChoice, Predictor, fit_head};
+use fmlora_learner::{Class, ClassName, HeadChoice, Predictor, fit_head};
 use fmlora_models::Backbone;
 use serde::Serialize;
 
@@ -68,7 +68,10 @@ struct Features {
 pub(super) fn run(args: &ProbeArgs, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.base)?;
     let (base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
-    let backbone = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())?;
+    let plain = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())?;
+    // What a broad first task left in the base is part of its features.
+    let learnt = base.adapter.as_ref().map(|adapter| adapter.side_branches(plain.device()));
+    let backbone = learnt.map_or(plain.clone(), |branches| plain.folded(&branches));
     let data = args.data.load()?;
     ensure!(!data.test.items.is_empty(), "the data have no test pictures");
     let taught = args.taught.unwrap_or(data.names.len() / 2).clamp(1, data.names.len());
@@ -103,7 +106,7 @@ fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Res
     let fixed = fit_head(&classes, d, HeadChoice::Lda(FIXED), &[])?.predictor;
     let with_shots = fit_head(&classes, d, HeadChoice::Auto, &at_hand)?.estimate;
     let (confidence, calibration_error) = calibration(&auto.predictor, data, &found.test);
-    let bytes = classes.iter().map(|c| c.statistics.n_bytes());
+    let bytes = classes.iter().map(|c| c.n_bytes());
     let (mean_bytes, scatter_bytes) = bytes.fold((0, 0), |(a, b), (m, s)| (a + m, b + s));
     Ok(Row {
         shots,
@@ -143,8 +146,7 @@ fn first_shots(
 /// Statistics of all classes, in the order of labels.
 fn classes(data: &Dataset, by_class: &[Vec<Vec<f32>>]) -> Result<Vec<Arc<Class>>> {
     let class = |(name, shots): (&String, &Vec<Vec<f32>>)| -> Result<Arc<Class>> {
-        let statistics = ClassStatistics::from_shots(shots)?;
-        Ok(Arc::new(Class { name: ClassName::new(name)?, statistics }))
+        Ok(Arc::new(Class::from_shots(ClassName::new(name)?, shots)?))
     };
     data.names.iter().zip(by_class).map(class).collect()
 }

@@ -1,5 +1,6 @@
 //! Whether an update makes things better, for the task's classes and for those known before.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdaptError, Split, TaskClass, with_task};
 use crate::trainer::FixedHead;
-use crate::{Class, DriftMap, HeadChoice, Predictor, fit_head};
+use crate::{Class, ClassStatistics, DriftMap, HeadChoice, Predictor, fit_head};
 
 /// What an update is worth, in nats of log-loss; positive is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub(super) struct Side {
     known: Vec<Arc<Class>>,
     /// Place of each of the task's classes in the predictor.
     places: Vec<usize>,
+    /// Place among all modes of the one that each of the task's classes has its shots in.
+    modes: Vec<usize>,
     held_out: Vec<Vec<f32>>,
 }
 
@@ -52,7 +55,7 @@ impl Side {
         features: &[Vec<f32>],
         split: &Split,
     ) -> Result<Self, AdaptError> {
-        let trains: std::collections::HashSet<usize> = split.rows.iter().copied().collect();
+        let trains: HashSet<usize> = split.rows.iter().copied().collect();
         let classes = with_task(known, task, features, |row| trains.contains(&row))?;
         let d = features.first().map_or(0, Vec::len);
         let head = fit_head(&classes, d, HeadChoice::Auto, &[])?;
@@ -65,14 +68,15 @@ impl Side {
             // Known classes come first.
             log_losses: head.log_losses.into_iter().take(known.len()).collect(),
             known: known.to_vec(),
+            modes: task.iter().map(|class| mode_of(&classes, class, features, &trains)).collect(),
             places: task.iter().map(place).collect(),
             held_out: split.held_out.iter().map(|&row| features[row].clone()).collect(),
         })
     }
 
-    /// Place of one of the task's classes among all.
-    pub(super) fn place(&self, label: usize) -> usize {
-        self.places[label]
+    /// Column of one of the task's classes in [`Side::fixed_head`].
+    pub(super) fn column(&self, label: usize) -> usize {
+        self.modes[label]
     }
 
     /// The linear part of the head, scores over the temperature, as constants of a training.
@@ -90,6 +94,27 @@ impl Side {
         let own = scores.get(place).copied().unwrap_or(f32::NEG_INFINITY);
         (f64::from(sum.ln() - (own - best) / temperature), own >= best)
     }
+}
+
+/// Place among the modes of all classes of the one that a task's class has its training shots in.
+fn mode_of(
+    classes: &[Arc<Class>],
+    class: &TaskClass,
+    features: &[Vec<f32>],
+    trains: &HashSet<usize>,
+) -> usize {
+    let shots = class.rows.iter().filter(|row| trains.contains(row)).map(|&row| &features[row]);
+    let mut sum = vec![0.0f32; features.first().map_or(0, Vec::len)];
+    let n = shots.clone().count().max(1) as f32;
+    shots.for_each(|shot| sum.iter_mut().zip(shot).for_each(|(s, v)| *s += v / n));
+    let mut first = 0;
+    for known in classes {
+        if known.name.key() == class.name.key() {
+            return first + known.nearest_mode(&sum);
+        }
+        first += known.modes.len();
+    }
+    first
 }
 
 /// Mean and squared standard error of some gains.
@@ -159,17 +184,19 @@ pub(super) fn judge(
     }
 }
 
-/// What the misses of the drift map cost each known class: points of its Gaussian, moved on by the miss of
+/// What the misses of the drift map cost each known class: points of its modes, moved on by the miss of
 /// some held-out shot, against the same points.
 fn miss_costs(after: &Side, misses: &[Vec<f32>], seed: u64) -> Vec<f64> {
     let mut rng = StdRng::seed_from_u64(seed);
     let each = (STAND_INS / after.known.len().max(1)).clamp(1, 16);
     let cost = |(place, class): (usize, &Arc<Class>)| {
-        let (mean, scatter) = (class.statistics.mean(), class.statistics.scatter());
-        let rows = scatter.rows();
-        let scale = 1.0 / f64::from(class.statistics.count().max(2) - 1).sqrt();
+        let parts = |mode: &ClassStatistics| {
+            let scale = 1.0 / f64::from(mode.count().max(2) - 1).sqrt();
+            (mode.mean(), mode.scatter().rows(), scale)
+        };
+        let modes: Vec<_> = class.modes.iter().map(parts).collect();
         let mut sum = 0.0;
-        for _ in 0..each {
+        for (mean, rows, scale) in modes.iter().cycle().take(each) {
             let mut point = mean.clone();
             for row in rows.chunks_exact(mean.len().max(1)) {
                 let normal: f64 = StandardNormal.sample(&mut rng);

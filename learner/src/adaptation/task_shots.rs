@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::trainer::TokenCache;
-use crate::{Class, ClassName, ClassStatistics, StatisticsError};
+use crate::{Class, ClassName, StatisticsError};
 
 /// One class of the task: its name and the rows of its shots in the token cache.
 #[derive(Debug, Clone)]
@@ -82,11 +82,11 @@ pub fn with_task(
             continue;
         }
         let place = all.iter().position(|c| c.name.key() == class.name.key());
-        let statistics = match place {
-            Some(place) => all[place].statistics.with_shots(&shots)?,
-            None => ClassStatistics::from_shots(&shots)?,
+        let class = match place {
+            Some(place) => all[place].with_shots(&shots)?,
+            None => Class::from_shots(class.name.clone(), &shots)?,
         };
-        let class = Arc::new(Class { name: class.name.clone(), statistics });
+        let class = Arc::new(class);
         match place {
             Some(place) => all[place] = class,
             None => all.push(class),

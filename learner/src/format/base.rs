@@ -4,7 +4,7 @@ use fmlora_models::{BackboneConfig, BackboneError, VitWeights, WeightsError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::header::{FileKind, HeaderError, open, seal};
+use super::header::{FileKind, HeaderError, decode, open, seal};
 use crate::{Adapter, AdapterError, BaseId};
 
 /// Where a network comes from and what one may do with it.
@@ -71,11 +71,11 @@ pub enum BaseError {
 pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
     let opened = open(FileKind::Base, file)?;
     let base = if opened.version == 1 {
-        let old: Version1<'_> = postcard::from_bytes(opened.content).map_err(BaseError::Content)?;
+        let old: Version1<'_> = decode(opened.content).map_err(BaseError::Content)?;
         let Version1 { provenance, backbone, weights } = old;
         Base { provenance, backbone, adapter: None, weights }
     } else {
-        postcard::from_bytes(opened.content).map_err(BaseError::Content)?
+        decode(opened.content).map_err(BaseError::Content)?
     };
     check(&base)?;
     Ok((base, BaseId::new(opened.sha256)))

@@ -9,6 +9,7 @@
 //! | 16..48 | SHA-256 of the content |
 //! | 48.. | content |
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -76,7 +77,8 @@ impl FileKind {
     /// Version that this program writes.
     pub fn version(self) -> u16 {
         match self {
-            Self::Base | Self::State => 2,
+            Self::Base => 2,
+            Self::State => 3,
         }
     }
 
@@ -85,6 +87,15 @@ impl FileKind {
             Self::Base => "a base (.fmlb)",
             Self::State => "an exported state (.fmls)",
         }
+    }
+}
+
+/// Decodes content to its last byte: the checksum does not cover the version, so content that is longer than its
+/// version says is a sign that the version is not its own.
+pub(super) fn decode<'a, T: Deserialize<'a>>(content: &'a [u8]) -> postcard::Result<T> {
+    match postcard::take_from_bytes(content)? {
+        (value, []) => Ok(value),
+        _ => Err(postcard::Error::DeserializeBadEncoding),
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::header::{FileKind, HeaderError, open, seal};
-use crate::{AdapterState, BaseId, Class, FeatureSpaceId};
+use super::header::{FileKind, HeaderError, decode, open, seal};
+use crate::{AdapterState, BaseId, Class, ClassName, ClassStatistics, FeatureSpaceId};
 
 /// The content of an exported state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,12 +19,34 @@ pub struct StateFile {
     pub classes: Vec<Class>,
 }
 
+/// A class before version 3: a single mode.
+#[derive(Deserialize)]
+struct OneMode {
+    name: ClassName,
+    statistics: ClassStatistics,
+}
+
 /// Version 1 of the content: no tasks.
 #[derive(Deserialize)]
 struct Version1 {
     base_id: BaseId,
     feature_space_id: FeatureSpaceId,
-    classes: Vec<Class>,
+    classes: Vec<OneMode>,
+}
+
+/// Version 2 of the content: tasks.
+#[derive(Deserialize)]
+struct Version2 {
+    base_id: BaseId,
+    feature_space_id: FeatureSpaceId,
+    adapter: Option<AdapterState>,
+    classes: Vec<OneMode>,
+}
+
+impl From<OneMode> for Class {
+    fn from(old: OneMode) -> Self {
+        Self { name: old.name, modes: vec![old.statistics] }
+    }
 }
 
 /// Why a file is no usable state.
@@ -45,12 +67,18 @@ pub enum StateError {
 /// [`StateError`].
 pub fn decode_state(file: &[u8]) -> Result<StateFile, StateError> {
     let opened = open(FileKind::State, file)?;
-    if opened.version == 1 {
-        let old: Version1 = postcard::from_bytes(opened.content).map_err(StateError::Content)?;
-        let Version1 { base_id, feature_space_id, classes } = old;
-        return Ok(StateFile { base_id, feature_space_id, adapter: None, classes });
-    }
-    postcard::from_bytes(opened.content).map_err(StateError::Content)
+    let old = match opened.version {
+        1 => {
+            let old: Version1 = decode(opened.content).map_err(StateError::Content)?;
+            let Version1 { base_id, feature_space_id, classes } = old;
+            Version2 { base_id, feature_space_id, adapter: None, classes }
+        }
+        2 => decode(opened.content).map_err(StateError::Content)?,
+        _ => return decode(opened.content).map_err(StateError::Content),
+    };
+    let Version2 { base_id, feature_space_id, adapter, classes } = old;
+    let classes = classes.into_iter().map(Class::from).collect();
+    Ok(StateFile { base_id, feature_space_id, adapter, classes })
 }
 
 /// Writes a state; the same classes give the same bytes.

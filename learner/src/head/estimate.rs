@@ -45,7 +45,7 @@ impl Estimate {
         let count_of = |items: &[LeftOut], class| items.iter().filter(|l| l.class == class).count();
         let mut estimate = Self { accuracy: 0.0, classes: Vec::new(), confusions: Vec::new() };
         for (index, class) in classes.iter().enumerate() {
-            let shots = class.statistics.count();
+            let shots = class.count();
             let real = 2 * count_of(seen, index) >= shots as usize;
             let judged = if real { seen } else { stand_ins };
             let mut taken_for = vec![0usize; classes.len()];

@@ -1,6 +1,6 @@
 //! Every shot judged by a head that never saw it, in closed form.
 //!
-//! Without shot `x` of class `c` (`n` shots, `u = x - mean_c`) the class mean moves by `-u / (n - 1)` and
+//! Without shot `x` of mode `c` (`n` shots, `u = x - mean_c`) the mean moves by `-u / (n - 1)` and
 //! the scatter loses `n / (n - 1) u u^T`. By Sherman and Morrison, with `g = A^-1 u`, `q = u . g`,
 //! `b = (1 - s) n / ((n - 1) degrees)`, every squared distance `v^T A^-1 v` grows by
 //! `b (g . v)^2 / (1 - b q)`: no shot needs a factorisation of its own.
@@ -47,7 +47,7 @@ impl LeftOut {
 struct Left {
     /// `u . A^-1 u` of each shot.
     q: Vec<f64>,
-    /// `u . A^-1 mean_j`: `[shots, classes]`.
+    /// `u . A^-1 mean_j`: `[shots, modes]`.
     cross: Mat<f64>,
 }
 
@@ -59,27 +59,27 @@ impl Shrunk<'_> {
     }
 
     /// `b / (1 - b q)` and `n`; the denominator is positive in exact arithmetic.
-    fn downdate(&self, class: usize, q: f64) -> (f64, f64) {
-        let n = self.gaussians.counts[class];
+    fn downdate(&self, mode: usize, q: f64) -> (f64, f64) {
+        let n = self.gaussians.counts[mode];
         let b = (1.0 - self.shrinkage) * n / ((n - 1.0) * self.gaussians.degrees_left());
         (b / (1.0 - b * q).max(1e-9), n)
     }
 
     /// `k = tr(A^-1 C)`, measured on shots that `A` has not seen: the squared distance of a shot from the
     /// true mean of its class, so that a mean of `n` shots looks `k / n` further away than it is.
-    pub(super) fn mean_noise(&self, classes: &[usize], deviations: &Mat<f64>) -> f64 {
+    pub(super) fn mean_noise(&self, modes: &[usize], deviations: &Mat<f64>) -> f64 {
         let q = self.left(deviations).q;
-        let one = classes.iter().zip(&q).map(|(&class, &q)| {
-            let (gain, n) = self.downdate(class, q);
+        let one = modes.iter().zip(&q).map(|(&mode, &q)| {
+            let (gain, n) = self.downdate(mode, q);
             n / (n - 1.0) * (q + gain * q * q)
         });
-        one.sum::<f64>() / classes.len().max(1) as f64
+        one.sum::<f64>() / modes.len().max(1) as f64
     }
 
     /// Judges shots at `mean + spread * deviation` without `mean + deviation`.
     pub(super) fn leave_out(
         &self,
-        classes: &[usize],
+        modes: &[usize],
         deviations: &Mat<f64>,
         spread: f64,
         mean_noise: f64,
@@ -87,27 +87,28 @@ impl Shrunk<'_> {
         let left = self.left(deviations);
         let means = self.gaussians.means.transpose() * &self.solved_means;
         let counts = &self.gaussians.counts;
-        let judge = |(p, &class): (usize, &usize)| {
+        let judge = |(p, &mode): (usize, &usize)| {
             let q = left.q[p];
-            let (gain, n) = self.downdate(class, q);
-            let own = left.cross[(p, class)];
+            let (gain, n) = self.downdate(mode, q);
+            let own = left.cross[(p, mode)];
             // x . A^-1 x, for x the shot about the centre.
-            let norm = means[(class, class)] + 2.0 * spread * own + spread * spread * q;
+            let norm = means[(mode, mode)] + 2.0 * spread * own + spread * spread * q;
             let background = norm + gain * (own + spread * q).powi(2);
             let score = |j: usize| {
-                let (distance, shots) = if j == class {
+                let (distance, shots) = if j == mode {
                     let away = spread + 1.0 / (n - 1.0);
                     (away * away * (q + gain * q * q), n - 1.0)
                 } else {
-                    let toward = means[(class, j)] + spread * left.cross[(p, j)];
+                    let toward = means[(mode, j)] + spread * left.cross[(p, j)];
                     let along = own + spread * q - left.cross[(p, j)];
                     (norm - 2.0 * toward + means[(j, j)] + gain * along * along, counts[j])
                 };
                 0.5 * (background - distance + mean_noise / shots)
             };
-            LeftOut { class, scores: (0..counts.len()).map(score).collect() }
+            let scores = self.gaussians.by_class((0..counts.len()).map(score));
+            LeftOut { class: self.gaussians.classes[mode], scores }
         };
-        classes.iter().enumerate().map(judge).collect()
+        modes.iter().enumerate().map(judge).collect()
     }
 }
 

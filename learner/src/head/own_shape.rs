@@ -1,23 +1,22 @@
-//! Each class's own covariance: the shared one, wider along the class's own strongest directions.
+//! Each mode's own covariance: the shared one, wider along the mode's own strongest directions.
 //!
-//! Class `c` with leading factor rows `V` (`K x d`) and `n` shots has the covariance
-//! `A_c = A + V^T V / (nu + n)`: what `nu` shots' worth of belief in `A` leaves of the class's own scatter, so that a
-//! class's shape counts more the more of it was seen. Regularised discriminant analysis goes back to Friedman
+//! Mode `c` with leading factor rows `V` (`K x d`) and `n` shots has the covariance
+//! `A_c = A + V^T V / (nu + n)`: what `nu` shots' worth of belief in `A` leaves of its own scatter, so that a
+//! mode's shape counts more the more of it was seen. Regularised discriminant analysis goes back to Friedman
 //! 1989; FeCAM (arXiv:2309.14062) showed what per-class covariances are worth in continual learning. Ours: a
 //! few rows a class are enough (docs/method.md).
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use faer::{Mat, Side};
 
 use super::gaussians::{Gaussians, Shrunk};
-use crate::{Class, OwnTerms};
+use crate::{ClassStatistics, OwnTerms};
 
-/// Most rows of a class: on CIFAR-100 at 200 shots 16 rows are as good as all 199.
+/// Most rows of a mode: on CIFAR-100 at 200 shots 16 rows are as good as all 199.
 const MAX_ROWS: usize = 16;
 
-/// Most rows of all classes together: they bound what a prediction costs, whatever number of classes is
+/// Most rows of all modes together: they bound what a prediction costs, whatever number of classes is
 /// known. 4096 rows of 1536 numbers are 6 million products, under 1 % of the embedded base's network.
 const ROW_BUDGET: usize = 4096;
 
@@ -25,17 +24,17 @@ const ROW_BUDGET: usize = 4096;
 /// ones at 60.
 const PRIOR_SHOTS: f64 = 500.0;
 
-/// The leading factor rows of all classes.
+/// The leading factor rows of all modes.
 pub(super) struct OwnRows {
-    /// `[m, rows]`, class by class.
+    /// `[m, rows]`, mode by mode.
     rows: Mat<f64>,
-    /// Columns of each class.
+    /// Columns of each mode.
     ranges: Vec<Range<usize>>,
 }
 
-/// The rows that each class may have.
-fn rows_a_class(n_classes: usize) -> usize {
-    (ROW_BUDGET / n_classes.max(1)).clamp(1, MAX_ROWS)
+/// The rows that each mode may have.
+fn rows_a_mode(n_modes: usize) -> usize {
+    (ROW_BUDGET / n_modes.max(1)).clamp(1, MAX_ROWS)
 }
 
 impl OwnRows {
@@ -43,49 +42,49 @@ impl OwnRows {
         Self { rows: Mat::new(), ranges: Vec::new() }
     }
 
-    /// Takes the leading rows of each class; `in_span` maps `[d, n]` to `[m, n]`.
-    pub(super) fn new(classes: &[Arc<Class>], in_span: impl Fn(Mat<f64>) -> Mat<f64>) -> Self {
-        let most = rows_a_class(classes.len());
-        let mut ranges = Vec::with_capacity(classes.len());
+    /// Takes the leading rows of each mode; `in_span` maps `[d, n]` to `[m, n]`.
+    pub(super) fn new(modes: &[&ClassStatistics], in_span: impl Fn(Mat<f64>) -> Mat<f64>) -> Self {
+        let most = rows_a_mode(modes.len());
+        let mut ranges = Vec::with_capacity(modes.len());
         let mut columns: Vec<f64> = Vec::new();
         let mut n_rows = 0;
-        for class in classes {
-            let scatter = class.statistics.scatter();
+        for mode in modes {
+            let scatter = mode.scatter();
             let taken = scatter.rank().min(most);
             columns.extend(scatter.leading_rows(taken).iter().map(|&v| f64::from(v)));
             ranges.push(n_rows..n_rows + taken);
             n_rows += taken;
         }
-        let d = classes.first().map_or(0, |c| c.statistics.d_feature());
+        let d = modes.first().map_or(0, |mode| mode.d_feature());
         let rows = in_span(Mat::from_fn(d, n_rows, |i, r| columns[r * d + i]));
         Self { rows, ranges }
     }
 }
 
-/// What the classes' own covariances add to their scores. By Woodbury,
+/// What the modes' own covariances add to their scores. By Woodbury,
 /// `A_c^-1 = A^-1 - sum_k kappa_k (A^-1 v_k)(A^-1 v_k)^T` with the rows turned to be orthogonal under `A^-1`: `K x K`
 /// matrices are all that is decomposed. `None` for numbers that are not finite.
 pub(super) fn own_terms(gaussians: &Gaussians, shrunk: &Shrunk<'_>) -> Option<OwnTerms> {
     let own = &gaussians.own_rows;
     let solved = shrunk.solve(&own.rows);
     let mut terms = OwnTerms::default();
-    for (class, range) in own.ranges.iter().enumerate() {
+    for (mode, range) in own.ranges.iter().enumerate() {
         if range.is_empty() {
             terms.counts.push(0);
             terms.biases.push(0.0);
             continue;
         }
-        let of_class = own.rows.subcols(range.start, range.len());
+        let of_mode = own.rows.subcols(range.start, range.len());
         let solved = solved.subcols(range.start, range.len());
-        let gram = of_class.transpose() * solved;
+        let gram = of_mode.transpose() * solved;
         let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
         let turned = solved * eigen.U();
-        let offsets = turned.transpose() * gaussians.means.subcols(class, 1);
+        let offsets = turned.transpose() * gaussians.means.subcols(mode, 1);
         let turned = gaussians.out_of_span(&turned);
         let mut log_volume = 0.0;
         for k in 0..range.len() {
             let energy = eigen.S().column_vector()[k].max(0.0);
-            let wider = energy / (PRIOR_SHOTS + gaussians.counts[class]);
+            let wider = energy / (PRIOR_SHOTS + gaussians.counts[mode]);
             // kappa over the squared length that the direction has under A.
             let scale = if energy > 0.0 { (wider / (1.0 + wider) / energy).sqrt() } else { 0.0 };
             terms.rows.extend(turned.col(k).iter().map(|v| (v * scale) as f32));

@@ -9,7 +9,7 @@ use super::estimate::Estimate;
 use super::gaussians::{Gaussians, Shrunk, StandIns};
 use super::leave_one_out::{LeftOut, SPREAD, dot};
 use super::own_shape::own_terms;
-use crate::{Class, HEAD_VERSION, OwnTerms, Predictor, UnknownTest};
+use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, UnknownTest};
 
 /// Shrinkages that are tried, from nearly plain LDA to the nearest mean.
 pub const SHRINKAGES: [f64; 10] = [0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0];
@@ -88,8 +88,17 @@ pub fn fit_head(
             log_losses: Vec::new(),
         });
     }
-    let gaussians = Gaussians::new(classes, d_feature);
-    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
+    // A single class is told by its distance alone, for which it is one thing.
+    let whole: Option<ClassStatistics> = match classes {
+        [class] => Some(class.as_one_mode().map_err(|_| HeadError::Covariance)?),
+        _ => None,
+    };
+    let modes: Vec<(usize, &ClassStatistics)> = match &whole {
+        Some(whole) => vec![(0, whole)],
+        None => modes_of(classes).collect(),
+    };
+    let gaussians = Gaussians::new(&modes, d_feature);
+    let StandIns { modes: owners, deviations } = &gaussians.stand_ins;
     let try_one = |shrinkage: f64| {
         let shrunk = gaussians.shrunk(shrinkage)?;
         let mean_noise = shrunk.mean_noise(owners, deviations);
@@ -118,6 +127,14 @@ pub fn fit_head(
     });
     let log_losses = log_losses(&best, classes.len());
     Ok(FittedHead { predictor, estimate, log_losses })
+}
+
+/// All modes, class by class, with the place of the class.
+fn modes_of(classes: &[Arc<Class>]) -> impl Iterator<Item = (usize, &ClassStatistics)> {
+    classes
+        .iter()
+        .enumerate()
+        .flat_map(|(place, class)| class.modes.iter().map(move |mode| (place, mode)))
 }
 
 /// Walks down the log-loss over [`SHRINKAGES`] from where the amount of data says to begin.
@@ -193,6 +210,8 @@ fn predictor(
 ) -> Predictor {
     let solved = &best.shrunk.solved_means;
     let weights = gaussians.out_of_span(solved);
+    let n_modes = gaussians.counts.len();
+    let modes = |place| gaussians.classes.iter().filter(|&&class| class == place).count() as u32;
     let bias = |c: usize| {
         let norm = dot(&gaussians.means, c, solved, c);
         ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
@@ -202,11 +221,12 @@ fn predictor(
         version: HEAD_VERSION,
         names: classes.iter().map(|c| c.name.clone()).collect(),
         centre: gaussians.centre.iter().map(|&v| v as f32).collect(),
-        weights: (0..classes.len())
+        modes: (0..classes.len()).map(modes).collect(),
+        weights: (0..n_modes)
             .flat_map(|c| (0..weights.nrows()).map(move |i| (c, i)))
             .map(|(c, i)| weights[(i, c)] as f32)
             .collect(),
-        biases: (0..classes.len()).map(bias).collect(),
+        biases: (0..n_modes).map(bias).collect(),
         own,
         temperature: best.temperature as f32,
         unknown,
@@ -216,7 +236,7 @@ fn predictor(
 
 /// Sets the threshold so that [`FALSE_ALARMS`] of the pictures of taught classes fall below it.
 fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
-    let StandIns { classes: owners, deviations } = &gaussians.stand_ins;
+    let StandIns { modes: owners, deviations } = &gaussians.stand_ins;
     if !gaussians.has_spread() {
         return UnknownTest::Never;
     }
@@ -247,15 +267,18 @@ fn judge_shots(
 ) -> Vec<LeftOut> {
     let mut columns: Vec<Vec<f64>> = Vec::new();
     let mut owners = Vec::new();
-    for (class, shots) in shots {
-        if classes[*class].statistics.count() < 2 {
-            continue;
-        }
-        let mean = classes[*class].statistics.mean();
+    for (place, shots) in shots {
+        let class = &classes[*place];
+        let means: Vec<Vec<f32>> = class.modes.iter().map(ClassStatistics::mean).collect();
+        let first = gaussians.classes.iter().position(|owner| owner == place).unwrap_or(0);
         for shot in *shots {
-            let deviation = shot.iter().zip(&mean).map(|(&x, &m)| f64::from(x) - f64::from(m));
-            columns.push(deviation.collect());
-            owners.push(*class);
+            let mode = class.nearest_mode(shot);
+            if class.modes[mode].count() < 2 {
+                continue;
+            }
+            let deviation = shot.iter().zip(&means[mode]);
+            columns.push(deviation.map(|(&x, &m)| f64::from(x) - f64::from(m)).collect());
+            owners.push(first + mode);
         }
     }
     if columns.is_empty() {

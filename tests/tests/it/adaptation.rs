@@ -167,7 +167,7 @@ fn old_classes_move_with_the_features_and_none_is_lost() {
     let distance = |a: &[Arc<Class>]| -> f32 {
         let pairs = a.iter().zip(&truth);
         let squares = pairs.flat_map(|(a, b)| {
-            let (a, b) = (a.statistics.mean(), b.statistics.mean());
+            let (a, b) = (a.modes[0].mean(), b.modes[0].mean());
             a.into_iter().zip(b).map(|(a, b)| (a - b).powi(2)).collect::<Vec<_>>()
         });
         squares.sum()

@@ -4,7 +4,7 @@ use fmlora_learner::format::{
     Base, FileKind, HEADER_BYTES, Provenance, StateFile, decode_base, decode_state, encode_base,
     encode_state, seal,
 };
-use fmlora_learner::{BaseId, Class, ClassName, ClassStatistics};
+use fmlora_learner::{AdapterState, BaseId, Class, ClassName};
 use fmlora_models::{BackboneConfig, VitConfig, VitWeights};
 use fmlora_tests::GaussianClasses;
 use proptest::prelude::*;
@@ -29,9 +29,9 @@ fn base() -> Vec<u8> {
 
 fn state() -> StateFile {
     let mut source = GaussianClasses::new(2, 8, 1.0, 1);
-    let class = |i: usize, source: &mut GaussianClasses| Class {
-        name: ClassName::new(["cup", "plant"][i]).expect("a sound name"),
-        statistics: ClassStatistics::from_shots(&source.shots(i, 4)).expect("sound shots"),
+    let class = |i: usize, source: &mut GaussianClasses| {
+        let name = ClassName::new(["cup", "plant"][i]).expect("a sound name");
+        Class::from_shots(name, &source.shots(i, 4)).expect("sound shots")
     };
     let base_id = BaseId::new([7; 32]);
     let classes = (0..2).map(|i| class(i, &mut source)).collect();
@@ -46,6 +46,22 @@ fn what_is_written_is_read_and_written_alike() {
     assert_eq!(decode_base(&base()).expect("the same content").1, id);
     let file = encode_state(&state()).expect("a sound state");
     assert_eq!(decode_state(&file).expect("what was just written"), state());
+}
+
+/// Before version 3 a class had one mode, before version 2 a state had no tasks.
+#[test]
+fn older_versions_of_a_state_are_read() {
+    let now = state();
+    let one_mode = |class: &Class| (class.name.clone(), class.modes[0].clone());
+    let classes: Vec<_> = now.classes.iter().map(one_mode).collect();
+    let no_tasks: Option<AdapterState> = None;
+    let first = postcard::to_stdvec(&(now.base_id, now.feature_space_id, &classes));
+    let second = postcard::to_stdvec(&(now.base_id, now.feature_space_id, no_tasks, &classes));
+    for (version, content) in [(1, first), (2, second)] {
+        let mut file = seal(FileKind::State, &content.expect("postcard encodes everything"));
+        file[4] = version;
+        assert_eq!(decode_state(&file).expect("an older state"), now, "version {version}");
+    }
 }
 
 #[test]
@@ -103,10 +119,13 @@ proptest! {
         content[at] = byte;
         if let Ok(state) = decode_state(&seal(FileKind::State, &content)) {
             for class in state.classes {
-                if class.statistics.check(8).is_ok() {
-                    prop_assert!(class.statistics.mean().iter().all(|v| v.is_finite()));
-                    prop_assert_eq!(class.statistics.mean().len(), 8);
-                    prop_assert_eq!(class.statistics.scatter().rows().len() % 8, 0);
+                if class.check(8).is_err() {
+                    continue;
+                }
+                for mode in class.modes {
+                    prop_assert!(mode.mean().iter().all(|v| v.is_finite()));
+                    prop_assert_eq!(mode.mean().len(), 8);
+                    prop_assert_eq!(mode.scatter().rows().len() % 8, 0);
                 }
             }
         }

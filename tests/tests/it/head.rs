@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use fmlora_learner::{
-    Class, ClassName, ClassStatistics, FittedHead, HeadChoice, UnknownTest, fit_head,
-};
+use fmlora_learner::{Class, ClassName, FittedHead, HeadChoice, UnknownTest, fit_head};
 use fmlora_tests::GaussianClasses;
 
 fn class(index: usize, shots: &[Vec<f32>]) -> Arc<Class> {
     let name = ClassName::new(&format!("class {index:03}")).expect("a sound name");
-    let statistics = ClassStatistics::from_shots(shots).expect("sound shots");
-    Arc::new(Class { name, statistics })
+    Arc::new(Class::from_shots(name, shots).expect("sound shots"))
 }
 
 fn taught(source: &mut GaussianClasses, counts: &[usize]) -> Vec<Arc<Class>> {
@@ -18,7 +15,7 @@ fn taught(source: &mut GaussianClasses, counts: &[usize]) -> Vec<Arc<Class>> {
 }
 
 fn fit(classes: &[Arc<Class>], choice: HeadChoice) -> FittedHead {
-    fit_head(classes, classes[0].statistics.d_feature(), choice, &[]).expect("a head")
+    fit_head(classes, classes[0].modes[0].d_feature(), choice, &[]).expect("a head")
 }
 
 /// Accuracy on fresh shots of some classes, and the share of them called unknown.
@@ -120,4 +117,34 @@ fn the_least_data_give_a_head_too() {
     let still: Vec<Arc<Class>> = (0..3).map(|i| class(i, &vec![source.shot(i); 5])).collect();
     let still = fit(&still, HeadChoice::Auto);
     assert!(still.predictor.scores(&source.shot(1)).iter().all(|s| s.is_finite()));
+}
+
+/// A class of two kinds that lie on both sides of another class: one mean for both would lie right inside it.
+#[test]
+fn a_class_of_two_kinds_is_told_from_what_lies_between() {
+    let mut source = GaussianClasses::new(1, 12, 0.0, 8);
+    let mut shots = |shift: f32, n: usize| -> Vec<Vec<f32>> {
+        let moved = |shot: Vec<f32>| shot.into_iter().map(|v| v + shift).collect();
+        (0..n).map(|_| moved(source.shot(0))).collect()
+    };
+    let (between, left, right) = (shots(0.0, 30), shots(-1.5, 30), shots(1.5, 30));
+    let two = class(1, &left).with_shots(&right).expect("sound shots");
+    assert_eq!(two.modes.len(), 2);
+    let one = Class { modes: vec![two.as_one_mode().expect("finite")], ..two.clone() };
+    let accuracy = |kinds: Class, shots: &mut dyn FnMut(f32, usize) -> Vec<Vec<f32>>| {
+        let head = fit(&[class(0, &between), Arc::new(kinds)], HeadChoice::SharedCovariance);
+        let told = |shot: &Vec<f32>, name: &str| {
+            head.predictor.predict(shot, 1).top[0].class.as_str() == name
+        };
+        let right: usize = [(0.0, "class 000"), (-1.5, "class 001"), (1.5, "class 001")]
+            .into_iter()
+            .map(|(at, name)| shots(at, 50).iter().filter(|shot| told(shot, name)).count())
+            .sum();
+        let expected = head.estimate.expect("judged").accuracy;
+        (right as f64 / 150.0, expected)
+    };
+    let (with_modes, expected) = accuracy(two, &mut shots);
+    let (without, _) = accuracy(one, &mut shots);
+    assert!(with_modes > 0.95 && without < 0.8, "{with_modes} with modes, {without} without");
+    assert!((expected - with_modes).abs() < 0.06, "expected {expected}, true {with_modes}");
 }

@@ -119,9 +119,9 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
 fn rename_keeps_everything_but_the_name() {
     let mut learner = Learner::new(D);
     teach(&mut learner, "cup", shots(0));
-    let before = learner.class(&name("cup")).expect("taught").statistics.clone();
+    let before = learner.class(&name("cup")).expect("taught").modes.clone();
     learner.apply(&learner.rename(&name("cup"), &name("Cup")).expect("another spelling"));
     learner.apply(&learner.rename(&name("Cup"), &name("mug")).expect("a free name"));
-    assert_eq!(learner.class(&name("mug")).expect("renamed").statistics, before);
+    assert_eq!(learner.class(&name("mug")).expect("renamed").modes, before);
     assert!(learner.class(&name("cup")).is_err());
 }

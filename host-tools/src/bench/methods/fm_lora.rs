@@ -227,7 +227,7 @@ impl Method for FmLora {
 
     fn n_bytes(&self) -> usize {
         let statistics = self.classes.iter().map(|class| {
-            let (mean, scatter) = class.statistics.n_bytes();
+            let (mean, scatter) = class.n_bytes();
             mean + scatter
         });
         let adapter = self.adapter.as_ref().map_or(0, |adapter| {
