@@ -171,10 +171,13 @@ impl PackedBlocks {
             lefts.push(branch.down.clone().flatten(0, 1));
             rights.push(branch.core.clone().matmul(branch.up.clone()).flatten(0, 1));
         }
-        let joined = |parts: Vec<Tensor<1>>| match parts.is_empty() {
+        let joined = |parts: Vec<Tensor<1>>| {
             // No branch here, but a gradient may pass through to the blocks before.
-            true => Tensor::zeros([1], &device.clone().inner()),
-            false => Tensor::cat(parts, 0),
+            if parts.is_empty() {
+                Tensor::zeros([1], &device.clone().inner())
+            } else {
+                Tensor::cat(parts, 0)
+            }
         };
         packed::run_with(&self.0[index], tokens, joined(lefts), joined(rights), sizes)
     }

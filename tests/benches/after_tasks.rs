@@ -36,11 +36,11 @@ fn adapter_after(n_tasks: usize, backbone: &Backbone) -> Adapter {
     let vit = backbone.vit_config();
     let layers = AdapterConfig { rank: RANK, ..AdapterConfig::default() };
     let places = layers.places(backbone.config().first_adapted_block, vit);
-    let basis = |&place: &Place| {
+    let of_layer = |&place: &Place| {
         let (d_in, d_out) = (place.site.d_in(vit), place.site.d_out(vit));
         (place, SharedBasis { a: wave(d_out, RANK, 1.3), b: wave(d_in, RANK, 0.7) })
     };
-    let bases = SharedBases::new(RANK, places.iter().map(basis).collect());
+    let bases = SharedBases::new(RANK, places.iter().map(of_layer).collect());
     let prompt = wave(PROMPT_TOKENS, vit.d_model, 0.9);
     (0..n_tasks).fold(Adapter::new(Arc::new(bases), Some(prompt)), |adapter, task| {
         let step = 0.3 + 0.01 * task as f32;

@@ -50,18 +50,18 @@ pub(super) fn attend(
     one: &mut Vec<f32>,
     heads: &mut Vec<f32>,
 ) {
-    let (n, d, d_head) = (shape.n_tokens, shape.d_model, shape.d_head());
-    weights.resize(shape.n_heads * n * n, 0.0);
-    heads.resize(n * d, 0.0);
-    for (head, weights) in weights.chunks_exact_mut(n * n).enumerate() {
+    let (n_tokens, d_model, d_head) = (shape.n_tokens, shape.d_model, shape.d_head());
+    weights.resize(shape.n_heads * n_tokens * n_tokens, 0.0);
+    heads.resize(n_tokens * d_model, 0.0);
+    for (head, weights) in weights.chunks_exact_mut(n_tokens * n_tokens).enumerate() {
         let [q, k, v] = [0, 1, 2].map(|which| shape.part(qkv, which, head));
         product(q, k.transposed(), shape.scale(), one);
         weights.copy_from_slice(one);
-        for row in weights.chunks_exact_mut(n) {
+        for row in weights.chunks_exact_mut(n_tokens) {
             Softmax::new_mut(row).dispatch();
         }
-        product(View::new(weights, n), v, 1.0, one);
-        put(one, d_head, heads, d, head * d_head);
+        product(View::new(weights, n_tokens), v, 1.0, one);
+        put(one, d_head, heads, d_model, head * d_head);
     }
 }
 
@@ -79,24 +79,24 @@ pub(super) fn attend_back(
     heads: &[f32],
     gradient: &mut Vec<f32>,
 ) {
-    let (n, d, d_head) = (shape.n_tokens, shape.d_model, shape.d_head());
-    gradient.resize(3 * n * d, 0.0);
+    let (n_tokens, d_model, d_head) = (shape.n_tokens, shape.d_model, shape.d_head());
+    gradient.resize(3 * n_tokens * d_model, 0.0);
     let (mut one, mut inner) = (Vec::new(), Vec::new());
-    for (head, weights) in weights.chunks_exact(n * n).enumerate() {
+    for (head, weights) in weights.chunks_exact(n_tokens * n_tokens).enumerate() {
         let [q, k, v] = [0, 1, 2].map(|which| shape.part(qkv, which, head));
-        let (of_head, weights) = (shape.head(heads, head), View::new(weights, n));
+        let (of_head, weights) = (shape.head(heads, head), View::new(weights, n_tokens));
         let mut put = |values: &[f32], which: usize| {
-            put(values, d_head, gradient, 3 * d, which * d + head * d_head);
+            put(values, d_head, gradient, 3 * d_model, which * d_model + head * d_head);
         };
         product(weights.transposed(), of_head, 1.0, &mut one);
         put(&one, 2);
         product(of_head, v.transposed(), 1.0, &mut inner);
         // Through the softmax: w * (g - sum(w g)).
-        for (g, w) in inner.chunks_exact_mut(n).zip(weights.data.chunks_exact(n)) {
+        for (g, w) in inner.chunks_exact_mut(n_tokens).zip(weights.data.chunks_exact(n_tokens)) {
             let along: f32 = g.iter().zip(w).map(|(g, w)| g * w).sum();
             g.iter_mut().zip(w).for_each(|(g, w)| *g = w * (*g - along));
         }
-        let inner = View::new(&inner, n);
+        let inner = View::new(&inner, n_tokens);
         product(inner, k, shape.scale(), &mut one);
         put(&one, 0);
         product(inner.transposed(), q, shape.scale(), &mut one);

@@ -73,6 +73,18 @@ pub(super) fn product(a: View<'_>, b: View<'_>, alpha: f32, output: &mut Vec<f32
     gemm().gemm(output, a, b, options).expect("the inner sizes agree");
 }
 
+/// `output = input weight`, sized to fit.
+fn times(
+    input: View<'_>,
+    weight: &PackedBMatrix<f32>,
+    options: GemmOptions<'_, f32, f32, f32>,
+    output: &mut Vec<f32>,
+) {
+    output.resize(input.rows * weight.cols(), 0.0);
+    let (a, b) = (GemmInputA::Unpacked(input.tensor()), GemmInputB::Packed(weight));
+    gemm().gemm(output, a, b, options).expect("the layer fits its input");
+}
+
 impl PackedLinear {
     pub(super) fn new(layer: &Linear) -> Self {
         let [d_in, d_out] = layer.weight.dims();
@@ -99,7 +111,7 @@ impl PackedLinear {
         debug_assert!(!self.stale, "weights were changed and not packed");
         let options =
             GemmOptions { bias: Some(BiasVector::Row(&self.bias)), ..GemmOptions::default() };
-        self.times(input, self.d_in, &self.packed, options, self.d_out, output);
+        times(View::new(input, self.d_in), &self.packed, options, output);
     }
 
     /// `output = gradient W^T`, sized to fit.
@@ -107,22 +119,7 @@ impl PackedLinear {
         let packed = self.packed_back.get_or_init(|| {
             gemm().prepack_b(View::new(&self.weight, self.d_out).transposed().tensor())
         });
-        self.times(gradient, self.d_out, packed, GemmOptions::default(), self.d_in, output);
-    }
-
-    fn times(
-        &self,
-        input: &[f32],
-        d_in: usize,
-        weight: &PackedBMatrix<f32>,
-        options: GemmOptions<'_, f32, f32, f32>,
-        d_out: usize,
-        output: &mut Vec<f32>,
-    ) {
-        let input = View::new(input, d_in);
-        output.resize(input.rows * d_out, 0.0);
-        let (a, b) = (GemmInputA::Unpacked(input.tensor()), GemmInputB::Packed(weight));
-        gemm().gemm(output, a, b, options).expect("the layer fits its input");
+        times(View::new(gradient, self.d_out), packed, GemmOptions::default(), output);
     }
 
     /// Adds `left right` to the columns from `column` on; [`PackedLinear::pack`] makes it felt.

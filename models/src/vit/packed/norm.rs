@@ -79,7 +79,7 @@ impl Norm {
             let terms = scaled.iter_mut().zip(gradient.iter().zip(&self.gain));
             terms.for_each(|(s, (g, gain))| *s = g * gain);
             let mean = total(&scaled, |h| h) / d as f32;
-            let along = dot(&scaled, token, at) / d as f32;
+            let along = dot(&scaled, token, *at) / d as f32;
             for (s, (h, x)) in sum.iter_mut().zip(scaled.iter().zip(token)) {
                 *s += (h - mean - (x - at.mean) * at.scale * along) * at.scale;
             }
@@ -108,7 +108,7 @@ fn total(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
 }
 
 /// `sum h x'`, `x'` the normalised token.
-fn dot(h: &[f32], token: &[f32], at: &Standing) -> f32 {
+fn dot(h: &[f32], token: &[f32], at: Standing) -> f32 {
     let mut sums = [0.0; LANES];
     let term = |h: f32, x: f32| h * (x - at.mean) * at.scale;
     let (hs, xs) = (h.chunks_exact(LANES), token.chunks_exact(LANES));
