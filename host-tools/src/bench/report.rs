@@ -12,8 +12,11 @@ const METHODS: [&str; 2] = [
 ];
 
 /// Head of the table of ablations.
-const ABLATIONS: [&str; 2] =
-    ["| ablation | acc | against the full method, points |", "|---|--:|--:|"];
+const ABLATIONS: [&str; 2] = [
+    "| ablation | acc | against the full method, points | forgetting | rank | trained numbers a task \
+     | seconds |",
+    "|---|--:|--:|--:|--:|--:|--:|",
+];
 
 /// What a cell says that has no value.
 const NONE: &str = "–";
@@ -109,23 +112,36 @@ impl<'a> Entry<'a> {
     fn row(&self, orders: usize) -> String {
         let whole = self.runs.iter().all(|run| run.matrix.len() > 1);
         let of_old_tasks = |cell: String| if whole { cell } else { NONE.to_owned() };
-        let ranks = self.runs.iter().flat_map(|run| run.ranks.iter().map(|&r| r as f64));
         let kept = self.runs.iter().flat_map(|run| &run.kept).map(|&k| f64::from(u8::from(k)));
-        let number = |value: Option<f64>| value.map_or(NONE.to_owned(), |v| format!("{v:.1}"));
         let cells = [
             self.name(orders),
             self.percent(|run| run.acc),
             self.percent(|run| run.aaa),
             of_old_tasks(self.percent(|run| run.forgetting)),
             of_old_tasks(self.percent(|run| run.bwt)),
-            number(mean(ranks)),
+            self.rank(),
             mean(kept).map_or(NONE.to_owned(), |share| format!("{:.0} %", 100.0 * share)),
             number(self.mean(|run| run.bytes_per_task as f64 / 1024.0)),
             number(self.mean(|run| run.bytes_total as f64 / 1024.0)),
-            format!("{:.0}", self.mean(|run| run.trained_params_per_task as f64).unwrap_or(0.0)),
-            number(self.mean(|run| run.train_seconds)),
+            self.trained(),
+            self.seconds(),
         ];
         format!("| {} |", cells.join(" | "))
+    }
+
+    /// Mean rank of the updates that were kept.
+    fn rank(&self) -> String {
+        number(mean(self.runs.iter().flat_map(|run| run.ranks.iter().map(|&r| r as f64))))
+    }
+
+    /// Mean of the numbers that a task trains.
+    fn trained(&self) -> String {
+        format!("{:.0}", self.mean(|run| run.trained_params_per_task as f64).unwrap_or(0.0))
+    }
+
+    /// Mean seconds of learning.
+    fn seconds(&self) -> String {
+        number(self.mean(|run| run.train_seconds))
     }
 
     /// The label, and on how many orders it was measured if not on all.
@@ -198,7 +214,16 @@ fn ablation_row(entry: &Entry<'_>, runs: &[&RunResult], orders: usize) -> String
     };
     let full: Vec<&RunResult> = runs.iter().copied().filter(|run| is_full(run)).collect();
     let lead = Spread::of(&entry.lead_over(&full)).map_or(NONE.to_owned(), Spread::signed);
-    format!("| {} | {} | {lead} |", entry.name(orders), entry.percent(|run| run.acc))
+    let cells = [
+        entry.name(orders),
+        entry.percent(|run| run.acc),
+        lead,
+        entry.percent(|run| run.forgetting),
+        entry.rank(),
+        entry.trained(),
+        entry.seconds(),
+    ];
+    format!("| {} |", cells.join(" | "))
 }
 
 /// A sentence that names the first method and how far it is ahead of the second.
@@ -244,6 +269,11 @@ pub(super) fn counted(n: usize, noun: &str) -> String {
 /// Rounds to one decimal and never to a negative zero.
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0 + 0.0
+}
+
+/// One decimal, or a dash.
+fn number(value: Option<f64>) -> String {
+    value.map_or(NONE.to_owned(), |v| format!("{v:.1}"))
 }
 
 /// None of no numbers.
@@ -308,7 +338,7 @@ mod tests {
         let lead = "fm-lora is first; its paired lead over ranpac is +3.0 ± 2.0 points on 3 shared";
         assert!(text.contains(lead), "{text}");
         // -1 and -3 points: mean -2, variance (1 + 1) / 1.
-        let row = "| fm-lora, m=0 (2 of 3 orders) | 83.0 ± 5.7 | -2.0 ± 1.4 |";
+        let row = "| fm-lora, m=0 (2 of 3 orders) | 83.0 ± 5.7 | -2.0 ± 1.4 | 0.0 ± 0.0 | 6.0 | 384 | 2.0 |";
         assert!(text.contains(row), "{text}");
         assert!(text.contains("| joint-lora (1 of 3 orders) | 95.0 | 95.0 | – | – |"), "{text}");
         assert!(markdown(&[]).contains("no results"));

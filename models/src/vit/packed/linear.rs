@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
 /// `y = x W + b`.
 #[derive(Clone)]
 pub(super) struct PackedLinear {
-    /// `[d_in, d_out]`, row by row.
-    weight: Arc<Vec<f32>>,
+    /// `[d_in, d_out]`; the layer's own, so that a second copy is only made where it is changed.
+    weight: Tensor<2>,
     bias: Arc<Vec<f32>>,
     d_in: usize,
     d_out: usize,
@@ -89,10 +89,10 @@ impl PackedLinear {
     pub(super) fn new(layer: &Linear) -> Self {
         let [d_in, d_out] = layer.weight.dims();
         let bias = layer.bias.as_ref().map_or_else(|| vec![0.0; d_out], |b| numbers(b.val()));
-        let weight = numbers(layer.weight.val());
-        let packed = gemm().prepack_b(View::new(&weight, d_out).tensor());
+        let weight = layer.weight.val();
+        let packed = gemm().prepack_b(View::new(&numbers(weight.clone()), d_out).tensor());
         Self {
-            weight: Arc::new(weight),
+            weight,
             bias: Arc::new(bias),
             d_in,
             d_out,
@@ -117,7 +117,8 @@ impl PackedLinear {
     /// `output = gradient W^T`, sized to fit.
     pub(super) fn apply_back(&self, gradient: &[f32], output: &mut Vec<f32>) {
         let packed = self.packed_back.get_or_init(|| {
-            gemm().prepack_b(View::new(&self.weight, self.d_out).transposed().tensor())
+            let weight = numbers(self.weight.clone());
+            gemm().prepack_b(View::new(&weight, self.d_out).transposed().tensor())
         });
         times(View::new(gradient, self.d_out), packed, GemmOptions::default(), output);
     }
@@ -133,19 +134,21 @@ impl PackedLinear {
         let mut delta = Vec::new();
         product(left, right, 1.0, &mut delta);
         let columns = right.columns;
-        let weight = Arc::make_mut(&mut self.weight);
+        let mut weight = numbers(self.weight.clone());
         for (row, delta) in (0..d_in).zip(delta.chunks_exact(columns)) {
             let target = &mut weight[row * self.d_out + column..][..columns];
             target.iter_mut().zip(delta).for_each(|(w, d)| *w += d);
         }
+        let data = TensorData::new(weight, [self.d_in, self.d_out]);
+        self.weight = Tensor::from_data(data, &Device::flex());
         self.stale = true;
     }
 
     /// Packs weights that have changed.
     pub(super) fn pack(&mut self) {
         if std::mem::take(&mut self.stale) {
-            let weight = View::new(&self.weight, self.d_out).tensor();
-            self.packed = Arc::new(gemm().prepack_b(weight));
+            let weight = numbers(self.weight.clone());
+            self.packed = Arc::new(gemm().prepack_b(View::new(&weight, self.d_out).tensor()));
             self.packed_back = Arc::default();
         }
     }
