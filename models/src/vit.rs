@@ -32,7 +32,7 @@ pub struct Vit {
     norm: LayerNorm,
 }
 
-/// The blocks of a [`Vit`] on the CPU, packed: the same numbers, two to three times faster.
+/// The blocks of a [`Vit`] on the CPU, packed: the same numbers, about three times faster.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedBlocks(Vec<PackedBlock>);
 

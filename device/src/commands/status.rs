@@ -15,7 +15,10 @@ pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
         let classes = session.learner().classes().map(|class| {
             let (mean, scatter) = class.n_bytes();
             let (name, shots) = (class.name.as_str(), class.count());
-            json!({ "name": name, "shots": shots, "bytes": mean, "forget_bytes": scatter })
+            let modes = class.modes.len();
+            json!({
+                "name": name, "shots": shots, "modes": modes, "bytes": mean, "forget_bytes": scatter
+            })
         });
         return report::json(&classes.collect::<Vec<_>>());
     }
@@ -23,7 +26,11 @@ pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
         return report::line("nothing was taught yet: fmlora-edge teach --class NAME IMAGE...");
     }
     for class in session.learner().classes() {
-        report::line(format!("{}: {} shots", class.name, class.count()))?;
+        let looks = match class.modes.len() {
+            1 => String::new(),
+            n => format!(", {n} different looks"),
+        };
+        report::line(format!("{}: {} shots{looks}", class.name, class.count()))?;
     }
     Ok(())
 }

@@ -155,3 +155,24 @@ fn a_lost_report_is_no_failure() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("the report cannot be written"));
     assert_eq!(class_names(&setting), ["ball"]);
 }
+
+/// Two things under one name are two looks of one class; one thing shown twice is not.
+#[test]
+fn a_class_of_two_things_has_two_modes() {
+    let setting = Setting::new();
+    for (folder, thing, seed) in
+        [("balls", Thing::ALL[0], 1), ("more-balls", Thing::ALL[0], 2), ("mugs", Thing::ALL[4], 3)]
+    {
+        setting.pictures(folder, thing, 12, seed);
+    }
+    let modes = || setting.json(&["classes"])[0]["modes"].clone();
+    let mut found = Vec::new();
+    for folder in ["balls", "more-balls", "mugs"] {
+        setting.json(&["teach", "--class", "toy", folder]);
+        found.push(modes());
+    }
+    assert_eq!(found, [1, 1, 2]);
+    assert_eq!(setting.json(&["classes"])[0]["shots"], 36);
+    setting.json(&["undo"]);
+    assert_eq!(modes(), 1);
+}

@@ -90,7 +90,10 @@ fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
         let classes = state.classes.iter().map(|class| {
             let (mean, scatter) = class.n_bytes();
             let (name, shots) = (class.name.as_str(), class.count());
-            json!({ "name": name, "shots": shots, "bytes": mean, "forget_bytes": scatter })
+            let modes = class.modes.len();
+            json!({
+                "name": name, "shots": shots, "modes": modes, "bytes": mean, "forget_bytes": scatter
+            })
         });
         return files::line(json!({
             "kind": "state", "bytes": n_bytes, "base_id": state.base_id.to_string(),
@@ -104,8 +107,9 @@ fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
         let (mean, scatter) = class.n_bytes();
         let shots = class.count();
         files::line(format!(
-            "  {}: {shots} shots, mean {mean} bytes, scatter {scatter} bytes",
-            class.name
+            "  {}: {shots} shots in {} modes, means {mean} bytes, scatter {scatter} bytes",
+            class.name,
+            class.modes.len()
         ))?;
     }
     Ok(())
