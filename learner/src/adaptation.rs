@@ -104,7 +104,8 @@ impl Default for AdaptationConfig {
             merge_weights: vec![1.0, 0.5],
             drift_ridge: Some(0.1),
             held_out: 0.2,
-            margin: 1.0,
+            // One chance in twenty that an update which is worth nothing is kept.
+            margin: 1.64,
         }
     }
 }
@@ -199,7 +200,7 @@ pub fn adapt(
 
 /// Learns the first task: trains the shared bases on it, and keeps what they make of it if it is worth it.
 ///
-/// `kept` is `None` if the task is better off without; the bases serve later tasks all the same, so they
+/// `kept` is `None` if the task is better off without, or its shots are too few to tell; the bases serve later tasks all the same, so they
 /// come back in any case, with nothing learnt in them.
 ///
 /// # Errors
@@ -233,6 +234,12 @@ pub fn adapt_first(
         judgements: Vec::new(),
         kept: None,
     };
+    // Too few shots hold out too few to judge by: the bases stay, what they made of the task goes.
+    let claims_nothing = RankSelector::new(layers.rank, &adaptation.complexity).prior_rank() == 0;
+    if claims_nothing && config.fixed_rank.is_none() {
+        adaptation.rank = 0;
+        return Ok((blank, adaptation));
+    }
     let before = judge::Side::new(&[], task.classes, task.features, &split)?;
     decide(backbone, &blank, (&[], &before), task, config, &split, &trained, &mut adaptation)?;
     Ok((blank, adaptation))

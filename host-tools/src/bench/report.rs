@@ -172,12 +172,16 @@ pub(crate) fn markdown(runs: &[RunResult]) -> String {
     blocks.join("\n\n") + "\n"
 }
 
-/// `cifar-100-binary, cil`: the last folder of a data specification, and the scenario.
+/// `cifar-100-binary (train=20), cil`: the last folder of a data specification with its limits, and the scenario.
 pub(super) fn short_name(dataset: &str, scenario: &str) -> String {
     let path = dataset.split_once(':').map_or(dataset, |(_, rest)| rest);
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let (path, limits) = path.split_once('?').unwrap_or((path, ""));
+    let limits = match limits {
+        "" => String::new(),
+        limits => format!(" ({})", limits.replace('&', ", ")),
+    };
     let name = path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or(dataset);
-    format!("{name}, {scenario}")
+    format!("{name}{limits}, {scenario}")
 }
 
 /// Whether a run learnt all tasks at once: a bound for the others, not a rival.
@@ -316,7 +320,7 @@ mod tests {
         // Deviations of -2, 0 and 2 from 82: the variance is (4 + 0 + 4) / 2, the deviation 2.
         let mut runs = [(0, 0.80), (1, 0.82), (2, 0.84)].map(|(o, acc)| run("fm-lora", "", o, acc));
         let text = markdown(&runs);
-        assert!(text.contains("## cifar-100-binary, cil, 2 tasks"), "{text}");
+        assert!(text.contains("## cifar-100-binary (train=20), cil, 2 tasks"), "{text}");
         assert!(text.contains("3 orders of tasks (seeds 0, 1, 2)"), "{text}");
         let row = "| fm-lora | 82.0 ± 2.0 | 82.0 ± 2.0 | 0.0 ± 0.0 | 0.0 ± 0.0 | 6.0 | 50 % | 1.5 \
                    | 3.0 | 384 | 2.0 |";

@@ -109,6 +109,11 @@ fn config(margin: f64) -> AdaptationConfig {
     AdaptationConfig { task, margin, ..AdaptationConfig::default() }
 }
 
+/// The same with DRS set aside: it grants so few shots nothing.
+fn at_any_rank(margin: f64) -> AdaptationConfig {
+    AdaptationConfig { fixed_rank: Some(4), ..config(margin) }
+}
+
 fn layers() -> AdapterConfig {
     AdapterConfig { rank: 4, n_prompt_tokens: 1, ..AdapterConfig::default() }
 }
@@ -119,7 +124,7 @@ fn layers() -> AdapterConfig {
 fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing() {
     let toy = Toy::new(10, 1);
     let (blank, outcome) =
-        adapt_first(&toy.backbone, toy.task(), &layers(), &config(f64::NEG_INFINITY), &mut on)
+        adapt_first(&toy.backbone, toy.task(), &layers(), &at_any_rank(f64::NEG_INFINITY), &mut on)
             .expect("learnt");
     let kept = outcome.kept.expect("everything is kept at this margin");
     let again = adapted_features(&toy.backbone, &kept.adapter, &toy.tokens).expect("computed");
@@ -130,7 +135,7 @@ fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing() {
         assert!((a - b).abs() < 1e-5);
     }
     let (_, refused) =
-        adapt_first(&toy.backbone, toy.task(), &layers(), &config(f64::INFINITY), &mut on)
+        adapt_first(&toy.backbone, toy.task(), &layers(), &at_any_rank(f64::INFINITY), &mut on)
             .expect("learnt");
     assert!(refused.kept.is_none() && !refused.judgements.is_empty());
 }
@@ -138,7 +143,7 @@ fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing() {
 #[test]
 fn old_classes_move_with_the_features_and_none_is_lost() {
     let toy = Toy::new(10, 1);
-    let keep = config(f64::NEG_INFINITY);
+    let keep = at_any_rank(f64::NEG_INFINITY);
     let (_, first) =
         adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
     let first = first.kept.expect("kept");
@@ -181,8 +186,9 @@ fn old_classes_move_with_the_features_and_none_is_lost() {
 fn few_shots_are_left_to_the_head() {
     let toy = Toy::new(10, 1);
     let keep = config(f64::NEG_INFINITY);
-    let (blank, _) =
+    let (blank, first) =
         adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
+    assert!(first.kept.is_none() && first.rank == 0, "ten shots a class are no reason to move");
     let few = Toy::new(2, 5);
     let outcome = adapt(&few.backbone, &blank, &[], few.task(), &keep, &mut on).expect("learnt");
     assert_eq!((outcome.rank, outcome.n_trained), (0, 0));
