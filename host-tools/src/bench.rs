@@ -117,8 +117,8 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
         joint_epochs: args.joint_epochs,
         batch_size: args.batch_size,
         learning_rate: args.learning_rate,
-        rank: args.rank,
-        sites: args.sites.iter().map(|&site| site.into()).collect(),
+        rank: args.layers.rank,
+        sites: args.layers.sites(),
         n_prompt_tokens: args.prompt_tokens,
     };
     let arena = |config: BackboneConfig| arena(&base.weights, config, base_id, &data, args);

@@ -157,6 +157,30 @@ impl From<SiteName> for Site {
     }
 }
 
+/// Which layers are adapted, and how far; in `bench` for every method that trains.
+#[derive(Debug, Args)]
+pub(crate) struct LayerArgs {
+    /// Rank of LoRA and of the shared bases
+    #[arg(long, default_value_t = 16)]
+    pub(crate) rank: usize,
+    /// Layers of each adapted block that are adapted
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "query,value"
+    )]
+    sites: Vec<SiteName>,
+}
+
+impl LayerArgs {
+    /// The layers as the network names them.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        self.sites.iter().map(|&site| site.into()).collect()
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArgs {
     /// Base whose network is to be adapted
@@ -171,18 +195,8 @@ pub(crate) struct PretrainArgs {
     /// Passes over all pictures
     #[arg(long, default_value_t = 3)]
     pub(crate) epochs: usize,
-    /// Rank of the shared bases
-    #[arg(long, default_value_t = 16)]
-    pub(crate) rank: usize,
-    /// Layers of each adapted block that are adapted
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "query,value"
-    )]
-    pub(crate) sites: Vec<SiteName>,
+    #[command(flatten)]
+    pub(crate) layers: LayerArgs,
     /// Tokens of the shared prompt, m
     #[arg(long, default_value_t = 0)]
     pub(crate) prompt_tokens: usize,
@@ -238,18 +252,8 @@ pub(crate) struct BenchArgs {
     /// Learning rate at the start
     #[arg(long, default_value_t = 1e-3)]
     pub(crate) learning_rate: f64,
-    /// Rank of LoRA and of the shared bases
-    #[arg(long, default_value_t = 16)]
-    pub(crate) rank: usize,
-    /// Layers of each adapted block that are adapted, for every method that trains
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "query,value"
-    )]
-    pub(crate) sites: Vec<SiteName>,
+    #[command(flatten)]
+    pub(crate) layers: LayerArgs,
     /// Prompt tokens of fm-lora, m
     #[arg(long, default_value_t = 8)]
     pub(crate) prompt_tokens: usize,

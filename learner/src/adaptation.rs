@@ -200,7 +200,8 @@ pub fn adapt(
 
 /// Learns the first task: trains the shared bases on it, and keeps what they make of it if it is worth it.
 ///
-/// `kept` is `None` if the task is better off without, or its shots are too few to tell; the bases serve later tasks all the same, so they
+/// `kept` is `None` if the task is better off without, or its shots are too few to tell; the bases serve later
+/// tasks all the same, so they
 /// come back in any case, with nothing learnt in them.
 ///
 /// # Errors

@@ -27,8 +27,8 @@ pub(super) fn run(args: &PretrainArgs, as_json: bool) -> Result<()> {
     let rows: Vec<usize> = (0..tokens.len()).collect();
     let examples = Examples::new(&tokens, &rows, &data.train.labels)?;
     let layers = AdapterConfig {
-        rank: args.rank,
-        sites: args.sites.iter().map(|&site| site.into()).collect(),
+        rank: args.layers.rank,
+        sites: args.layers.sites(),
         n_prompt_tokens: args.prompt_tokens,
     };
     let training = TrainingConfig {
@@ -65,7 +65,7 @@ pub(super) fn run(args: &PretrainArgs, as_json: bool) -> Result<()> {
     files::line(format!(
         "wrote {}: bases of rank {} ({bases} bytes), state {state} bytes, loss {:.3?}, {seconds:.0} s",
         args.out.display(),
-        args.rank,
+        args.layers.rank,
         trained.losses
     ))?;
     files::line(format!("base_id {base_id}"))
