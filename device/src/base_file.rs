@@ -1,6 +1,5 @@
 //! The base: embedded in the program, or a file.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
@@ -20,11 +19,8 @@ static EMBEDDED: Option<&[u8]> = None;
 #[derive(Debug)]
 pub(crate) struct BaseFile {
     name: String,
-    bytes: Cow<'static, [u8]>,
+    base: Base<'static>,
     pub(crate) id: BaseId,
-    pub(crate) provenance: Provenance,
-    pub(crate) vit: VitConfig,
-    pub(crate) d_feature: usize,
 }
 
 impl BaseFile {
@@ -37,16 +33,16 @@ impl BaseFile {
                     what: "read the base",
                     source,
                 };
-                (path.display().to_string(), Cow::Owned(std::fs::read(path).map_err(fail)?))
+                let bytes = std::fs::read(path).map_err(fail)?;
+                // A process has one base, which it needs to its end, like the embedded one.
+                (path.display().to_string(), &*Vec::leak(bytes))
             }
-            (None, Some(bytes)) => ("(embedded)".to_owned(), Cow::Borrowed(bytes)),
+            (None, Some(bytes)) => ("(embedded)".to_owned(), bytes),
             (None, None) => return Err(EdgeError::NoBase),
         };
-        let (base, id) = decode(&name, &bytes)?;
-        let (provenance, vit) = (base.provenance.clone(), base.weights.config().clone());
-        let d_feature = base.backbone.feature.d_feature(&vit);
-        drop(base);
-        Ok(Self { name, bytes, id, provenance, vit, d_feature })
+        let fail = |source: BaseError| EdgeError::Base { name: name.clone(), source };
+        let (base, id) = decode_base(bytes).map_err(fail)?;
+        Ok(Self { name, base, id })
     }
 
     /// Where the base came from: a path or "(embedded)".
@@ -54,14 +50,23 @@ impl BaseFile {
         &self.name
     }
 
+    /// Where the network comes from.
+    pub(crate) fn provenance(&self) -> &Provenance {
+        &self.base.provenance
+    }
+
+    /// The shape of the network.
+    pub(crate) fn vit(&self) -> &VitConfig {
+        self.base.weights.config()
+    }
+
+    /// Numbers of a feature.
+    pub(crate) fn d_feature(&self) -> usize {
+        self.base.backbone.feature.d_feature(self.vit())
+    }
+
     /// Builds the network with what tasks have left in it.
     pub(crate) fn engine(&self, state: Option<&AdapterState>) -> Result<Engine, EdgeError> {
-        let (base, _) = decode(&self.name, &self.bytes)?;
-        Engine::new(&base, state)
+        Engine::new(&self.base, state)
     }
-}
-
-fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<(Base<'a>, BaseId), EdgeError> {
-    let fail = |source: BaseError| EdgeError::Base { name: name.to_owned(), source };
-    decode_base(bytes).map_err(fail)
 }

@@ -61,7 +61,7 @@ impl Session {
         let base = BaseFile::open(global.base.as_deref())?;
         tracing::info!("base {} checked in {:.0?}", base.id, started.elapsed());
         let store = Store::open(directory, base.id, access)?;
-        let learner = store.load(base.d_feature)?;
+        let learner = store.load(base.d_feature())?;
         let predictor = store.predictor(&learner)?;
         tracing::info!(
             "state with {} classes open after {:.0?}",
@@ -85,10 +85,12 @@ impl Session {
 
     /// The network, built when it is first needed.
     pub(crate) fn engine(&mut self) -> Result<&mut Engine, EdgeError> {
-        let engine = match self.engine.take() {
-            Some(engine) => engine,
-            None => self.base.engine(self.learner.adapter().map(AsRef::as_ref))?,
-        };
+        if let Some(engine) = self.engine.take() {
+            return Ok(self.engine.insert(engine));
+        }
+        let started = Instant::now();
+        let engine = self.base.engine(self.learner.adapter().map(AsRef::as_ref))?;
+        tracing::info!("network built in {:.0?}", started.elapsed());
         Ok(self.engine.insert(engine))
     }
 
@@ -174,7 +176,7 @@ impl Session {
             .iter()
             .filter_map(|(name, shots)| Some((place(name)?, shots.as_slice())))
             .collect();
-        Ok(fit_head(&classes, self.base.d_feature, HeadChoice::Auto, &shots)?)
+        Ok(fit_head(&classes, self.base.d_feature(), HeadChoice::Auto, &shots)?)
     }
 }
 

@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Matrix {
         let half = HalfTensor::owned(deserializer)?;
         half.check().map_err(D::Error::custom)?;
         let (shape, values) = (half.shape(), half.to_f32());
-        if shape.len() != 2 || values.iter().any(|v| !v.is_finite()) {
+        if shape.len() != 2 || !half.is_finite() {
             return Err(D::Error::custom("expected a matrix of finite numbers"));
         }
         Ok(Self { n_rows: shape[0], n_columns: shape[1], values })

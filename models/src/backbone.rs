@@ -183,7 +183,7 @@ impl Backbone {
     #[must_use]
     pub fn folded(&self, branches: &SideBranches) -> Self {
         let vit = self.vit.folded(&self.vit_config, branches);
-        let packed = self.packed.as_ref().map(|p| p.folded(&vit, &self.vit_config, branches));
+        let packed = self.packed.as_ref().map(|p| p.folded(&vit, branches));
         Self { vit, packed, prompt: branches.prompt.clone(), ..self.clone() }
     }
 

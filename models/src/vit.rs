@@ -10,6 +10,7 @@ mod patch_embed;
 use burn::module::{Module, Param};
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::side_branch::{BlockBranches, Place, SideBranches, Site};
 use crate::{VitConfig, VitWeights};
@@ -51,7 +52,7 @@ impl Vit {
     /// Puts the parameters on a device, in f32.
     pub fn new(weights: &VitWeights<'_>, device: &Device) -> Self {
         let config = weights.config();
-        let parameters = Parameters::new(weights, device);
+        let mut parameters = Parameters::new(weights, device);
         let prefix_tokens = parameters.prefix_tokens();
         let positions = parameters.tensor::<3>("pos_embed");
         let pos_embed = positions.narrow(1, config.n_prefix_positions, config.n_patches());
@@ -59,7 +60,7 @@ impl Vit {
             patch_embed: PatchEmbed::new(&parameters, config),
             prefix_tokens: Param::from_tensor(prefix_tokens),
             pos_embed: Param::from_tensor(pos_embed),
-            blocks: (0..config.depth).map(|i| Block::new(&parameters, config, i)).collect(),
+            blocks: (0..config.depth).map(|i| Block::new(&mut parameters, config, i)).collect(),
             norm: parameters.layer_norm("norm"),
         }
     }
@@ -131,18 +132,15 @@ impl PackedBlocks {
     pub(crate) fn new(vit: &Vit, config: &VitConfig) -> Option<Self> {
         let on_cpu = vit.pos_embed.val().try_into_primitive::<burn::backend::Flex>().is_ok();
         let pack = |block| PackedBlock::new(block, config);
-        on_cpu.then(|| Self(vit.blocks.iter().map(pack).collect()))
+        on_cpu.then(|| Self(vit.blocks.par_iter().map(pack).collect()))
     }
 
-    /// Packs anew the blocks that a folded network has in common with `branches`.
-    pub(crate) fn folded(&self, vit: &Vit, config: &VitConfig, branches: &SideBranches) -> Self {
-        let touched = |index| branches.branches.keys().any(|place| place.block == index);
+    /// Packs anew the layers of a folded network that `branches` changed.
+    pub(crate) fn folded(&self, vit: &Vit, branches: &SideBranches) -> Self {
         let block = |(index, packed): (usize, &PackedBlock)| {
-            if touched(index) {
-                PackedBlock::new(&vit.blocks[index], config)
-            } else {
-                packed.clone()
-            }
+            let places = branches.branches.keys().filter(|place| place.block == index);
+            let sites: Vec<Site> = places.map(|place| place.site).collect();
+            packed.with_layers_of(&vit.blocks[index], &sites)
         };
         Self(self.0.iter().enumerate().map(block).collect())
     }

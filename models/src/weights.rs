@@ -89,6 +89,13 @@ impl WeightTensor<'_> {
         }
     }
 
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Half(t) => t.is_finite(),
+            Self::Single(_, values) => values.iter().all(|v| v.is_finite()),
+        }
+    }
+
     /// The numbers in f32, row-major.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         match self {
@@ -123,7 +130,7 @@ impl<'a> VitWeights<'a> {
                 let (found, expected) = (tensor.shape(), shape.clone());
                 return Err(WeightsError::Shape { name: name.clone(), found, expected });
             }
-            if tensor.to_f32().iter().any(|v| !v.is_finite()) {
+            if !tensor.is_finite() {
                 return Err(WeightsError::NotFinite { name: name.clone() });
             }
         }

@@ -51,14 +51,14 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     let journal = session.store().journal()?;
     let base = session.base();
     let shots: u64 = session.learner().classes().map(|c| u64::from(c.count())).sum();
-    let network = variant_of(&base.vit).unwrap_or("unnamed");
+    let network = variant_of(base.vit()).unwrap_or("unnamed");
     if global.json {
         return report::json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
             "device": "cpu",
             "base": {
-                "file": base.name(), "id": base.id.to_string(), "name": base.provenance.name,
-                "network": network, "features": base.d_feature,
+                "file": base.name(), "id": base.id.to_string(), "name": base.provenance().name,
+                "network": network, "features": base.d_feature(),
             },
             "state": {
                 "file": session.store().path().display().to_string(),
@@ -76,9 +76,9 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     }
     report::line(format!(
         "base    {} {} ({network}, {} numbers a feature)",
-        base.provenance.name,
+        base.provenance().name,
         base.name(),
-        base.d_feature
+        base.d_feature()
     ))?;
     report::line(format!("        id {}", base.id))?;
     report::line(format!(

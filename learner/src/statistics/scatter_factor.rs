@@ -96,7 +96,7 @@ impl ScatterFactor {
     pub(super) fn check(&self, d_feature: usize) -> Result<(), super::StatisticsError> {
         self.rows.check()?;
         let shape = self.rows.shape();
-        if shape.len() != 2 || self.rows.to_f32().iter().any(|v| !v.is_finite()) {
+        if shape.len() != 2 || !self.rows.is_finite() {
             let (what, expected) = ("the scatter", d_feature);
             return Err(super::StatisticsError::Inconsistent { what, expected });
         }

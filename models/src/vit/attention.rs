@@ -22,7 +22,7 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    pub(super) fn new(parameters: &Parameters<'_>, config: &VitConfig, name: &str) -> Self {
+    pub(super) fn new(parameters: &mut Parameters<'_>, config: &VitConfig, name: &str) -> Self {
         Self {
             qkv: parameters.linear(&format!("{name}.qkv")),
             proj: parameters.linear(&format!("{name}.proj")),

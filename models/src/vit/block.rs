@@ -22,15 +22,16 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn new(parameters: &Parameters<'_>, config: &VitConfig, index: usize) -> Self {
+    pub(super) fn new(parameters: &mut Parameters<'_>, config: &VitConfig, index: usize) -> Self {
         let name = |part: &str| format!("blocks.{index}.{part}");
         let scale = |part: &str| Param::from_tensor(parameters.tensor::<1>(&name(part)));
+        let scales = config.layer_scale.then(|| [scale("ls1.gamma"), scale("ls2.gamma")]);
         Self {
             norm1: parameters.layer_norm(&name("norm1")),
             attn: Attention::new(parameters, config, &name("attn")),
             norm2: parameters.layer_norm(&name("norm2")),
             mlp: Mlp::new(parameters, &name("mlp")),
-            scales: config.layer_scale.then(|| [scale("ls1.gamma"), scale("ls2.gamma")]),
+            scales,
         }
     }
 

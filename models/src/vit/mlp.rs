@@ -16,7 +16,7 @@ pub(super) struct Mlp {
 }
 
 impl Mlp {
-    pub(super) fn new(parameters: &Parameters<'_>, name: &str) -> Self {
+    pub(super) fn new(parameters: &mut Parameters<'_>, name: &str) -> Self {
         Self {
             fc1: parameters.linear(&format!("{name}.fc1")),
             fc2: parameters.linear(&format!("{name}.fc2")),

@@ -96,6 +96,23 @@ impl PackedBlock {
         }
     }
 
+    /// The same block with the layers of these sites from another one; all other layers are shared.
+    pub(super) fn with_layers_of(&self, block: &Block, sites: &[Site]) -> Self {
+        let mut packed = self.clone();
+        if sites.iter().any(|site| matches!(site, Site::Query | Site::Key | Site::Value)) {
+            packed.qkv = PackedLinear::new(&block.attn.qkv);
+        }
+        for site in sites {
+            match site {
+                Site::Query | Site::Key | Site::Value => {}
+                Site::Proj => packed.proj = PackedLinear::new(&block.attn.proj),
+                Site::Fc1 => packed.fc1 = PackedLinear::new(&block.mlp.fc1),
+                Site::Fc2 => packed.fc2 = PackedLinear::new(&block.mlp.fc2),
+            }
+        }
+        packed
+    }
+
     fn shape(&self, tokens: &[f32]) -> AttentionShape {
         AttentionShape {
             n_tokens: tokens.len() / self.d_model,
