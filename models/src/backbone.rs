@@ -152,8 +152,8 @@ impl Backbone {
 
     /// The same with side branches, and with their prompt instead of one folded in earlier.
     ///
-    /// Gradients flow to whatever tensors of `branches` are on an autodiff device; the network itself is
-    /// a constant.
+    /// Gradients flow to whatever tensors of `branches` are on an autodiff device; the network itself and the
+    /// tokens are constants.
     ///
     /// # Shapes
     ///
@@ -167,9 +167,13 @@ impl Backbone {
     ) -> Tensor<2> {
         let tokens = self.prompted(tokens, branches.prompt.as_ref());
         if let (Some(packed), None) = (&self.packed, &observer) {
-            let config = &self.vit_config;
-            return self
-                .suffix_of(tokens, |i, tokens| packed.block_with(config, i, tokens, branches));
+            let (config, first) = (&self.vit_config, self.config.first_adapted_block);
+            let before = config.n_prefix_tokens();
+            let prompt = before..before + branches.prompt.as_ref().map_or(0, |p| p.dims()[0]);
+            return self.suffix_of(tokens, |i, tokens| {
+                let wanted = if i == first { prompt.clone() } else { 0..tokens.dims()[1] };
+                packed.block_with(config, i, tokens, branches, wanted)
+            });
         }
         self.suffix_of(tokens, |block, tokens| {
             let observer = observer.as_mut().map(|o| &mut **o as Observer<'_>);

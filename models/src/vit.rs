@@ -7,6 +7,8 @@ mod packed;
 mod parameters;
 mod patch_embed;
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
@@ -150,13 +152,14 @@ impl PackedBlocks {
         packed::run(&self.0[index], tokens)
     }
 
-    /// As [`Vit::block_with`].
+    /// As [`Vit::block_with`]; of the gradient of the tokens only that of `wanted` in each picture is whole.
     pub(crate) fn block_with(
         &self,
         config: &VitConfig,
         index: usize,
         tokens: Tensor<3>,
         branches: &SideBranches,
+        wanted: Range<usize>,
     ) -> Tensor<3> {
         let device = tokens.device();
         let mut sizes = BranchSizes::default();
@@ -177,6 +180,6 @@ impl PackedBlocks {
                 Tensor::cat(parts, 0)
             }
         };
-        packed::run_with(&self.0[index], tokens, joined(lefts), joined(rights), sizes)
+        packed::run_with(&self.0[index], tokens, joined(lefts), joined(rights), sizes, wanted)
     }
 }

@@ -116,6 +116,12 @@ def forward_row(name, batch, compiled, seconds):
         return timed(lambda: call(images), seconds)
 
 
+def gemm_row(side, seconds):
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    out = torch.empty(side, side)
+    return timed(lambda: torch.mm(a, b, out=out), seconds)
+
+
 def training_row(cached):
     """A LoRA loop; with the cache, the frozen half runs once over each picture."""
     net = network("embedded")
@@ -152,7 +158,7 @@ def training_row(cached):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="+", help="forward/NETWORK/BATCH, training/cached, training/plain")
+    parser.add_argument("rows", nargs="+", help="forward/NETWORK/BATCH, training/cached, training/plain, gemm/SIDE")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0, help="spent on each row of forward")
     parser.add_argument("--compile", action="store_true", help="torch.compile the forward passes")
@@ -163,6 +169,8 @@ def main():
         kind, *rest = row.split("/")
         if kind == "forward":
             found[row] = forward_row(rest[0], int(rest[1]), args.compile, args.seconds)
+        elif kind == "gemm":
+            found[row] = gemm_row(int(rest[0]), args.seconds)
         elif row in ("training/cached", "training/plain"):
             found[row] = training_row(rest[0] == "cached")
         else:

@@ -1,7 +1,7 @@
-//! A block for the CPU: weights packed once, one picture at a time, everything between two products in one pass.
+//! A block for the CPU: weights packed once, few pictures at a time, everything between two products in one pass.
 //!
 //! Tensor by tensor, a block reads and writes each of its intermediate results from memory, on one core for all
-//! that is no product. Picture by picture, they stay in a core's own cache, and all cores work all the
+//! that is no product. A few pictures at a time, they stay in a core's own cache, and all cores work all the
 //! time (docs/performance.md). The numbers are those of [`Block`](super::block::Block), which every other device uses.
 
 mod attention;
@@ -9,6 +9,7 @@ mod backward;
 mod linear;
 mod norm;
 mod op;
+mod split;
 
 use std::sync::Arc;
 
@@ -39,15 +40,15 @@ pub(super) struct PackedBlock {
     n_heads: usize,
 }
 
-/// What one picture leaves on its way through a block: scratch in inference, and what the way back needs in a
-/// training.
+/// What some pictures leave on their way through a block: scratch in inference, and what the way back needs in a
+/// training. Their tokens stand one below the other: `tokens` in a shape means those of all of them.
 #[derive(Debug, Default)]
 pub(super) struct Activations {
     /// Mean and reciprocal deviation of each token before the first norm.
     standing1: Vec<Standing>,
     /// Query, key and value: `[tokens, 3 d]`.
     qkv: Vec<f32>,
-    /// Attention of each head: `[heads, tokens, tokens]`.
+    /// Attention of each picture's heads: `[pictures, heads, n_tokens, n_tokens]`.
     weights: Vec<f32>,
     /// Output of all heads: `[tokens, d]`.
     heads: Vec<f32>,
@@ -62,7 +63,7 @@ pub(super) struct Activations {
     /// A norm's output, then a branch's: `[tokens, d]`.
     normed: Vec<f32>,
     branch: Vec<f32>,
-    /// One head at a time: `[tokens, d / heads]`.
+    /// One head at a time: `[n_tokens, d / heads]`.
     head: Vec<f32>,
 }
 
@@ -113,25 +114,46 @@ impl PackedBlock {
         packed
     }
 
-    fn shape(&self, tokens: &[f32]) -> AttentionShape {
-        AttentionShape {
-            n_tokens: tokens.len() / self.d_model,
-            d_model: self.d_model,
-            n_heads: self.n_heads,
-        }
+    fn shape(&self, n_tokens: usize) -> AttentionShape {
+        AttentionShape { n_tokens, d_model: self.d_model, n_heads: self.n_heads }
     }
 
-    /// One picture through the block.
+    /// Some pictures of `n_tokens` tokens through the block.
     ///
     /// # Shapes
     ///
-    /// - `tokens` and `output`: `[tokens, d]`
-    fn forward(&self, tokens: &[f32], output: &mut [f32], a: &mut Activations, purpose: Purpose) {
-        let shape = self.shape(tokens);
+    /// - `tokens` and `output`: `[pictures n_tokens, d]`
+    fn forward(
+        &self,
+        n_tokens: usize,
+        tokens: &[f32],
+        output: &mut [f32],
+        a: &mut Activations,
+        purpose: Purpose,
+    ) {
+        self.queries(tokens, a);
+        attend(self.shape(n_tokens), &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
+        let heads = std::mem::take(&mut a.heads);
+        self.after_attention(tokens, &heads, output, a, purpose);
+        a.heads = heads;
+    }
+
+    /// Query, key and value of some tokens.
+    fn queries(&self, tokens: &[f32], a: &mut Activations) {
         self.norm1.apply(tokens, &mut a.normed, &mut a.standing1);
         self.qkv.apply(&a.normed, &mut a.qkv);
-        attend(shape, &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
-        self.proj.apply(&a.heads, &mut a.branch);
+    }
+
+    /// All that each token goes through by itself, from the heads' output on.
+    fn after_attention(
+        &self,
+        tokens: &[f32],
+        heads: &[f32],
+        output: &mut [f32],
+        a: &mut Activations,
+        purpose: Purpose,
+    ) {
+        self.proj.apply(heads, &mut a.branch);
         a.middle.resize(tokens.len(), 0.0);
         add(tokens, &a.branch, self.scale(0), &mut a.middle);
         self.norm2.apply(&a.middle, &mut a.normed, &mut a.standing2);

@@ -15,7 +15,7 @@ const RANK: usize = 3;
 
 fn backbone(layer_scale: bool) -> Backbone {
     let config = VitConfig {
-        image_size: 24,
+        image_size: 40,
         patch_size: 8,
         d_model: 24,
         depth: 4,
@@ -86,7 +86,7 @@ fn numbers(tensor: Tensor<2>) -> Vec<f32> {
 /// Feature and gradients; whoever watches a forward pass gets it tensor by tensor.
 fn pass(backbone: &Backbone, sites: &[Site], watched: bool) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
     let leaves = Leaves::new(backbone, sites);
-    let tokens = wave([3, backbone.vit_config().n_tokens(), backbone.vit_config().d_model], 0.31);
+    let tokens = wave([6, backbone.vit_config().n_tokens(), backbone.vit_config().d_model], 0.31);
     let mut watch = |_: Place, _: Tensor<2>| {};
     let observer = watched.then_some(&mut watch as &mut dyn FnMut(Place, Tensor<2>));
     let feature = backbone.suffix_with(tokens, &leaves.side_branches(), observer);
@@ -127,7 +127,7 @@ fn values_and_gradients_are_those_of_the_tensors() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Batches are cut among threads: what one picture gives must not depend on its company.
+/// Batches are cut among threads, and so is a picture that comes alone: what one picture gives must not depend on its company.
 #[test]
 fn a_picture_gives_the_same_alone_and_in_a_batch() {
     let backbone = backbone(true);

@@ -4,7 +4,7 @@
 //! `Q = sum phi y^T`, `W = (G + lambda I)^-1 Q`. As there, `lambda` is chosen at every task by the squared error on a
 //! fifth of its pictures.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, Par, Side};
@@ -33,6 +33,8 @@ pub(super) struct Ridge {
     /// Labels in the order of the columns of `targets`.
     labels: Vec<usize>,
     head: Mat<f32>,
+    /// Place of the last regulariser in [`LAMBDAS`].
+    chosen: usize,
     seed: u64,
 }
 
@@ -44,6 +46,7 @@ impl Ridge {
             targets: Mat::zeros(d, 0),
             labels: Vec::new(),
             head: Mat::new(),
+            chosen: LAMBDAS.len() / 2,
             seed: 0,
         }
     }
@@ -108,21 +111,18 @@ impl Method for Ridge {
         let y = one_hot(rest, &self.labels);
         self.add(&self.expanded(&train.features, rest), &y);
         let (phi, y) = (self.expanded(&train.features, held_out), one_hot(held_out, &self.labels));
-        let mut chosen: Option<(f64, f32)> = None;
-        for lambda in LAMBDAS {
-            let Some(head) = self.solve(lambda) else { continue };
-            let mut error = y.clone();
-            matmul(&mut error, Accum::Add, &phi, &head, -1.0, Par::rayon(0));
-            let error = f64::from(error.squared_norm_l2());
-            if chosen.is_none_or(|(least, _)| error < least) {
-                chosen = Some((error, lambda));
+        let error = |place: usize| match self.solve(LAMBDAS[place]) {
+            Some(head) => {
+                let mut error = y.clone();
+                matmul(&mut error, Accum::Add, &phi, &head, -1.0, Par::rayon(0));
+                f64::from(error.squared_norm_l2())
             }
-        }
-        self.add(&phi, &y);
-        let Some((_, lambda)) = chosen else {
-            bail!("no regulariser makes the Gram matrix definite")
+            None => f64::INFINITY,
         };
-        self.head = self.solve(lambda).context("the Gram matrix is not definite")?;
+        self.chosen = lowest(self.chosen, LAMBDAS.len(), error);
+        self.add(&phi, &y);
+        let head = self.solve(LAMBDAS[self.chosen]);
+        self.head = head.context("no regulariser makes the Gram matrix definite")?;
         Ok(Learned { n_bytes: self.n_bytes().saturating_sub(before), ..Learned::default() })
     }
 
@@ -140,5 +140,34 @@ impl Method for Ridge {
         // The projection follows from its seed.
         let m = self.gram.nrows();
         size_of::<f32>() * (m * m + m * self.labels.len())
+    }
+}
+
+/// Place of the lowest of `n` values that have one valley, walked to from `start`. Regularisers that do not make
+/// the matrix definite are infinitely bad and stand at the lower end: the walk leaves them upwards.
+fn lowest(start: usize, n: usize, value: impl Fn(usize) -> f64) -> usize {
+    let mut known = vec![None; n];
+    let mut at = |place: usize| *known[place].get_or_insert_with(|| value(place));
+    let mut place = start;
+    loop {
+        let above = (place + 1 < n && at(place + 1) <= at(place)).then(|| place + 1);
+        let below = || (place > 0 && at(place - 1) < at(place)).then(|| place - 1);
+        match above.or_else(below) {
+            Some(lower) => place = lower,
+            None => return place,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_walk_ends_in_the_valley_from_anywhere() {
+        let values = [f64::INFINITY, f64::INFINITY, 9.0, 4.0, 5.0, 6.0];
+        for start in 0..values.len() {
+            assert_eq!(lowest(start, values.len(), |place| values[place]), 3);
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! The way back through a block: gradients of one picture's tokens and of the side branches.
+//! The way back through a block: gradients of some pictures' tokens and of the side branches.
+
+use std::ops::Range;
 
 use super::attention::attend_back;
 use super::linear::{View, product};
@@ -29,9 +31,10 @@ pub(in crate::vit) struct BranchGradients {
 }
 
 /// Which gradients are asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
-    pub(super) tokens: bool,
+    /// Tokens of each picture.
+    pub(super) tokens: Option<Range<usize>>,
     pub(super) lefts: bool,
     pub(super) rights: bool,
 }
@@ -61,6 +64,20 @@ impl<'a> BranchViews<'a> {
     }
 }
 
+impl Asked {
+    /// The rows whose gradient is asked for, of `n_rows` that are the tokens of several pictures.
+    fn spans(&self, n_tokens: usize, n_rows: usize) -> Vec<Range<usize>> {
+        match &self.tokens {
+            None => Vec::new(),
+            Some(wanted) if wanted.len() == n_tokens => vec![0..n_rows],
+            Some(wanted) => {
+                let starts = (0..n_rows).step_by(n_tokens);
+                starts.map(|first| first + wanted.start..first + wanted.end).collect()
+            }
+        }
+    }
+}
+
 impl Activations {
     /// Drops what the way back does not need.
     pub(super) fn slim(&mut self, sizes: &BranchSizes) {
@@ -75,7 +92,7 @@ impl Activations {
 }
 
 impl BranchGradients {
-    /// Adds those of another picture.
+    /// Adds those of other pictures.
     pub(super) fn add(mut self, other: &Self) -> Self {
         for (sum, more) in [(&mut self.lefts, &other.lefts), (&mut self.rights, &other.rights)] {
             if sum.is_empty() {
@@ -94,14 +111,16 @@ impl PackedBlock {
     ///
     /// # Shapes
     ///
-    /// - `tokens`, `gradient` and the first result: `[tokens, d]`
+    /// - `tokens`, `gradient` and the first result: `[pictures n_tokens, d]`; of the result only what is asked for
+    ///   is whole
     pub(super) fn backward(
         &self,
+        n_tokens: usize,
         tokens: &[f32],
         saved: &Activations,
         branches: &BranchViews<'_>,
         gradient: &[f32],
-        asked: Asked,
+        asked: &Asked,
     ) -> (Vec<f32>, BranchGradients) {
         let sizes = branches.sizes;
         let mut found: Vec<(Site, BranchGradients)> = Vec::with_capacity(sizes.sites.len());
@@ -121,7 +140,7 @@ impl PackedBlock {
         inner.iter_mut().zip(&saved.slope).for_each(|(g, slope)| *g *= slope);
         if sizes.has(Site::Fc1) {
             self.norm2.again(&saved.middle, &saved.standing2, &mut back);
-            collect(&[Site::Fc1], &back, &inner, inner.len() / self.shape(tokens).n_tokens);
+            collect(&[Site::Fc1], &back, &inner, inner.len() / (tokens.len() / self.d_model));
         }
         self.fc1.apply_back(&inner, &mut back);
         let mut middle = gradient.to_vec();
@@ -131,15 +150,17 @@ impl PackedBlock {
         let scaled = times(&middle, self.scale(0));
         collect(&[Site::Proj], &saved.heads, &scaled, self.d_model);
         self.proj.apply_back(&scaled, &mut back);
-        attend_back(self.shape(tokens), &saved.qkv, &saved.weights, &back, &mut inner);
+        attend_back(self.shape(n_tokens), &saved.qkv, &saved.weights, &back, &mut inner);
         let thirds = [Site::Query, Site::Key, Site::Value];
         if thirds.iter().any(|&site| sizes.has(site)) {
             self.norm1.again(tokens, &saved.standing1, &mut back);
             collect(&thirds, &back, &inner, 3 * self.d_model);
         }
-        if asked.tokens {
-            self.qkv.apply_back(&inner, &mut back);
-            self.norm1.back(tokens, &saved.standing1, &back, &mut middle);
+        let d = self.d_model;
+        for rows in asked.spans(n_tokens, tokens.len() / d) {
+            self.qkv.apply_back(&inner[3 * d * rows.start..3 * d * rows.end], &mut back);
+            let (standing, rows) = (&saved.standing1[rows.clone()], d * rows.start..d * rows.end);
+            self.norm1.back(&tokens[rows.clone()], standing, &back, &mut middle[rows]);
         }
         found.sort_by_key(|&(site, _)| site);
         let mut all = BranchGradients::default();
@@ -157,7 +178,7 @@ fn of_branch(
     gradient: View<'_>,
     left: View<'_>,
     right: View<'_>,
-    asked: Asked,
+    asked: &Asked,
 ) -> BranchGradients {
     let inputs = View::new(inputs, left.rows);
     let (mut through, mut gradients) = (Vec::new(), BranchGradients::default());

@@ -1,5 +1,6 @@
 //! Packed blocks as operations on Burn's tensors, with and without gradients.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -11,13 +12,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::backward::Asked;
+use super::split::SplitScratch;
 use super::{Activations, BranchGradients, BranchSizes, BranchViews, PackedBlock, Purpose};
 
 /// A tensor of the CPU backend.
 type OnCpu = <Flex as BackendTypes>::FloatTensorPrimitive;
 
-/// Pictures that one thread takes at a time, as a share of a batch: small enough to keep all threads busy.
-const SHARES_A_THREAD: usize = 4;
+/// Rows of a product that keep its kernel busy: each picture brings as many as it has tokens.
+const ROWS: usize = 128;
 
 /// The block on tokens that carry no gradient.
 ///
@@ -28,33 +30,47 @@ pub(in crate::vit) fn run(block: &PackedBlock, tokens: Tensor<3>) -> Tensor<3> {
     let [batch, n_tokens, d] = tokens.dims();
     let tokens = tokens.try_into_primitive::<Flex>().expect("the block is packed for the CPU");
     let tokens = tokens.to_contiguous();
-    let size = n_tokens * d;
-    let mut output = vec![0.0; batch * size];
+    let (n_threads, mut output) = (rayon::current_num_threads(), vec![0.0; batch * n_tokens * d]);
+    let shape = [batch, n_tokens, d];
+    if batch < n_threads {
+        let mut scratch = SplitScratch::default();
+        let pictures = output.chunks_mut(n_tokens * d).zip(values(&tokens).chunks(n_tokens * d));
+        for (output, tokens) in pictures {
+            block.forward_split(n_threads, tokens, output, &mut scratch);
+        }
+        return Tensor::from_data(TensorData::new(output, shape), &Device::flex());
+    }
+    // No thread shall wait for a picture that another has taken in.
+    let size = n_tokens * d * at_once(n_tokens).min(batch / n_threads).max(1);
     let pictures = output.par_chunks_mut(size).zip(values(&tokens).par_chunks(size));
-    let at_once = (batch / (SHARES_A_THREAD * rayon::current_num_threads())).max(1);
-    pictures.with_min_len(at_once).for_each_init(
-        Activations::default,
-        |scratch, (output, tokens)| {
-            block.forward(tokens, output, scratch, Purpose::Inference);
-        },
-    );
-    Tensor::from_data(TensorData::new(output, [batch, n_tokens, d]), &Device::flex())
+    pictures.for_each_init(Activations::default, |scratch, (output, tokens)| {
+        block.forward(n_tokens, tokens, output, scratch, Purpose::Inference);
+    });
+    Tensor::from_data(TensorData::new(output, shape), &Device::flex())
+}
+
+/// Pictures that go through a block together.
+fn at_once(n_tokens: usize) -> usize {
+    ROWS.div_ceil(n_tokens.max(1))
 }
 
 /// The block with side branches, for tensors of which any may carry a gradient. The branches are added to the
-/// weights for the whole batch at once; on the way back each picture gives its part of the gradients, and the
-/// parts are added in the order of the pictures, so that the sums repeat to the bit.
+/// weights for the whole batch at once; on the way back the pictures that went together give their part of the
+/// gradients, and the parts are added in the order of the pictures, so that the sums repeat to the bit, however
+/// many threads there are.
 ///
 /// # Shapes
 ///
 /// - `tokens` and output: `[batch, tokens, d]`, on the CPU
 /// - `lefts`, `rights`: as [`BranchViews`] describes them
+/// - `wanted`: tokens of each picture whose gradient anybody asks for; that of the others is not whole
 pub(in crate::vit) fn run_with(
     block: &PackedBlock,
     tokens: Tensor<3>,
     lefts: Tensor<1>,
     rights: Tensor<1>,
     sizes: BranchSizes,
+    wanted: Range<usize>,
 ) -> Tensor<3> {
     let on_cpu = "the block is packed for the CPU";
     let tokens = tokens.autodiff().try_into_primitive::<Autodiff<Flex>>().expect(on_cpu);
@@ -68,8 +84,8 @@ pub(in crate::vit) fn run_with(
     let prepared = BlockStep.prepare::<NoCheckpointing>(nodes).compute_bound().stateful();
     let output = match prepared {
         OpsKind::Tracked(prepared) => {
-            let (output, pictures) = forward(&block, &tokens, &sizes);
-            let state = Saved { block, tokens, lefts, rights, sizes, pictures };
+            let (output, groups) = forward(&block, &tokens, &sizes);
+            let state = Saved { block, tokens, lefts, rights, sizes, wanted, groups };
             prepared.finish(Arc::new(state), output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(forward(&block, &tokens, &sizes).0),
@@ -89,17 +105,19 @@ struct Saved {
     lefts: OnCpu,
     rights: OnCpu,
     sizes: BranchSizes,
-    pictures: Vec<Activations>,
+    wanted: Range<usize>,
+    /// Of the pictures that went together.
+    groups: Vec<Activations>,
 }
 
 fn forward(block: &PackedBlock, tokens: &OnCpu, sizes: &BranchSizes) -> (OnCpu, Vec<Activations>) {
     let shape = tokens.layout().shape().clone();
-    let size = shape[1] * shape[2];
-    let mut output = vec![0.0; shape[0] * size];
-    let pictures = output.par_chunks_mut(size).zip(values(tokens).par_chunks(size));
-    let saved = pictures.map(|(output, tokens)| {
+    let (n_tokens, size) = (shape[1], at_once(shape[1]) * shape[1] * shape[2]);
+    let mut output = vec![0.0; shape[0] * shape[1] * shape[2]];
+    let groups = output.par_chunks_mut(size).zip(values(tokens).par_chunks(size));
+    let saved = groups.map(|(output, tokens)| {
         let mut activations = Activations::default();
-        block.forward(tokens, output, &mut activations, Purpose::Training);
+        block.forward(n_tokens, tokens, output, &mut activations, Purpose::Training);
         activations.slim(sizes);
         activations
     });
@@ -114,21 +132,23 @@ impl Backward<Flex, 3> for BlockStep {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let saved = &ops.state;
         let [tokens, lefts, rights] = &ops.parents;
-        let asked =
-            Asked { tokens: tokens.is_some(), lefts: lefts.is_some(), rights: rights.is_some() };
+        let asked = Asked {
+            tokens: tokens.as_ref().map(|_| saved.wanted.clone()),
+            lefts: lefts.is_some(),
+            rights: rights.is_some(),
+        };
         let shape = gradient.layout().shape().clone();
-        let size = shape[1] * shape[2];
+        let (n_tokens, size) = (shape[1], at_once(shape[1]) * shape[1] * shape[2]);
         let branches = BranchViews {
             sizes: &saved.sizes,
             lefts: values(&saved.lefts),
             rights: values(&saved.rights),
         };
         let inputs = values(&saved.tokens).par_chunks(size).zip(values(&gradient).par_chunks(size));
-        let back = |((inputs, gradient), picture): ((&[f32], &[f32]), &Activations)| {
-            saved.block.backward(inputs, picture, &branches, gradient, asked)
+        let back = |((inputs, gradient), group): ((&[f32], &[f32]), &Activations)| {
+            saved.block.backward(n_tokens, inputs, group, &branches, gradient, &asked)
         };
-        let found: Vec<(Vec<f32>, BranchGradients)> =
-            inputs.zip(&saved.pictures).map(back).collect();
+        let found: Vec<(Vec<f32>, BranchGradients)> = inputs.zip(&saved.groups).map(back).collect();
         if let Some(node) = tokens {
             let all = found.iter().flat_map(|(of_tokens, _)| of_tokens.iter().copied()).collect();
             grads.register::<Flex>(node.id, on_cpu(all, [shape[0], shape[1], shape[2]]));

@@ -1,0 +1,66 @@
+//! One picture on all cores: its tokens are cut among them, because a camera waits for a single picture.
+
+use rayon::prelude::*;
+
+use super::attention::{AttentionShape, attend_head, put};
+use super::{Activations, PackedBlock, Purpose};
+
+/// Rows of a product below which cutting it costs more than it saves.
+const ROWS: usize = 12;
+
+/// What is kept from block to block: scratch of each part of the tokens, and of the whole picture.
+#[derive(Debug, Default)]
+pub(super) struct SplitScratch {
+    parts: Vec<Activations>,
+    qkv: Vec<f32>,
+    heads: Vec<f32>,
+}
+
+impl PackedBlock {
+    /// As [`PackedBlock::forward`] of one picture, in `n_parts` at a time.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens` and `output`: `[tokens, d]`
+    pub(super) fn forward_split(
+        &self,
+        n_parts: usize,
+        tokens: &[f32],
+        output: &mut [f32],
+        scratch: &mut SplitScratch,
+    ) {
+        let d = self.d_model;
+        let shape = self.shape(tokens.len() / d);
+        let mut rows = shape.n_tokens.div_ceil(n_parts).max(ROWS);
+        // A single row is multiplied in another order, and would differ in its last bits.
+        while shape.n_tokens % rows == 1 {
+            rows += 1;
+        }
+        let SplitScratch { parts, qkv, heads } = scratch;
+        parts.resize_with(shape.n_tokens.div_ceil(rows), Activations::default);
+
+        let inputs = parts.par_iter_mut().zip(tokens.par_chunks(rows * d));
+        inputs.for_each(|(part, tokens)| self.queries(tokens, part));
+        qkv.clear();
+        parts.iter().for_each(|part| qkv.extend(&part.qkv));
+
+        let each = (0..shape.n_heads).into_par_iter().map(|head| one_head(shape, qkv, head));
+        let each: Vec<Vec<f32>> = each.collect();
+        heads.resize(tokens.len(), 0.0);
+        let d_head = shape.d_head();
+        each.iter().enumerate().for_each(|(head, one)| put(one, d_head, heads, d, head * d_head));
+
+        let ends = tokens.par_chunks(rows * d).zip(output.par_chunks_mut(rows * d));
+        let ends = ends.zip(heads.par_chunks(rows * d)).zip(parts);
+        ends.for_each(|(((tokens, output), heads), part)| {
+            self.after_attention(tokens, heads, output, part, Purpose::Inference);
+        });
+    }
+}
+
+/// Output of one head: `[tokens, d / heads]`.
+fn one_head(shape: AttentionShape, qkv: &[f32], head: usize) -> Vec<f32> {
+    let (mut weights, mut one) = (vec![0.0; shape.n_tokens * shape.n_tokens], Vec::new());
+    attend_head(shape, qkv, head, &mut weights, &mut one);
+    one
+}
