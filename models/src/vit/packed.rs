@@ -40,6 +40,12 @@ pub(super) struct PackedBlock {
     n_heads: usize,
 }
 
+/// Rows that go through the MLP together in inference: what lies between its two layers stays in a core's cache.
+const ROWS: usize = 66;
+
+/// Rows that rten-gemm computes at a time, on all processors but ARM's.
+const KERNEL_ROWS: usize = 6;
+
 /// What some pictures leave on their way through a block: scratch in inference, and what the way back needs in a
 /// training. Their tokens stand one below the other: `tokens` in a shape means those of all of them.
 #[derive(Debug, Default)]
@@ -133,8 +139,15 @@ impl PackedBlock {
     ) {
         self.queries(tokens, a);
         attend(self.shape(n_tokens), &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
-        let heads = std::mem::take(&mut a.heads);
-        self.after_attention(tokens, &heads, output, a, purpose);
+        let (d, heads) = (self.d_model, std::mem::take(&mut a.heads));
+        let rows = match purpose {
+            Purpose::Inference => even_rows(tokens.len() / d, (tokens.len() / d).div_ceil(ROWS)),
+            Purpose::Training => tokens.len() / d,
+        };
+        let parts = tokens.chunks(rows * d).zip(heads.chunks(rows * d));
+        for ((tokens, heads), output) in parts.zip(output.chunks_mut(rows * d)) {
+            self.after_attention(tokens, heads, output, a, purpose);
+        }
         a.heads = heads;
     }
 
@@ -203,6 +216,16 @@ impl PackedBlock {
         }
         block
     }
+}
+
+/// Rows of each part, the last may be shorter, when `n_rows` are cut into about `n_parts`.
+fn even_rows(n_rows: usize, n_parts: usize) -> usize {
+    let mut rows = n_rows.div_ceil(n_parts).next_multiple_of(KERNEL_ROWS);
+    // A single row is multiplied in another order, and would differ in its last bits.
+    while n_rows % rows == 1 {
+        rows += 1;
+    }
+    rows
 }
 
 /// `output = tokens + scale * branch`.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::attention::{AttentionShape, attend_head, put};
-use super::{Activations, PackedBlock, Purpose};
+use super::{Activations, PackedBlock, Purpose, even_rows};
 
 /// Rows of a product below which cutting it costs more than it saves.
 const ROWS: usize = 12;
@@ -31,11 +31,7 @@ impl PackedBlock {
     ) {
         let d = self.d_model;
         let shape = self.shape(tokens.len() / d);
-        let mut rows = shape.n_tokens.div_ceil(n_parts).max(ROWS);
-        // A single row is multiplied in another order, and would differ in its last bits.
-        while shape.n_tokens % rows == 1 {
-            rows += 1;
-        }
+        let rows = even_rows(shape.n_tokens, n_parts).max(ROWS);
         let SplitScratch { parts, qkv, heads } = scratch;
         parts.resize_with(shape.n_tokens.div_ceil(rows), Activations::default);
 
