@@ -67,14 +67,12 @@ impl<'a> BranchViews<'a> {
 impl Asked {
     /// The rows whose gradient is asked for, of `n_rows` that are the tokens of several pictures.
     fn spans(&self, n_tokens: usize, n_rows: usize) -> Vec<Range<usize>> {
-        match &self.tokens {
-            None => Vec::new(),
-            Some(wanted) if wanted.len() == n_tokens => vec![0..n_rows],
-            Some(wanted) => {
-                let starts = (0..n_rows).step_by(n_tokens);
-                starts.map(|first| first + wanted.start..first + wanted.end).collect()
-            }
-        }
+        let Some(wanted) = &self.tokens else { return Vec::new() };
+        // Where all are asked for, one product takes all pictures.
+        let all = wanted.len() == n_tokens;
+        let (wanted, step) = if all { (0..n_rows, n_rows) } else { (wanted.clone(), n_tokens) };
+        let starts = (0..n_rows).step_by(step);
+        starts.map(|first| first + wanted.start..first + wanted.end).collect()
     }
 }
 

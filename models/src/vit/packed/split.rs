@@ -38,7 +38,9 @@ impl PackedBlock {
         let inputs = parts.par_iter_mut().zip(tokens.par_chunks(rows * d));
         inputs.for_each(|(part, tokens)| self.queries(tokens, part));
         qkv.clear();
-        parts.iter().for_each(|part| qkv.extend(&part.qkv));
+        for part in &*parts {
+            qkv.extend(&part.qkv);
+        }
 
         let each = (0..shape.n_heads).into_par_iter().map(|head| one_head(shape, qkv, head));
         let each: Vec<Vec<f32>> = each.collect();
