@@ -1,4 +1,4 @@
-//! A block for the CPU: weights packed once, few pictures at a time, everything between two products in one pass.
+//! A block for the CPU: weights packed once, a few pictures at a time, everything between two products in one pass.
 //!
 //! Tensor by tensor, a block reads and writes each of its intermediate results from memory, on one core for all
 //! that is no product. A few pictures at a time, they stay in a core's own cache, and all cores work all the
@@ -222,7 +222,7 @@ impl PackedBlock {
 fn even_rows(n_rows: usize, n_parts: usize) -> usize {
     let mut rows = n_rows.div_ceil(n_parts).next_multiple_of(KERNEL_ROWS);
     // A single row is multiplied in another order, and would differ in its last bits.
-    while n_rows % rows == 1 {
+    while n_rows > rows && n_rows % rows == 1 {
         rows += 1;
     }
     rows
@@ -236,6 +236,22 @@ fn add(tokens: &[f32], branch: &[f32], scale: Option<&[f32]>, output: &mut [f32]
         Some(scale) => {
             let scales = scale.iter().cycle();
             sums.zip(scales).for_each(|(((o, t), b), s)| *o = t + s * b);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_is_a_single_row() {
+        for n_rows in 2_usize..1000 {
+            for n_parts in 1..=n_rows.div_ceil(KERNEL_ROWS) {
+                let rows = even_rows(n_rows, n_parts);
+                assert!(rows >= n_rows || n_rows % rows != 1, "{n_rows} in {n_parts}: {rows}");
+                assert!(n_rows.div_ceil(rows) <= n_parts, "{n_rows} in {n_parts}: {rows}");
+            }
         }
     }
 }

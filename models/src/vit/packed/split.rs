@@ -31,7 +31,7 @@ impl PackedBlock {
     ) {
         let d = self.d_model;
         let shape = self.shape(tokens.len() / d);
-        let rows = even_rows(shape.n_tokens, n_parts).max(ROWS);
+        let rows = even_rows(shape.n_tokens, (shape.n_tokens / ROWS).clamp(1, n_parts));
         let SplitScratch { parts, qkv, heads } = scratch;
         parts.resize_with(shape.n_tokens.div_ceil(rows), Activations::default);
 
