@@ -1,4 +1,5 @@
-//! What the processor can do at best: one large product, which no forward pass can beat.
+//! One large product, to hold the speed of forward passes against. Not a bound: a forward pass whose factors stay
+//! in the caches does a little better (docs/performance.md).
 //!
 //! `cargo bench -p fmlora-tests --bench gemm`; criterion's "elements" are floating point operations.
 

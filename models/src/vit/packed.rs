@@ -41,7 +41,7 @@ pub(super) struct PackedBlock {
 }
 
 /// Rows that go through the MLP together in inference: what lies between its two layers stays in a core's cache.
-const ROWS: usize = 66;
+const MLP_ROWS: usize = 66;
 
 /// Rows that rten-gemm computes at a time, on all processors but ARM's.
 const KERNEL_ROWS: usize = 6;
@@ -141,7 +141,9 @@ impl PackedBlock {
         attend(self.shape(n_tokens), &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
         let (d, heads) = (self.d_model, std::mem::take(&mut a.heads));
         let rows = match purpose {
-            Purpose::Inference => even_rows(tokens.len() / d, (tokens.len() / d).div_ceil(ROWS)),
+            Purpose::Inference => {
+                even_rows(tokens.len() / d, (tokens.len() / d).div_ceil(MLP_ROWS))
+            }
             Purpose::Training => tokens.len() / d,
         };
         let parts = tokens.chunks(rows * d).zip(heads.chunks(rows * d));

@@ -8,7 +8,7 @@ use super::{Activations, PackedBlock, Purpose, even_rows};
 /// Rows of a product below which cutting it costs more than it saves.
 const ROWS: usize = 12;
 
-/// What is kept from block to block: scratch of each part of the tokens, and of the whole picture.
+/// Scratch of each part of the tokens, and of the whole picture; serves one picture after the other.
 #[derive(Debug, Default)]
 pub(super) struct SplitScratch {
     parts: Vec<Activations>,
