@@ -1,14 +1,15 @@
 //! Commands as a user runs them, process and all, against the forward passes alone.
 //!
-//! `cargo bench -p fmlora-device --bench commands`
+//! `cargo bench --workspace --bench commands`
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use fmlora_device::{Engine, SyntheticCamera, Thing};
 use fmlora_learner::format::decode_base;
-use fmlora_models::decode_picture;
+use fmlora_models::{DeviceSpec, decode_picture};
 use image::imageops::FilterType;
 
 const FOLDER: usize = 1000;
@@ -30,8 +31,8 @@ fn pictures(dir: &Path, n: usize, seed: u64) {
 fn engine() -> Engine {
     let path = "../models/base/vit_small6_patch14_112.fmlb";
     let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
-    let (base, _) = decode_base(&file).expect("a sound base");
-    Engine::new(&base, None).expect("a sound base")
+    let (base, _) = decode_base(Vec::leak(file)).expect("a sound base");
+    Engine::new(Arc::new(base), None, &DeviceSpec::Cpu).expect("a sound base")
 }
 
 /// What the network takes of all pictures below a folder.

@@ -1,10 +1,11 @@
 //! The base: embedded in the program, or a file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
 use fmlora_learner::{AdapterState, BaseId};
-use fmlora_models::VitConfig;
+use fmlora_models::{DeviceSpec, VitConfig};
 
 use crate::{EdgeError, Engine};
 
@@ -19,7 +20,7 @@ static EMBEDDED: Option<&[u8]> = None;
 #[derive(Debug)]
 pub(crate) struct BaseFile {
     name: String,
-    base: Base<'static>,
+    base: Arc<Base<'static>>,
     pub(crate) id: BaseId,
 }
 
@@ -42,7 +43,7 @@ impl BaseFile {
         };
         let fail = |source: BaseError| EdgeError::Base { name: name.clone(), source };
         let (base, id) = decode_base(bytes).map_err(fail)?;
-        Ok(Self { name, base, id })
+        Ok(Self { name, base: Arc::new(base), id })
     }
 
     /// Where the base came from: a path or "(embedded)".
@@ -65,8 +66,12 @@ impl BaseFile {
         self.base.backbone.feature.d_feature(self.vit())
     }
 
-    /// Builds the network with what tasks have left in it.
-    pub(crate) fn engine(&self, state: Option<&AdapterState>) -> Result<Engine, EdgeError> {
-        Engine::new(&self.base, state)
+    /// Builds the network with what tasks have left in it, on the device that is asked for.
+    pub(crate) fn engine(
+        &self,
+        state: Option<&AdapterState>,
+        spec: &DeviceSpec,
+    ) -> Result<Engine, EdgeError> {
+        Engine::new(self.base.clone(), state, spec)
     }
 }

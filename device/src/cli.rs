@@ -1,8 +1,10 @@
 //! The command line: every argument, its default and its help.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use fmlora_models::DeviceSpec;
 
 /// Teaches a camera box new things from a few pictures, on the box.
 #[derive(Debug, Parser)]
@@ -30,26 +32,16 @@ pub(crate) struct Global {
     /// Directory of what was learnt [default: the platform's data directory]
     #[arg(long, value_name = "DIR", global = true, env = "FMLORA_STATE")]
     pub(crate) state: Option<PathBuf>,
-    /// Where to compute
-    #[arg(long, global = true, value_enum, default_value_t = DeviceChoice::Auto, env = "FMLORA_DEVICE")]
-    pub(crate) device: DeviceChoice,
+    /// Where to compute: auto (a graphics adapter that passes the check, else the processor), cpu, gpu, gpu:N
+    /// (see `fmlora-edge devices`), or a part of an adapter's name
+    #[arg(long, global = true, default_value_t = DeviceSpec::Auto, env = "FMLORA_DEVICE")]
+    pub(crate) device: DeviceSpec,
     /// Print JSON for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say more of what happens (-vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-}
-
-/// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceChoice {
-    /// The best that is there
-    Auto,
-    /// The processor
-    Cpu,
-    /// A graphics processor
-    Gpu,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,6 +78,9 @@ pub(crate) enum Command {
     /// Say what base, state and head are in use
     #[command(after_help = "Example:\n  fmlora-edge status")]
     Status,
+    /// List the graphics adapters of this machine
+    #[command(after_help = "Example:\n  fmlora-edge --json devices")]
+    Devices,
     /// Write all classes into one file
     #[command(after_help = "Example:\n  fmlora-edge export backup.fmls")]
     Export(ExportArgs),
@@ -109,6 +104,7 @@ impl Command {
             | Self::Evaluate(_)
             | Self::Classes
             | Self::Status
+            | Self::Devices
             | Self::Export(_) => false,
         }
     }
@@ -207,7 +203,8 @@ pub(crate) fn start_log(verbose: u8) {
         1 => tracing::Level::INFO,
         _ => tracing::Level::TRACE,
     };
+    let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     // A second call in one process (tests) keeps the first log.
-    let _ = log.with_target(verbose > 1).without_time().try_init();
+    let _ = log.with_ansi(colours).with_target(verbose > 1).without_time().try_init();
 }

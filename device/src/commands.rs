@@ -2,6 +2,7 @@
 
 mod classify;
 mod demo;
+mod devices;
 mod edit;
 mod evaluate;
 mod learn;
@@ -37,6 +38,7 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
         Command::Rename(args) => edit::rename(global, args),
         Command::Undo(args) => edit::undo(global, args),
         Command::Status => status::run(global),
+        Command::Devices => devices::run(global),
         Command::Export(args) => transfer::export(global, args),
         Command::Import(args) => transfer::import(global, args),
     }

@@ -1,11 +1,19 @@
-//! The network on its device: pictures to features, in batches.
+//! The network on its device: pictures to features, in batches, and the training of tasks.
+//!
+//! A device that fails is left at once: what it was doing is done again on the processor, and everything after
+//! it too. Nothing learnt is on the device alone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
+use burn::tensor::Tensor;
+use fail::fail_point;
 use fmlora_learner::format::Base;
-use fmlora_learner::{Adapter, AdapterState, TokenCache};
-use fmlora_models::{Backbone, Preprocess};
+use fmlora_learner::{
+    AdaptError, Adaptation, AdaptationConfig, Adapter, AdapterState, Class, Parity, Placement,
+    PlacementError, Task, TokenCache, TrainError, Watcher, adapt, contained, place,
+};
+use fmlora_models::{Backbone, ComputeDevice, DeviceSpec, Hardware, Preprocess};
 
 use crate::EdgeError;
 
@@ -15,6 +23,10 @@ pub(crate) const BATCH: usize = 16;
 /// The network and what tasks have left in it, owned by the one thread that computes with tensors.
 #[derive(Debug)]
 pub struct Engine {
+    base: Arc<Base<'static>>,
+    hardware: Hardware,
+    parity: Option<Parity>,
+    refused: Option<String>,
     /// As the base has it.
     backbone: Backbone,
     /// With everything learnt folded into its weights.
@@ -26,36 +38,65 @@ pub struct Engine {
     forward: Duration,
 }
 
+/// What a batch gives: `[pictures, d_feature]`, and the tokens that were made on the way if they are kept.
+struct Computed {
+    features: Vec<f32>,
+    tokens: Option<Vec<f32>>,
+}
+
 impl Engine {
-    /// Builds the network of a base on the processor, with what tasks have left.
+    /// Builds the network of a base, with what tasks have left, on the device that is asked for, or on the
+    /// processor if that device computes something else.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Backbone`] if the base's parts do not fit together, [`EdgeError::Adapter`] if what tasks
-    /// have left does not fit the base.
-    pub fn new(base: &Base<'_>, state: Option<&AdapterState>) -> Result<Self, EdgeError> {
-        let backbone = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())
-            .map_err(EdgeError::Backbone)?;
+    /// [`EdgeError::NoDevice`] if there is no such device, [`EdgeError::Backbone`] if the base's parts do not fit
+    /// together, [`EdgeError::Adapter`] if what tasks have left does not fit the base.
+    pub fn new(
+        base: Arc<Base<'static>>,
+        state: Option<&AdapterState>,
+        spec: &DeviceSpec,
+    ) -> Result<Self, EdgeError> {
+        let placed = place(&base.weights, &base.backbone, spec, BATCH);
+        let Placement { backbone, hardware, parity, refused } = placed.map_err(|e| match e {
+            PlacementError::Open(error) => EdgeError::NoDevice(error),
+            PlacementError::Backbone(error) => EdgeError::Backbone(error),
+        })?;
+        if let Some(why) = &refused {
+            tracing::warn!("{why}: the processor is used instead");
+        }
+        let adapter = base.adapter.clone();
         let mut engine = Self {
+            base,
+            hardware,
+            parity,
+            refused,
             adapted: backbone.clone(),
             backbone,
-            adapter: base.adapter.clone(),
+            adapter: None,
             recording: None,
             forward: Duration::ZERO,
         };
-        if let Some(adapter) = engine.adapter.clone() {
-            let adapter = match state {
-                Some(state) => adapter.with_state(state.clone())?,
-                None => adapter,
-            };
-            engine.set_adapter(adapter);
+        if let Some(adapter) = adapter {
+            let learnt = state.map(|state| adapter.with_state(state.clone())).transpose()?;
+            engine.set_adapter(learnt.unwrap_or(adapter))?;
         }
         Ok(engine)
     }
 
-    /// The network as the base has it: what trainings run on.
-    pub(crate) fn backbone(&self) -> &Backbone {
-        &self.backbone
+    /// Where the network computes.
+    pub fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+
+    /// How far the device is from the processor; `None` on the processor.
+    pub fn parity(&self) -> Option<Parity> {
+        self.parity
+    }
+
+    /// Why the device that was asked for is not used.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Shared bases with everything learnt; `None` for a base without.
@@ -64,9 +105,36 @@ impl Engine {
     }
 
     /// Folds another adapter into the network.
-    pub(crate) fn set_adapter(&mut self, adapter: Adapter) {
-        self.adapted = self.backbone.folded(&adapter.side_branches(self.backbone.device()));
+    pub(crate) fn set_adapter(&mut self, adapter: Adapter) -> Result<(), EdgeError> {
+        let fold = |engine: &mut Self| {
+            let branches = adapter.side_branches(engine.backbone.device());
+            Ok(engine.backbone.folded(&branches))
+        };
+        self.adapted = self.on_device(fold)?;
         self.adapter = Some(adapter);
+        Ok(())
+    }
+
+    /// Lets a task adapt the network as the base has it; nothing of the engine changes.
+    pub(crate) fn adapt(
+        &mut self,
+        known: &[Arc<Class>],
+        task: Task<'_>,
+        config: &AdaptationConfig,
+        watch: Watcher<'_>,
+    ) -> Result<Option<Adaptation>, EdgeError> {
+        let Some(adapter) = self.adapter.clone() else { return Ok(None) };
+        let outcome = self.on_device(|engine| {
+            let outcome = adapt(&engine.backbone, &adapter, known, task, config, &mut *watch);
+            match outcome {
+                // What diverges on the processor too is the task's fault, and is said there.
+                Err(AdaptError::Train(
+                    error @ (TrainError::Device(_) | TrainError::Diverged { .. }),
+                )) if engine.hardware != Hardware::Cpu => Err(error.to_string()),
+                outcome => Ok(outcome),
+            }
+        });
+        Ok(Some(outcome??))
     }
 
     /// Keeps the tokens of the pictures that follow, for a training.
@@ -85,7 +153,7 @@ impl Engine {
         self.backbone.config().preprocess
     }
 
-    /// Time spent in forward passes so far.
+    /// Time spent in forward passes so far; pictures that follow may have been loaded meanwhile.
     pub fn forward_time(&self) -> Duration {
         self.forward
     }
@@ -94,26 +162,76 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Device`] if the backend fails.
+    /// [`EdgeError::Device`] if even the processor fails.
     pub fn features(&mut self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, EdgeError> {
         let mut features = Vec::with_capacity(pictures.len());
         for batch in pictures.chunks(BATCH) {
             let started = Instant::now();
-            let tokens = self.backbone.tokens(batch.concat());
-            if let Some(recording) = &mut self.recording {
-                let numbers = tokens.clone().try_into_data().map_err(device)?;
-                let numbers = numbers.try_into_vec::<f32>().map_err(device)?;
-                recording.push(&numbers).map_err(device)?;
+            let computed = self.on_device(|engine| engine.compute(batch))?;
+            if let (Some(recording), Some(tokens)) = (&mut self.recording, &computed.tokens) {
+                recording.push(tokens).map_err(|e| EdgeError::Device(e.to_string()))?;
             }
-            let found = self.adapted.suffix(tokens).try_into_data().map_err(device)?;
-            let found = found.try_into_vec::<f32>().map_err(device)?;
-            features.extend(found.chunks_exact(self.backbone.d_feature()).map(<[f32]>::to_vec));
+            let of_picture = computed.features.chunks_exact(self.backbone.d_feature());
+            features.extend(of_picture.map(<[f32]>::to_vec));
             self.forward += started.elapsed();
         }
         Ok(features)
     }
+
+    fn compute(&self, batch: &[Vec<f32>]) -> Result<Computed, String> {
+        let mut pixels = batch.concat();
+        if self.hardware != Hardware::Cpu {
+            // Every new shape costs a graphics adapter a search for its quickest kernels.
+            pixels.resize(BATCH * self.backbone.n_pixels(), 0.0);
+        }
+        let tokens = self.backbone.tokens(pixels);
+        let kept = self.recording.is_some().then(|| tokens.clone());
+        let features = leading(self.adapted.suffix(tokens), batch.len())?;
+        if features.iter().any(|number| !number.is_finite()) {
+            return Err("its features are no numbers".to_owned());
+        }
+        let tokens = kept.map(|tokens| leading(tokens, batch.len())).transpose()?;
+        Ok(Computed { features, tokens })
+    }
+
+    /// Does something on the device, and once more on the processor if the device fails.
+    fn on_device<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, String>,
+    ) -> Result<T, EdgeError> {
+        if self.hardware == Hardware::Cpu {
+            return work(self).map_err(EdgeError::Device);
+        }
+        let done = contained(|| {
+            fail_point!("device", |_| Err("simulated by a fail point".to_owned()));
+            work(self)
+        });
+        done.or_else(|why| {
+            let why = format!("{} failed: {why}", self.hardware);
+            tracing::warn!("{why}: the processor is used from here on");
+            self.move_to_processor(why)?;
+            work(self).map_err(EdgeError::Device)
+        })
+    }
+
+    fn move_to_processor(&mut self, why: String) -> Result<(), EdgeError> {
+        let cpu = ComputeDevice::cpu();
+        let backbone = Backbone::new(&self.base.weights, self.base.backbone.clone(), &cpu.device);
+        self.backbone = backbone.map_err(EdgeError::Backbone)?;
+        self.adapted = match &self.adapter {
+            Some(adapter) => self.backbone.folded(&adapter.side_branches(&cpu.device)),
+            None => self.backbone.clone(),
+        };
+        (self.hardware, self.parity, self.refused) = (cpu.hardware, None, Some(why));
+        Ok(())
+    }
 }
 
-fn device(error: impl std::fmt::Display) -> EdgeError {
-    EdgeError::Device(error.to_string())
+/// The numbers of the first pictures of a batch.
+fn leading<const D: usize>(tensor: Tensor<D>, n: usize) -> Result<Vec<f32>, String> {
+    let size = tensor.dims()[1..].iter().product::<usize>();
+    let numbers = tensor.try_into_data().map_err(|e| e.to_string())?;
+    let mut numbers = numbers.try_into_vec::<f32>().map_err(|e| e.to_string())?;
+    numbers.truncate(n * size);
+    Ok(numbers)
 }

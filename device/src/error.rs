@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fmlora_learner::format::{BaseError, StateError};
 use fmlora_learner::{AdaptError, AdapterError, ClassNameError, HeadError, LearnError};
-use fmlora_models::BackboneError;
+use fmlora_models::{BackboneError, OpenDeviceError};
 use thiserror::Error;
 
 use crate::StoreError;
@@ -108,8 +108,8 @@ pub enum EdgeError {
         possible: usize,
     },
     /// The device asked for is not there.
-    #[error("no graphics processor can be used: this program was built without support for one")]
-    NoGpu,
+    #[error(transparent)]
+    NoDevice(OpenDeviceError),
     /// The tensor backend failed.
     #[error("computing features failed: {0}")]
     Device(String),

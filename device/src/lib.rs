@@ -41,6 +41,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     cli::start_log(cli.global.verbose);
+    // Failures that tests ask for by the environment; nothing in a build without them.
+    let _failures = fail::FailScenario::setup();
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

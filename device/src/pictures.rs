@@ -1,9 +1,9 @@
-//! Picture files to features: files are read, decoded and resized on threads of their own while the
-//! caller's thread computes.
+//! Picture files to features: the next pictures are read, decoded and resized while those before them go
+//! through the network.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use fmlora_learner::ClassName;
@@ -82,54 +82,52 @@ fn load(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> 
     Ok(decoded.map_err(|_| PictureError::Crashed)??)
 }
 
+/// What became of some files, with their places.
+type Loaded = Receiver<(usize, Result<Vec<f32>, PictureError>)>;
+
 /// Computes the features of picture files, in their order, with a progress bar on a terminal when it
 /// takes long.
 pub(crate) fn intake(engine: &mut Engine, paths: &[PathBuf]) -> Result<Intake, EdgeError> {
     let preprocess = engine.preprocess();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
-    let workers = workers.min(paths.len().div_ceil(4)).max(1);
+    let places: Vec<usize> = (0..paths.len()).collect();
+    let batches: Vec<&[usize]> = places.chunks(BATCH).collect();
     let bar = progress_bar(paths.len());
-    std::thread::scope(|scope| {
-        // Worker w loads every picture whose place is w modulo the number of workers, so that reading
-        // the channels in turn gives the pictures in order.
-        let channels: Vec<_> = (0..workers)
-            .map(|worker| {
-                let (send, receive) = sync_channel(2 * BATCH);
-                let mine = paths.iter().skip(worker).step_by(workers);
-                scope.spawn(move || {
-                    for path in mine {
-                        if send.send(load(path, &preprocess)).is_err() {
-                            // The other side failed and went away.
-                            return;
-                        }
-                    }
+    // Files are loaded by the pool that the CPU computes with: no core has two threads, and none is idle.
+    rayon::in_place_scope(|scope| {
+        let load_all = |batch: &&[usize]| -> Loaded {
+            let (send, loaded) = channel();
+            for &place in *batch {
+                let send = send.clone();
+                scope.spawn(move |_| {
+                    // Nobody listens any more when the network has failed.
+                    let _ = send.send((place, load(&paths[place], &preprocess)));
                 });
-                receive
-            })
-            .collect();
+            }
+            loaded
+        };
         let mut intake = Intake::default();
-        let (mut places, mut batch) = (Vec::new(), Vec::new());
-        for (place, path) in paths.iter().enumerate() {
-            let Ok(loaded) = channels[place % workers].recv() else {
-                // Workers send something for every picture of theirs.
-                return Err(EdgeError::Device(format!("decoding {} crashed", path.display())));
-            };
-            match loaded {
-                Ok(pixels) => {
-                    places.push(place);
-                    batch.push(pixels);
-                }
-                Err(error) => {
-                    tracing::info!("skipped {}: {error}", path.display());
-                    intake.skipped.push(Skipped { path: path.clone(), error });
+        let mut next = batches.first().map(load_all);
+        for n in 0..batches.len() {
+            let following = batches.get(n + 1).map(load_all);
+            let loaded = std::mem::replace(&mut next, following);
+            let mut loaded: Vec<_> = loaded.into_iter().flatten().collect();
+            loaded.sort_by_key(|(place, _)| *place);
+            let (mut places, mut pixels) = (Vec::new(), Vec::new());
+            for (place, found) in loaded {
+                match found {
+                    Ok(picture) => {
+                        places.push(place);
+                        pixels.push(picture);
+                    }
+                    Err(error) => {
+                        let path = paths[place].clone();
+                        tracing::info!("skipped {}: {error}", path.display());
+                        intake.skipped.push(Skipped { path, error });
+                    }
                 }
             }
-            if batch.len() == BATCH || place + 1 == paths.len() {
-                let features = engine.features(&batch)?;
-                bar.inc(features.len() as u64);
-                intake.features.extend(places.drain(..).zip(features));
-                batch.clear();
-            }
+            intake.features.extend(places.into_iter().zip(engine.features(&pixels)?));
+            bar.inc(batches[n].len() as u64);
         }
         bar.finish_and_clear();
         Ok(intake)

@@ -8,9 +8,10 @@ use fmlora_learner::{
     Class, ClassName, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind, Predictor,
     fit_head,
 };
+use fmlora_models::DeviceSpec;
 
 use crate::base_file::BaseFile;
-use crate::cli::{DeviceChoice, Global};
+use crate::cli::Global;
 use crate::store::Access;
 use crate::{EdgeError, Engine, Store};
 
@@ -20,6 +21,8 @@ use crate::{EdgeError, Engine, Store};
 /// disk as one transaction, then change what is in memory. Whatever fails leaves all as it was.
 pub struct Session {
     base: BaseFile,
+    /// Where the network is to compute.
+    device: DeviceSpec,
     engine: Option<Engine>,
     store: Store,
     learner: Learner,
@@ -53,10 +56,6 @@ impl Session {
         directory: &Path,
         access: Access,
     ) -> Result<Self, EdgeError> {
-        match global.device {
-            DeviceChoice::Gpu => return Err(EdgeError::NoGpu),
-            DeviceChoice::Auto | DeviceChoice::Cpu => {}
-        }
         let started = Instant::now();
         let base = BaseFile::open(global.base.as_deref())?;
         tracing::info!("base {} checked in {:.0?}", base.id, started.elapsed());
@@ -68,7 +67,8 @@ impl Session {
             learner.classes().len(),
             started.elapsed()
         );
-        Ok(Self { base, engine: None, store, learner, predictor })
+        let device = global.device.clone();
+        Ok(Self { base, device, engine: None, store, learner, predictor })
     }
 
     pub(crate) fn base(&self) -> &BaseFile {
@@ -89,8 +89,10 @@ impl Session {
             return Ok(self.engine.insert(engine));
         }
         let started = Instant::now();
-        let engine = self.base.engine(self.learner.adapter().map(AsRef::as_ref))?;
-        tracing::info!("network built in {:.0?}", started.elapsed());
+        let state = self.learner.adapter().map(AsRef::as_ref);
+        let engine = self.base.engine(state, &self.device)?;
+        let hardware = engine.hardware();
+        tracing::info!("network built on {hardware} in {:.0?}", started.elapsed());
         Ok(self.engine.insert(engine))
     }
 

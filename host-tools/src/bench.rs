@@ -11,15 +11,15 @@ mod stream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use fmlora_learner::format::decode_base;
 use fmlora_learner::{AccuracyMatrix, BaseId};
-use fmlora_models::{Backbone, BackboneConfig, VitWeights};
+use fmlora_models::{BackboneConfig, DeviceSpec, VitWeights};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::BenchArgs;
 use crate::dataset::Dataset;
 use crate::files;
+use crate::network::network;
 use methods::{Arena, Learned, World};
 use prepared::Prepared;
 use results::{Results, RunResult};
@@ -39,7 +39,7 @@ struct Plan {
 }
 
 /// Runs what is not there yet, and writes report and plots over everything that is.
-pub(crate) fn run(args: &BenchArgs, as_json: bool) -> Result<()> {
+pub(crate) fn run(args: &BenchArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let mut results = Results::open(&args.out)?;
     let plans = plans(args)?;
     let spec = args.data.to_string();
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &BenchArgs, as_json: bool) -> Result<()> {
         .filter(|plan| !results.runs.iter().any(|run| run.same_run(&blank(args, &spec, plan))))
         .collect();
     if !missing.is_empty() {
-        run_all(args, &spec, &missing, &mut results)?;
+        run_all(args, device, &spec, &missing, &mut results)?;
     }
     files::write_whole(&args.out.join("report.md"), report::markdown(&results.runs).as_bytes())?;
     let plots = plot::write_all(&results.runs, &args.out)?;
@@ -63,26 +63,28 @@ fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
     let known = |name: &&String| !NAMES.contains(&name.as_str());
     let odd = args.methods.iter().find(known);
     ensure!(odd.is_none(), "there is no method {odd:?}; known: {}", NAMES.join(", "));
-    let named = |name: &String| name == "all" || methods::ABLATIONS.contains(&name.as_str());
+    let known = |part: &str| methods::ABLATIONS.contains(&part);
+    let named = |name: &String| name == "all" || name.split('+').all(known);
     let odd = args.ablate.iter().find(|&name| !named(name));
     ensure!(
         odd.is_none(),
         "there is no ablation {odd:?}; known: {}",
         methods::ABLATIONS.join(", ")
     );
-    let wanted = |name: &str| args.ablate.iter().any(|a| a == "all" || a == name);
+    let ablations = args.ablate.iter().flat_map(|name| match name.as_str() {
+        "all" => methods::ABLATIONS.map(str::to_owned).to_vec(),
+        _ => vec![name.clone()],
+    });
+    let ablations: Vec<String> = std::iter::once(String::new()).chain(ablations).collect();
     let mut plans = Vec::new();
     let tasks: &[usize] = if args.scenario == Scenario::Dil { &[0] } else { &args.tasks };
     for &tasks in tasks {
         for method in NAMES.iter().filter(|name| args.methods.iter().any(|m| m == *name)) {
             for &order in &args.orders {
-                let mut ablations = vec![String::new()];
-                if *method == "fm-lora" {
-                    let named = methods::ABLATIONS.into_iter().filter(|name| wanted(name));
-                    ablations.extend(named.map(str::to_owned));
-                }
-                for ablation in ablations {
-                    plans.push(Plan { method: (*method).to_owned(), ablation, tasks, order });
+                let of_method = if *method == "fm-lora" { &ablations[..] } else { &ablations[..1] };
+                for ablation in of_method {
+                    let (method, ablation) = ((*method).to_owned(), ablation.clone());
+                    plans.push(Plan { method, ablation, tasks, order });
                 }
             }
         }
@@ -107,7 +109,13 @@ fn blank(args: &BenchArgs, spec: &str, plan: &Plan) -> RunResult {
     }
 }
 
-fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results) -> Result<()> {
+fn run_all(
+    args: &BenchArgs,
+    device: &DeviceSpec,
+    spec: &str,
+    missing: &[Plan],
+    results: &mut Results,
+) -> Result<()> {
     let bytes = files::read(&args.base)?;
     let (base, base_id) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
     let data = args.data.load()?;
@@ -121,12 +129,13 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
         sites: args.layers.sites(),
         n_prompt_tokens: args.prompt_tokens,
     };
-    let arena = |config: BackboneConfig| arena(&base.weights, config, base_id, &data, args);
-    let own = arena(base.backbone.clone())?;
+    let arena =
+        |config: &BackboneConfig| arena(&base.weights, config, base_id, &data, args, device);
+    let own = arena(&base.backbone)?;
     let whole = missing
         .iter()
         .any(|plan| methods::needs_whole(&plan.method))
-        .then(|| arena(BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() }));
+        .then(|| arena(&BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() }));
     let whole = whole.transpose()?;
     let bar = run_bar(missing.len())?;
     for plan in missing {
@@ -179,12 +188,13 @@ fn run_all(args: &BenchArgs, spec: &str, missing: &[Plan], results: &mut Results
 
 fn arena(
     weights: &VitWeights<'_>,
-    config: BackboneConfig,
+    config: &BackboneConfig,
     base_id: BaseId,
     data: &Dataset,
     args: &BenchArgs,
+    device: &DeviceSpec,
 ) -> Result<Arena> {
-    let backbone = Backbone::new(weights, config, &Device::flex())?;
+    let backbone = network(weights, config, device)?;
     let spec = args.data.to_string();
     let prepared = Prepared::new(&backbone, base_id, data, &spec, &args.out)?;
     Ok(Arena { backbone, prepared })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fmlora_models::Site;
+use fmlora_models::{DeviceSpec, Site};
 
 use crate::bench::{NAMES, Scenario};
 use crate::dataset::DataSpec;
@@ -15,6 +15,10 @@ pub(crate) struct Cli {
     /// Print JSON for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Where networks compute: auto (a graphics adapter that passes the check, else the processor), cpu, gpu, gpu:N, a
+    /// part of an adapter's name, or cuda in a build with it
+    #[arg(long, global = true, default_value_t = DeviceSpec::Auto, env = "FMLORA_DEVICE")]
+    pub(crate) device: DeviceSpec,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -231,7 +235,7 @@ pub(crate) struct BenchArgs {
     /// Directory for results.json, report.md, the plots and cached tokens
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Also run fm-lora with parts of it taken away: all ablations, or those named
+    /// Also run fm-lora with parts of it taken away: all ablations, or those named; several at once as "keep all+no DRS"
     #[arg(long, value_delimiter = ',', value_name = "LIST", num_args = 0.., default_missing_value = "all")]
     pub(crate) ablate: Vec<String>,
     /// Classes kept out of the tasks, on which fm-lora trains its bases beforehand

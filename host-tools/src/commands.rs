@@ -14,8 +14,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::ImportWeights(args) => import_weights::run(args, cli.json),
         Command::ExportBases(args) => export_bases::run(args, cli.json),
         Command::Inspect(args) => inspect::run(args, cli.json),
-        Command::Probe(args) => probe::run(args, cli.json),
-        Command::Pretrain(args) => pretrain::run(args, cli.json),
-        Command::Bench(args) => crate::bench::run(args, cli.json),
+        Command::Probe(args) => probe::run(args, &cli.device, cli.json),
+        Command::Pretrain(args) => pretrain::run(args, &cli.device, cli.json),
+        Command::Bench(args) => crate::bench::run(args, &cli.device, cli.json),
     }
 }

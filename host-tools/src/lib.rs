@@ -7,6 +7,7 @@ mod commands;
 mod dataset;
 mod features;
 mod files;
+mod network;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -23,6 +23,7 @@ mod learner;
 mod matrix;
 mod metrics;
 mod operation;
+mod placement;
 mod predictor;
 mod rank_selector;
 mod statistics;
@@ -49,6 +50,10 @@ pub use learner::{LearnError, Learner};
 pub use matrix::Matrix;
 pub use metrics::AccuracyMatrix;
 pub use operation::{AdapterChange, Change, Operation, OperationKind};
+pub use placement::{
+    PARITY_TOLERANCE, Parity, ParityError, Placement, PlacementError, check_parity, contained,
+    place,
+};
 pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, UnknownTest};
 pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};

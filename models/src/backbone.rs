@@ -96,6 +96,12 @@ impl Backbone {
         Ok(Self { vit, packed, config, vit_config, prompt: None, device: device.clone() })
     }
 
+    /// The same network, tensor by tensor even on the processor: what every other device computes.
+    #[must_use]
+    pub fn unpacked(self) -> Self {
+        Self { packed: None, ..self }
+    }
+
     /// How the network is used.
     pub fn config(&self) -> &BackboneConfig {
         &self.config

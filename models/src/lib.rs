@@ -11,6 +11,7 @@
 //! memory. This crate knows no task, class or adapter.
 
 mod backbone;
+mod compute;
 mod config;
 mod feature;
 mod half_tensor;
@@ -23,6 +24,9 @@ mod vit;
 mod weights;
 
 pub use backbone::{Backbone, BackboneConfig, BackboneError};
+pub use compute::{
+    AdapterKind, ComputeDevice, DeviceSpec, GpuAdapter, Hardware, OpenDeviceError, adapters,
+};
 pub use config::{ConfigError, LAYER_NORM_EPS, VitConfig};
 pub use feature::{FeatureConfig, TokenKind};
 pub use half_tensor::{HalfTensor, HalfTensorError};

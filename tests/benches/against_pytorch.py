@@ -32,7 +32,7 @@ ROWS += [
 
 def ours(bench, name):
     """Median seconds of a criterion benchmark."""
-    command = ["cargo", "bench", "--locked", "-p", "fmlora-tests", "--bench", bench, "--"]
+    command = ["cargo", "bench", "--locked", "--workspace", "--bench", bench, "--"]
     quiet = {"check": True, "cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     subprocess.run([*command, "--noplot", "^" + name + "$"], **quiet)
     # criterion makes one folder of a benchmark's name, with its slashes replaced.

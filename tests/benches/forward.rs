@@ -1,6 +1,6 @@
 //! Forward passes from preprocessed pixels to features.
 //!
-//! `cargo bench -p fmlora-tests --bench forward`; `against_pytorch.py` measures the same rows in PyTorch.
+//! `cargo bench --workspace --bench forward`; `against_pytorch.py` measures the same rows in PyTorch.
 
 use std::hint::black_box;
 

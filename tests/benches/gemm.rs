@@ -1,7 +1,7 @@
 //! One large product, to hold the speed of forward passes against. Not a bound: a forward pass whose factors stay
 //! in the caches does a little better (docs/performance.md).
 //!
-//! `cargo bench -p fmlora-tests --bench gemm`; criterion's "elements" are floating point operations.
+//! `cargo bench --workspace --bench gemm`; criterion's "elements" are floating point operations.
 
 use std::hint::black_box;
 

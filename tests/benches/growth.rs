@@ -1,7 +1,7 @@
 //! How the cost of a prediction grows: with tasks (not at all, they are folded into the weights), with classes,
 //! with the size of the picture.
 //!
-//! `cargo bench -p fmlora-tests --bench growth`
+//! `cargo bench --workspace --bench growth`
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -1,6 +1,6 @@
 //! A task of 200 pictures for ten epochs: prefix once, then `M_t`, `N_t` and the prompt on cached tokens.
 //!
-//! `cargo bench -p fmlora-tests --bench training`
+//! `cargo bench --workspace --bench training`
 
 use std::ops::ControlFlow;
 

@@ -8,16 +8,21 @@ use fmlora_learner::format::decode_base;
 use fmlora_learner::{Adapter, AdapterConfig, Matrix, SharedBases, SharedBasis};
 use fmlora_models::{Backbone, BackboneConfig, Place, VARIANTS, VitConfig, VitWeights};
 
-/// The network that `fmlora-edge` has inside it, on the processor.
+/// [`embedded_network_on`] the processor.
+pub fn embedded_network() -> Backbone {
+    embedded_network_on(&Device::flex())
+}
+
+/// The network that `fmlora-edge` has inside it.
 ///
 /// # Panics
 ///
 /// If the project's base is missing or unsound.
-pub fn embedded_network() -> Backbone {
+pub fn embedded_network_on(device: &Device) -> Backbone {
     let path = "../models/base/vit_small6_patch14_112.fmlb";
     let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
     let (base, _) = decode_base(&file).expect("a sound base");
-    Backbone::new(&base.weights, base.backbone, &Device::flex()).expect("a sound base")
+    Backbone::new(&base.weights, base.backbone, device).expect("a sound base")
 }
 
 /// A named network with random weights, at its own image size or another one, on the processor.

@@ -7,8 +7,17 @@ use fmlora_models::{Backbone, BackboneConfig, VitConfig, VitWeights};
 /// Side of the toy's pictures in pixels.
 const SIDE: usize = 16;
 
-/// A random frozen network of four blocks, the last two of which may be adapted, on the CPU.
+/// [`toy_backbone_on`] the processor.
 pub fn toy_backbone() -> Backbone {
+    toy_backbone_on(&Device::flex())
+}
+
+/// A random frozen network of four blocks, the last two of which may be adapted.
+///
+/// # Panics
+///
+/// Never: the shape fits.
+pub fn toy_backbone_on(device: &Device) -> Backbone {
     let config = VitConfig {
         image_size: SIDE,
         patch_size: 8,
@@ -22,7 +31,7 @@ pub fn toy_backbone() -> Backbone {
     };
     let weights = VitWeights::random(config.clone(), 5).expect("a sound shape");
     let backbone = BackboneConfig::of(&config);
-    Backbone::new(&weights, backbone, &Device::flex()).expect("the default fits every network")
+    Backbone::new(&weights, backbone, device).expect("the default fits every network")
 }
 
 /// Tokens of `n` pictures of each of `n_classes` classes, and their labels. Every class is a wave of its own
@@ -60,7 +69,7 @@ pub fn toy_tokens(
     let tokens = backbone.prefix(Tensor::from_data(data, backbone.device()));
     let [_, n_tokens, d] = tokens.dims();
     let mut cache = TokenCache::new(n_tokens, d);
-    let numbers = tokens.into_data().try_into_vec::<f32>().expect("f32 on the CPU");
+    let numbers = tokens.into_data().try_into_vec::<f32>().expect("f32");
     cache.push(&numbers).expect("whole pictures");
     (cache, labels)
 }

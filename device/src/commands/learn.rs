@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fmlora_learner::{
     AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Step, Task,
-    TaskClass, TokenCache, TrainError, adapt,
+    TaskClass, TokenCache, TrainError,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -167,9 +167,6 @@ fn train(
 ) -> Result<Trained, EdgeError> {
     let started = Instant::now();
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();
-    let engine = session.engine()?;
-    let nothing = Trained { outcome: None, seconds: 0.0 };
-    let Some(adapter) = engine.adapter() else { return Ok(nothing) };
     let bar = ProgressBar::hidden();
     let mut watch = |step: Step| {
         if step.step == 1 {
@@ -182,18 +179,18 @@ fn train(
         if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let config = AdaptationConfig::default();
-    let outcome = adapt(engine.backbone(), adapter, &known, task, &config, &mut watch);
+    let outcome = session.engine()?.adapt(&known, task, &config, &mut watch);
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     match outcome {
         Ok(outcome) => {
-            let seconds = if outcome.rank > 0 { seconds } else { 0.0 };
-            Ok(Trained { outcome: Some(outcome), seconds })
+            let trained = outcome.as_ref().is_some_and(|outcome| outcome.rank > 0);
+            Ok(Trained { outcome, seconds: if trained { seconds } else { 0.0 } })
         }
-        Err(AdaptError::Train(TrainError::Stopped { steps })) => {
+        Err(EdgeError::Adapt(AdaptError::Train(TrainError::Stopped { steps }))) => {
             tracing::warn!("the budget ran out after {steps} steps: nothing was changed");
-            Ok(Trained { seconds, ..nothing })
+            Ok(Trained { outcome: None, seconds })
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }

@@ -1,7 +1,7 @@
 //! `classes` and `status`: what the box knows and uses.
 
-use fmlora_learner::UnknownTest;
-use fmlora_models::variant_of;
+use fmlora_learner::{Parity, UnknownTest};
+use fmlora_models::{Hardware, variant_of};
 use serde_json::json;
 
 use crate::cli::Global;
@@ -49,13 +49,20 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
         UnknownTest::Evidence { min } => format!("evidence {min:.2}"),
     };
     let journal = session.store().journal()?;
+    let engine = session.engine()?;
+    let (hardware, parity) = (engine.hardware().clone(), engine.parity());
+    let refused = engine.refused().map(str::to_owned);
     let base = session.base();
     let shots: u64 = session.learner().classes().map(|c| u64::from(c.count())).sum();
     let network = variant_of(base.vit()).unwrap_or("unnamed");
     if global.json {
         return report::json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "device": "cpu",
+            "device": {
+                "network": hardware.to_string(), "training": hardware.to_string(), "head": "cpu",
+                "refused": refused,
+                "parity": parity.map(|p| json!({ "forward": p.forward, "training": p.training })),
+            },
             "base": {
                 "file": base.name(), "id": base.id.to_string(), "name": base.provenance().name,
                 "network": network, "features": base.d_feature(),
@@ -81,10 +88,19 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
         base.d_feature()
     ))?;
     report::line(format!("        id {}", base.id))?;
-    report::line(format!(
-        "device  cpu, {} threads",
-        std::thread::available_parallelism().map_or(1, usize::from)
-    ))?;
+    report::line(format!("device  {hardware}: network and training"))?;
+    if hardware != Hardware::Cpu {
+        report::line("        cpu: pictures, statistics and head")?;
+    }
+    if let Some(parity) = parity {
+        let Parity { forward, training } = parity;
+        report::line(format!(
+            "        differs from the processor by {forward:.0e} (features), {training:.0e} (losses)"
+        ))?;
+    }
+    if let Some(why) = &refused {
+        report::line(format!("        not used: {why}"))?;
+    }
     report::line(format!(
         "state   {} ({} KiB)",
         session.store().path().display(),

@@ -42,7 +42,7 @@ fn pictures_that_cannot_be_read_are_named() {
         (&["learn", "hollow"], 1, "one folder of pictures per class"),
         (&["forget", "mug"], 1, "no class \"mug\"; known: ball"),
         (&["rename", "mug", "cup"], 1, "no class \"mug\""),
-        (&["--device", "gpu", "classify", text(&good)], 1, "no graphics processor"),
+        (&["--device", "gpu:99", "classify", text(&good)], 1, "graphics adapter"),
         (&["teach", text(&good)], 2, "--class"),
         (&["demo"], 2, "--headless"),
         (&["teech"], 2, "teach"),

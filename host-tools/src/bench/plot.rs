@@ -149,44 +149,58 @@ fn course(entry: usize, runs: &[&RunResult], x: &Range<f64>) -> Curve {
     Curve { entry, level, points }
 }
 
-/// Last accuracy by prompt length: a panel for each data set and scenario with two lengths or more.
+/// Last accuracy by prompt length: a row for each thing that is also taken away, a panel for each data set and
+/// scenario with two lengths or more.
 fn ablation(runs: &[RunResult]) -> Option<Figure> {
-    let mut scenes = scenes(runs.iter().filter(|run| prompt_length(run).is_some()));
-    let lengths = |scene: &BTreeMap<usize, Vec<&RunResult>>| -> BTreeSet<u32> {
-        scene.values().flatten().filter_map(|run| prompt_length(run)).collect()
+    let mut by_rest: BTreeMap<&str, Vec<&RunResult>> = BTreeMap::new();
+    for (run, (rest, _)) in runs.iter().filter_map(|run| Some((run, prompt_length(run)?))) {
+        by_rest.entry(rest).or_default().push(run);
+    }
+    let all = || by_rest.values().flatten();
+    let tasks: Vec<usize> =
+        all().map(|run| run.tasks).collect::<BTreeSet<_>>().into_iter().collect();
+    let row = |(rest, runs): (&&str, &Vec<&RunResult>)| Row {
+        title: format!("fm-lora by prompt length{}{rest}", if rest.is_empty() { "" } else { ", " }),
+        panels: scenes(runs.iter().copied()).iter().filter_map(|s| lengths(s, &tasks)).collect(),
     };
-    scenes.retain(|_, scene| lengths(scene).len() > 1);
-    let tasks: BTreeSet<usize> = scenes.values().flat_map(BTreeMap::keys).copied().collect();
-    let panel = |(&(data, scenario), scene): (&(&str, &str), &BTreeMap<_, _>)| {
-        let longest = f64::from(lengths(scene).last().copied().unwrap_or(0));
-        let curve = |(entry, n)| Some(by_length(entry, scene.get(n)?));
-        Panel {
-            caption: short_name(data, scenario),
-            x: -0.05 * longest..1.05 * longest,
-            curves: tasks.iter().enumerate().filter_map(curve).collect(),
-        }
-    };
-    let title = "fm-lora by prompt length".to_owned();
-    let rows = vec![Row { title, panels: scenes.iter().map(panel).collect() }];
+    let rows: Vec<Row> = by_rest.iter().map(row).filter(|row| !row.panels.is_empty()).collect();
     let legend = tasks.iter().map(|&n| counted(n, "task")).collect();
-    let titles = ["prompt tokens a task", "accuracy after the last task, %"];
-    (!tasks.is_empty()).then_some(Figure { rows, legend, titles, bars: true })
+    let titles = ["prompt tokens", "accuracy after the last task, %"];
+    (!rows.is_empty()).then_some(Figure { rows, legend, titles, bars: true })
+}
+
+/// A line for each number of tasks; nothing for a single length.
+fn lengths(
+    scene: (&(&str, &str), &BTreeMap<usize, Vec<&RunResult>>),
+    tasks: &[usize],
+) -> Option<Panel> {
+    let (&(data, scenario), by_tasks) = scene;
+    let length = |run: &&RunResult| Some(prompt_length(run)?.1);
+    let lengths: BTreeSet<u32> = by_tasks.values().flatten().filter_map(length).collect();
+    let longest = f64::from(*lengths.last().filter(|_| lengths.len() > 1)?);
+    let curve = |(entry, n)| Some(by_length(entry, by_tasks.get(n)?));
+    Some(Panel {
+        caption: short_name(data, scenario),
+        x: -0.05 * longest..1.05 * longest,
+        curves: tasks.iter().enumerate().filter_map(curve).collect(),
+    })
 }
 
 /// The line of last accuracies over prompt lengths.
 fn by_length(entry: usize, runs: &[&RunResult]) -> Curve {
     let mut lengths: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-    for (run, length) in runs.iter().filter_map(|run| Some((run, prompt_length(run)?))) {
+    for (run, (_, length)) in runs.iter().filter_map(|run| Some((run, prompt_length(run)?))) {
         lengths.entry(length).or_default().push(100.0 * run.acc);
     }
     let point = |(&m, accs): (&u32, &Vec<f64>)| Some((f64::from(m), Spread::of(accs)?));
     Curve { entry, level: false, points: lengths.iter().filter_map(point).collect() }
 }
 
-/// `m=8` is 8 prompt tokens; other ablations and methods have no length.
-fn prompt_length(run: &RunResult) -> Option<u32> {
-    let length = run.ablation.strip_prefix("m=").filter(|_| run.method == "fm-lora")?;
-    length.parse().ok()
+/// `no DRS+m=8` is 8 prompt tokens beside no DRS; other ablations and methods have no length.
+fn prompt_length(run: &RunResult) -> Option<(&str, u32)> {
+    let ablation = Some(run.ablation.as_str()).filter(|_| run.method == "fm-lora")?;
+    let (rest, last) = ablation.rsplit_once('+').unwrap_or(("", ablation));
+    Some((rest, last.strip_prefix("m=")?.parse().ok()?))
 }
 
 impl Figure {

@@ -4,22 +4,22 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use fmlora_learner::format::{decode_base, encode_base};
 use fmlora_learner::{AdapterConfig, Examples, Step, TrainingConfig, train_bases};
-use fmlora_models::Backbone;
+use fmlora_models::DeviceSpec;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::bench::prepared::tokens_of;
 use crate::cli::PretrainArgs;
 use crate::files;
+use crate::network::network;
 
-pub(super) fn run(args: &PretrainArgs, as_json: bool) -> Result<()> {
+pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let started = Instant::now();
     let bytes = files::read(&args.base)?;
     let (mut base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
-    let backbone = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())?;
+    let backbone = network(&base.weights, &base.backbone, device)?;
     let data = args.data.load()?;
     let n_classes = data.names.len();
     ensure!(n_classes > 1, "the data have {n_classes} class, expected at least two to tell apart");

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use fmlora_learner::format::decode_base;
 use fmlora_learner::{Class, ClassName, HeadChoice, Predictor, fit_head};
-use fmlora_models::Backbone;
+use fmlora_models::DeviceSpec;
 use serde::Serialize;
 
 use crate::cli::ProbeArgs;
 use crate::dataset::{Dataset, Pictures};
+use crate::network::network;
 use crate::{features, files};
 
 /// Shrinkage of the fixed LDA that stands beside the chosen one.
@@ -65,10 +65,10 @@ struct Features {
     test: Vec<Vec<f32>>,
 }
 
-pub(super) fn run(args: &ProbeArgs, as_json: bool) -> Result<()> {
+pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.base)?;
     let (base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
-    let plain = Backbone::new(&base.weights, base.backbone.clone(), &Device::flex())?;
+    let plain = network(&base.weights, &base.backbone, device)?;
     // What a broad first task left in the base is part of its features.
     let learnt = base.adapter.as_ref().map(|adapter| adapter.side_branches(plain.device()));
     let backbone = learnt.map_or(plain.clone(), |branches| plain.folded(&branches));

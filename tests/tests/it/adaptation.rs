@@ -3,13 +3,20 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use fmlora_learner::{
     AdaptationConfig, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, Step,
     Task, TaskClass, TaskConfig, TokenCache, TrainingConfig, adapt, adapt_first, adapted_features,
     with_task,
 };
 use fmlora_models::Backbone;
-use fmlora_tests::{GaussianClasses, toy_backbone, toy_tokens};
+use fmlora_tests::{GaussianClasses, on_every_device, toy_backbone_on, toy_tokens};
+
+on_every_device!(
+    a_kept_task_brings_its_own_features_and_a_refused_one_nothing,
+    old_classes_move_with_the_features_and_none_is_lost,
+    few_shots_are_left_to_the_head,
+);
 
 fn on(_: Step) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -78,12 +85,12 @@ struct Toy {
 }
 
 impl Toy {
-    fn new(shots: usize, seed: u64) -> Self {
-        let backbone = toy_backbone();
+    fn new(device: &Device, shots: usize, seed: u64) -> Self {
+        let backbone = toy_backbone_on(device);
         let (tokens, labels) = toy_tokens(&backbone, 4, shots, seed);
         let rows: Vec<usize> = (0..labels.len()).collect();
         let found = backbone.suffix(tokens.batch(&rows, backbone.device()));
-        let found = found.into_data().try_into_vec::<f32>().expect("f32 on the CPU");
+        let found = found.into_data().try_into_vec::<f32>().expect("f32");
         let features = found.chunks_exact(backbone.d_feature()).map(<[f32]>::to_vec).collect();
         let class = |label: usize| TaskClass {
             name: ClassName::new(&format!("class {label}")).expect("a sound name"),
@@ -120,9 +127,8 @@ fn layers() -> AdapterConfig {
 
 /// What is kept is consistent: the features that come back are those of the adapter that comes back, and
 /// nothing of the old state is touched otherwise.
-#[test]
-fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing() {
-    let toy = Toy::new(10, 1);
+fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing(device: &Device) {
+    let toy = Toy::new(device, 10, 1);
     let (blank, outcome) =
         adapt_first(&toy.backbone, toy.task(), &layers(), &at_any_rank(f64::NEG_INFINITY), &mut on)
             .expect("learnt");
@@ -140,15 +146,14 @@ fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing() {
     assert!(refused.kept.is_none() && !refused.judgements.is_empty());
 }
 
-#[test]
-fn old_classes_move_with_the_features_and_none_is_lost() {
-    let toy = Toy::new(10, 1);
+fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
+    let toy = Toy::new(device, 10, 1);
     let keep = at_any_rank(f64::NEG_INFINITY);
     let (_, first) =
         adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
     let first = first.kept.expect("kept");
     let known = with_task(&[], &toy.classes, &first.features, |_| true).expect("sound shots");
-    let next = Toy::new(10, 9);
+    let next = Toy::new(device, 10, 9);
     let renamed: Vec<TaskClass> = next
         .classes
         .iter()
@@ -182,14 +187,13 @@ fn old_classes_move_with_the_features_and_none_is_lost() {
 }
 
 /// Two shots a class: the rank that DRS grants is 0, nothing is trained, and the answer comes at once.
-#[test]
-fn few_shots_are_left_to_the_head() {
-    let toy = Toy::new(10, 1);
+fn few_shots_are_left_to_the_head(device: &Device) {
+    let toy = Toy::new(device, 10, 1);
     let keep = config(f64::NEG_INFINITY);
     let (blank, first) =
         adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
     assert!(first.kept.is_none() && first.rank == 0, "ten shots a class are no reason to move");
-    let few = Toy::new(2, 5);
+    let few = Toy::new(device, 2, 5);
     let outcome = adapt(&few.backbone, &blank, &[], few.task(), &keep, &mut on).expect("learnt");
     assert_eq!((outcome.rank, outcome.n_trained), (0, 0));
     assert!(outcome.kept.is_none());

@@ -4,15 +4,25 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use fmlora_learner::{
     Adapter, AdapterConfig, Complexity, Examples, RankSelector, Step, TaskConfig, TaskHead,
     TokenCache, TrainError, TrainedBases, TrainedTask, TrainingConfig, train_bases, train_task,
 };
 use fmlora_models::{Backbone, Place, SideBranch, SideBranches, Site};
-use fmlora_tests::{toy_backbone, toy_tokens};
+use fmlora_tests::{on_every_device, toy_backbone_on, toy_tokens};
 
 const RANK: usize = 4;
+
+on_every_device!(
+    folding_gives_what_the_side_branches_give,
+    the_bases_of_task_1_are_orthonormal_and_hold_its_update,
+    a_task_changes_only_its_own_matrices,
+    a_hundred_tasks_take_the_room_of_one,
+    the_rank_mask_bounds_what_is_stored_and_what_changes,
+    the_orthogonality_term_holds_old_outputs_still,
+    training_repeats_by_its_seed_and_stops_when_told,
+);
 
 struct Toy {
     backbone: Backbone,
@@ -22,8 +32,8 @@ struct Toy {
 }
 
 impl Toy {
-    fn new(seed: u64) -> Self {
-        let backbone = toy_backbone();
+    fn new(device: &Device, seed: u64) -> Self {
+        let backbone = toy_backbone_on(device);
         let (tokens, labels) = toy_tokens(&backbone, 4, 8, seed);
         Self { rows: (0..labels.len()).collect(), backbone, tokens, labels }
     }
@@ -77,7 +87,7 @@ fn task_config(epochs: usize) -> TaskConfig {
 }
 
 fn numbers(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().try_into_vec::<f32>().expect("f32 on the CPU")
+    tensor.into_data().try_into_vec::<f32>().expect("f32")
 }
 
 /// Largest difference as a share of the largest number.
@@ -106,9 +116,8 @@ fn all_sites(backbone: &Backbone) -> SideBranches {
     SideBranches { branches, prompt: Some(wave(3, vit.d_model, 0.9)) }
 }
 
-#[test]
-fn folding_gives_what_the_side_branches_give() {
-    let toy = Toy::new(1);
+fn folding_gives_what_the_side_branches_give(device: &Device) {
+    let toy = Toy::new(device, 1);
     let branches = all_sites(&toy.backbone);
     let beside = toy.features(&branches);
     let tokens = toy.tokens.batch(&toy.rows, toy.backbone.device());
@@ -122,9 +131,8 @@ fn folding_gives_what_the_side_branches_give() {
 }
 
 /// The bases stand for the update that was learnt: orthonormal, ordered, and equal to it when put together.
-#[test]
-fn the_bases_of_task_1_are_orthonormal_and_hold_its_update() {
-    let toy = Toy::new(2);
+fn the_bases_of_task_1_are_orthonormal_and_hold_its_update(device: &Device) {
+    let toy = Toy::new(device, 2);
     let trained = toy.bases(2);
     assert!(
         trained.losses[5] < 0.7 * trained.losses[0],
@@ -158,9 +166,8 @@ fn the_bases_of_task_1_are_orthonormal_and_hold_its_update() {
     );
 }
 
-#[test]
-fn a_task_changes_only_its_own_matrices() {
-    let toy = Toy::new(3);
+fn a_task_changes_only_its_own_matrices(device: &Device) {
+    let toy = Toy::new(device, 3);
     let plain = toy.features(&SideBranches::default());
     let adapter = toy.bases(2).adapter;
     let bases = Arc::clone(adapter.bases());
@@ -176,9 +183,8 @@ fn a_task_changes_only_its_own_matrices() {
     assert_ne!(moved, toy.features(&adapter.side_branches(toy.backbone.device())));
 }
 
-#[test]
-fn a_hundred_tasks_take_the_room_of_one() {
-    let toy = Toy::new(4);
+fn a_hundred_tasks_take_the_room_of_one(device: &Device) {
+    let toy = Toy::new(device, 4);
     let adapter = toy.bases(2).adapter;
     let update = toy.task(&adapter, 2, &task_config(1)).update;
     let after = (0..100).fold(adapter.clone(), |sum, _| sum.merge(&update, 0.01));
@@ -190,9 +196,8 @@ fn a_hundred_tasks_take_the_room_of_one() {
     assert_eq!(shapes(&adapter), shapes(&after), "a prediction costs the same");
 }
 
-#[test]
-fn the_rank_mask_bounds_what_is_stored_and_what_changes() {
-    let toy = Toy::new(5);
+fn the_rank_mask_bounds_what_is_stored_and_what_changes(device: &Device) {
+    let toy = Toy::new(device, 5);
     let adapter = toy.bases(0).adapter;
     let r = adapter.bases().rank();
     for rank in [1, 2, RANK] {
@@ -210,9 +215,8 @@ fn the_rank_mask_bounds_what_is_stored_and_what_changes() {
 }
 
 /// `L_orth` weighs what the update does to inputs seen before; a heavy weight must leave those nearly alone.
-#[test]
-fn the_orthogonality_term_holds_old_outputs_still() {
-    let toy = Toy::new(6);
+fn the_orthogonality_term_holds_old_outputs_still(device: &Device) {
+    let toy = Toy::new(device, 6);
     let adapter = toy.bases(0).adapter;
     let start = toy.features(&adapter.side_branches(toy.backbone.device()));
     let moved = |weight: f64| {
@@ -224,9 +228,8 @@ fn the_orthogonality_term_holds_old_outputs_still() {
     assert!(held < 0.5 * free, "moved {held} with the term and {free} without");
 }
 
-#[test]
-fn training_repeats_by_its_seed_and_stops_when_told() {
-    let toy = Toy::new(7);
+fn training_repeats_by_its_seed_and_stops_when_told(device: &Device) {
+    let toy = Toy::new(device, 7);
     let adapter = toy.bases(1).adapter;
     let selector = RankSelector::new(RANK, &hard());
     let config = task_config(2);

@@ -3,6 +3,7 @@
 mod adaptation;
 mod architecture;
 mod decoding;
+mod devices;
 mod difficulty;
 mod f_lora;
 mod formats;

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use fmlora_learner::format::decode_base;
 use fmlora_models::{Backbone, BackboneConfig, ImportOptions, Vit, import_timm};
-use fmlora_tests::{Golden, data_dir, golden_dir, relative_difference};
+use fmlora_tests::{Golden, data_dir, golden_dir, on_every_device, relative_difference};
 
 /// f32 sums in another order; the network is six blocks deep at most.
 const TOLERANCE: f32 = 1e-4;
@@ -15,8 +15,9 @@ struct Case {
     options: ImportOptions,
 }
 
-#[test]
-fn every_golden_case_is_reproduced() {
+on_every_device!(every_golden_case_is_reproduced);
+
+fn every_golden_case_is_reproduced(device: &Device) {
     let heads = ImportOptions { n_heads: Some(3), image_size: None };
     let cases = [
         Case { name: "vit-plain", options: heads },
@@ -29,8 +30,14 @@ fn every_golden_case_is_reproduced() {
         let folder = golden_dir().join(case.name);
         let bytes = std::fs::read(folder.join("weights.safetensors")).expect("weights of a case");
         let imported = import_timm(&bytes, case.options).expect("a timm checkpoint");
-        let vit = Vit::new(&imported.weights, &Device::flex());
-        compare(case.name, &vit, &Golden::load(&folder.join("trace.safetensors")), &mut failures);
+        let vit = Vit::new(&imported.weights, device);
+        compare(
+            case.name,
+            &vit,
+            &Golden::load(&folder.join("trace.safetensors")),
+            device,
+            &mut failures,
+        );
     }
     assert!(failures.is_empty(), "{failures:#?}");
 }
@@ -46,7 +53,7 @@ fn embedded_base() -> Vit {
 fn the_embedded_base_is_reproduced() {
     let golden = Golden::load(&golden_dir().join("vit-base/trace.safetensors"));
     let mut failures = Vec::new();
-    compare("vit-base", &embedded_base(), &golden, &mut failures);
+    compare("vit-base", &embedded_base(), &golden, &Device::flex(), &mut failures);
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
@@ -60,7 +67,13 @@ fn the_embedded_base_is_reproduced_on_real_pictures() {
         return;
     }
     let mut failures = Vec::new();
-    compare("vit-pretrained", &embedded_base(), &Golden::load(&trace), &mut failures);
+    compare(
+        "vit-pretrained",
+        &embedded_base(),
+        &Golden::load(&trace),
+        &Device::flex(),
+        &mut failures,
+    );
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
@@ -102,10 +115,10 @@ fn normalised(v: &[f32]) -> Vec<f32> {
     v.iter().map(|x| (x - mean) / (variance + 1e-6).sqrt()).collect()
 }
 
-fn compare(case: &str, vit: &Vit, golden: &Golden, failures: &mut Vec<String>) {
+fn compare(case: &str, vit: &Vit, golden: &Golden, device: &Device, failures: &mut Vec<String>) {
     let (shape, values) = golden.tensor("input");
     let images = TensorData::new(values.to_vec(), shape.to_vec());
-    let trace = vit.trace(Tensor::<4>::from_data(images, &Device::flex()));
+    let trace = vit.trace(Tensor::<4>::from_data(images, device));
     let mut compared = 0;
     for name in golden.names().filter(|&n| n != "input") {
         let found = match name {

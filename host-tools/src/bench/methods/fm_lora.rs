@@ -75,12 +75,21 @@ impl FmLora {
     pub(super) fn ours(ablation: &str, world: &World<'_>, stream: &Stream) -> Result<Self> {
         let settings = world.settings;
         let mut method = Self::new(settings.adaptation(world.seed), settings.layers());
-        let config = &mut method.config;
-        match ablation {
-            "" => {}
-            "rank 0" => method.rank_zero = true,
-            "one covariance" => method.head = HeadChoice::SharedCovariance,
-            "nearest mean" => method.head = HeadChoice::NearestMean,
+        ablation.split_terminator('+').try_for_each(|part| method.take_away(part, settings))?;
+        if !stream.factory.classes.is_empty() && !method.rank_zero {
+            method.adapter = Some(factory(world, &stream.factory, &method.layers)?);
+            method.changed = true;
+        }
+        Ok(method)
+    }
+
+    /// One part of an ablation: `"no DRS"` of `"keep all+no DRS"`.
+    fn take_away(&mut self, part: &str, settings: &Settings) -> Result<()> {
+        let config = &mut self.config;
+        match part {
+            "rank 0" => self.rank_zero = true,
+            "one covariance" => self.head = HeadChoice::SharedCovariance,
+            "nearest mean" => self.head = HeadChoice::NearestMean,
             "keep all" => config.margin = f64::NEG_INFINITY,
             "no DRS" => config.fixed_rank = Some(settings.rank),
             "own classes" => config.task.objective = Objective::OwnClasses,
@@ -90,15 +99,11 @@ impl FmLora {
             "a=1" => config.merge_weights = vec![1.0],
             "a=0.3" => config.merge_weights = vec![0.3],
             other => match other.strip_prefix("m=").and_then(|m| m.parse().ok()) {
-                Some(m) => method.layers.n_prompt_tokens = m,
+                Some(m) => self.layers.n_prompt_tokens = m,
                 None => bail!("there is no ablation {other:?}; known: {}", ABLATIONS.join(", ")),
             },
         }
-        if !stream.factory.classes.is_empty() && !method.rank_zero {
-            method.adapter = Some(factory(world, &stream.factory, &method.layers)?);
-            method.changed = true;
-        }
-        Ok(method)
+        Ok(())
     }
 
     /// The paper's recipe: all blocks, prompt at the input, every task merged whole, no drift map.

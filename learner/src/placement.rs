@@ -1,0 +1,98 @@
+//! A network on the device that was asked for, proven there against the processor, or on the processor.
+//!
+//! Drivers of graphics adapters are wrong more often than processors: a device is used only after it has
+//! computed, on this very network, what the processor computes.
+
+mod parity;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fmlora_models::{
+    Backbone, BackboneConfig, BackboneError, ComputeDevice, DeviceSpec, Hardware, OpenDeviceError,
+    VitWeights,
+};
+use thiserror::Error;
+
+pub use parity::{PARITY_TOLERANCE, Parity, ParityError, check_parity};
+
+/// A network, where it computes, and how that was decided.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The network.
+    pub backbone: Backbone,
+    /// Where it computes.
+    pub hardware: Hardware,
+    /// How far the device is from the processor; `None` on the processor.
+    pub parity: Option<Parity>,
+    /// Why the device that was asked for is not used.
+    pub refused: Option<String>,
+}
+
+/// Why there is no network on any device.
+#[derive(Debug, Error)]
+pub enum PlacementError {
+    /// The device asked for is not there.
+    #[error(transparent)]
+    Open(#[from] OpenDeviceError),
+    /// The network cannot be built.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+}
+
+/// Puts a network on a device, checks it there with batches of `batch` pictures, which also compiles what the
+/// device needs for them, and falls back to the processor if it fails.
+///
+/// # Errors
+///
+/// [`PlacementError`]: no such device, or a network that cannot be built anywhere.
+pub fn place(
+    weights: &VitWeights<'_>,
+    config: &BackboneConfig,
+    spec: &DeviceSpec,
+    batch: usize,
+) -> Result<Placement, PlacementError> {
+    let device = match ComputeDevice::open(spec) {
+        Err(error) if *spec != DeviceSpec::Auto => return Err(error.into()),
+        Err(error) => Err(error.to_string()),
+        Ok(device) => Ok(device),
+    };
+    let cpu = Backbone::new(weights, config.clone(), &ComputeDevice::cpu().device)?;
+    let on_cpu = |refused| {
+        let (backbone, hardware) = (cpu.clone(), Hardware::Cpu);
+        Placement { backbone, hardware, parity: None, refused }
+    };
+    let device = match device {
+        Ok(device) if device.is_cpu() => return Ok(on_cpu(None)),
+        Ok(device) => device,
+        Err(why) => return Ok(on_cpu(Some(why))),
+    };
+    let proven = contained(|| {
+        let backbone = Backbone::new(weights, config.clone(), &device.device);
+        let mut backbone = backbone.map_err(|e| e.to_string())?;
+        if device.hardware == Hardware::Flex {
+            backbone = backbone.unpacked();
+        }
+        let parity = check_parity(&cpu, &backbone, batch).map_err(|e| e.to_string())?;
+        Ok((backbone, parity))
+    });
+    Ok(match proven {
+        Ok((backbone, parity)) => {
+            let hardware = device.hardware;
+            Placement { backbone, hardware, parity: Some(parity), refused: None }
+        }
+        Err(why) => on_cpu(Some(format!("{}: {why}", device.hardware))),
+    })
+}
+
+/// Runs what computes on a device. A driver that panics has failed like one that says so.
+///
+/// # Errors
+///
+/// What the work says, or the text of its panic.
+pub fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(text.unwrap_or("the device's driver crashed").to_owned())
+    })
+}

@@ -1,0 +1,134 @@
+//! Whether a device computes what the processor computes: features of fixed pictures, and a short training.
+
+use std::ops::ControlFlow;
+
+use fmlora_models::Backbone;
+use thiserror::Error;
+
+use crate::trainer::{add_head, add_lora, lora_branches, train};
+use crate::{
+    AdapterConfig, Built, Examples, ExamplesError, Leaves, Parameters, TokenCache, TrainError,
+    TrainingConfig, TrainingHead,
+};
+
+/// Largest difference that is taken: f32 on another device sums in another order.
+pub const PARITY_TOLERANCE: f64 = 2e-3;
+
+/// Steps of the training: the head moves at the first, the network at the second, the third shows it.
+const STEPS: usize = 3;
+
+/// How far a device is from the processor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parity {
+    /// Largest difference of a feature's number, as a share of the root mean square of the processor's.
+    pub forward: f64,
+    /// Largest difference of the loss before, between and after two steps, as a share of the processor's.
+    pub training: f64,
+}
+
+/// Why a device is not to be used.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ParityError {
+    /// Something else comes out than on the processor.
+    #[error(
+        "its {what} differ from the processor's by {found:.1e} where {PARITY_TOLERANCE:.0e} are allowed"
+    )]
+    Differs {
+        /// Features or losses.
+        what: &'static str,
+        /// How far, as in [`Parity`].
+        found: f64,
+    },
+    /// It computes no numbers.
+    #[error("its {what} are no numbers")]
+    NotFinite {
+        /// Features or losses.
+        what: &'static str,
+    },
+    /// It failed.
+    #[error("it failed: {0}")]
+    Failed(String),
+}
+
+/// Compares a network on a device with the same one on the processor, on `batch` pictures that are always the same.
+///
+/// # Errors
+///
+/// [`ParityError`] if the device is not to be used.
+pub fn check_parity(
+    cpu: &Backbone,
+    device: &Backbone,
+    batch: usize,
+) -> Result<Parity, ParityError> {
+    let batch = batch.max(2);
+    let pixels = pictures(batch * cpu.n_pixels());
+    let expected = cpu.features(pixels.clone()).map_err(ParityError::Failed)?.concat();
+    let found = device.features(pixels.clone()).map_err(ParityError::Failed)?.concat();
+    let squares: f64 = expected.iter().map(|&v| f64::from(v).powi(2)).sum();
+    let scale = (squares / expected.len() as f64).sqrt().max(f64::MIN_POSITIVE);
+    let forward = largest("features", &numbers(&expected), &numbers(&found), scale)?;
+
+    let vit = cpu.vit_config();
+    let mut tokens = TokenCache::new(vit.n_tokens(), vit.d_model);
+    let made = cpu.tokens(pixels).try_into_data().map_err(|e| failed(&e))?;
+    let made = made.try_into_vec::<f32>().map_err(|e| failed(&e))?;
+    tokens.push(&made).map_err(|e: ExamplesError| failed(&e))?;
+    let losses = |backbone| losses(backbone, &tokens).map_err(|e: TrainError| failed(&e));
+    let (expected, found) = (losses(cpu)?, losses(device)?);
+    let training = largest("losses", &expected, &found, expected[0].max(f64::MIN_POSITIVE))?;
+    Ok(Parity { forward, training })
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ParityError {
+    ParityError::Failed(error.to_string())
+}
+
+fn numbers(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// Waves of all lengths about as strong as normalised pictures.
+fn pictures(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos()).collect()
+}
+
+fn largest(
+    what: &'static str,
+    expected: &[f64],
+    found: &[f64],
+    scale: f64,
+) -> Result<f64, ParityError> {
+    if found.len() != expected.len() || found.iter().any(|v| !v.is_finite()) {
+        return Err(ParityError::NotFinite { what });
+    }
+    let differences = expected.iter().zip(found).map(|(a, b)| (a - b).abs() / scale);
+    let found = differences.fold(0.0, f64::max);
+    if found > PARITY_TOLERANCE { Err(ParityError::Differs { what, found }) } else { Ok(found) }
+}
+
+/// Losses of a training of plain LoRA and a head that tells even pictures from odd ones.
+fn losses(backbone: &Backbone, tokens: &TokenCache) -> Result<Vec<f64>, TrainError> {
+    let rows: Vec<usize> = (0..tokens.len()).collect();
+    let labels: Vec<usize> = rows.iter().map(|row| row % 2).collect();
+    let examples = Examples::new(tokens, &rows, &labels);
+    let examples = examples.map_err(|e| TrainError::Device(e.to_string()))?;
+    let (vit, device) = (backbone.vit_config(), backbone.device());
+    let layers = AdapterConfig { rank: 4, ..AdapterConfig::default() };
+    let places = layers.places(backbone.config().first_adapted_block, vit);
+    let mut parameters = Parameters::new(0.0);
+    let pairs = add_lora(&mut parameters, &places, layers.rank, vit, 0, device);
+    let head = add_head(&mut parameters, backbone.d_feature(), 2, device);
+    let config = TrainingConfig {
+        epochs: STEPS,
+        batch_size: rows.len(),
+        patience: None,
+        ..TrainingConfig::default()
+    };
+    let mut build = |leaves: &Leaves, _: f64| {
+        let branches = lora_branches(leaves, &pairs);
+        Built { branches, penalty: None }
+    };
+    let mut watch = |_| ControlFlow::Continue(());
+    let head = TrainingHead::Trained(head);
+    train(backbone, &examples, &mut parameters, &head, &config, &mut build, &mut watch)
+}

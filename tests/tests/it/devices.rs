@@ -1,0 +1,72 @@
+//! Every device computes what the processor computes, within rounding.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use fmlora_learner::{
+    AdapterConfig, Examples, PARITY_TOLERANCE, ParityError, TrainingConfig, check_parity,
+    train_bases,
+};
+use fmlora_models::{Backbone, SideBranches, VitWeights};
+use fmlora_tests::{
+    embedded_network_on, on_every_device, toy_backbone, toy_backbone_on, toy_tokens,
+};
+
+on_every_device!(
+    the_embedded_base_passes_the_check,
+    twenty_steps_end_where_those_of_the_processor_end,
+);
+
+fn the_embedded_base_passes_the_check(device: &Device) {
+    let cpu = embedded_network_on(&Device::flex());
+    let parity = check_parity(&cpu, &embedded_network_on(device), 4).expect("a sound device");
+    eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
+    // A tenth of what is still taken: rounding, not luck.
+    assert!(parity.forward.max(parity.training) < 0.1 * PARITY_TOLERANCE, "{parity:?}");
+}
+
+fn twenty_steps_end_where_those_of_the_processor_end(device: &Device) {
+    let cpu = toy_backbone();
+    let (tokens, labels) = toy_tokens(&cpu, 4, 8, 11);
+    let rows: Vec<usize> = (0..labels.len()).collect();
+    let examples = Examples::new(&tokens, &rows, &labels).expect("a label for every row");
+    let layers = AdapterConfig { rank: 4, n_prompt_tokens: 2, ..AdapterConfig::default() };
+    let training = TrainingConfig {
+        epochs: 5,
+        batch_size: 8,
+        learning_rate: 0.01,
+        patience: None,
+        ..TrainingConfig::default()
+    };
+    let mut on = |_| ControlFlow::Continue(());
+    let mut ends = |network: &Backbone| {
+        let trained = train_bases(network, &examples, 4, &layers, &training, &mut on);
+        let trained = trained.expect("trained");
+        let branches: SideBranches = trained.adapter.side_branches(network.device());
+        let found = network.suffix_with(tokens.batch(&rows, network.device()), &branches, None);
+        (trained.losses, found.into_data().try_into_vec::<f32>().expect("f32"))
+    };
+    let (losses, features) = ends(&cpu);
+    let (device_losses, device_features) = ends(&toy_backbone_on(device));
+    assert!(losses[4] < 0.8 * losses[0], "nothing was learnt: {losses:?}");
+    let largest = features.iter().fold(0.0, |most: f32, v| most.max(v.abs()));
+    let differences = features.iter().zip(&device_features).map(|(a, b)| (a - b).abs());
+    let apart = differences.fold(0.0, f32::max) / largest;
+    eprintln!("after 20 steps features differ by {apart:.1e}");
+    // AdamW divides small gradients by their own size, so that rounding grows from step to step.
+    assert!(apart < 0.01, "{apart}");
+    for (a, b) in losses.iter().zip(&device_losses) {
+        assert!((a - b).abs() < 0.002 * a, "{losses:?} {device_losses:?}");
+    }
+}
+
+/// The check must see a network that is wrong in a single layer.
+#[test]
+fn another_network_does_not_pass_the_check() {
+    let cpu = toy_backbone();
+    let (config, shape) = (cpu.config().clone(), cpu.vit_config().clone());
+    let weights = VitWeights::random(shape, 6).expect("a sound shape");
+    let other = Backbone::new(&weights, config, &Device::flex()).expect("the same shape");
+    let found = check_parity(&cpu, &other, 4);
+    assert!(matches!(found, Err(ParityError::Differs { what: "features", .. })), "{found:?}");
+}
