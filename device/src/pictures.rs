@@ -92,7 +92,7 @@ pub(crate) fn intake(engine: &mut Engine, paths: &[PathBuf]) -> Result<Intake, E
     let places: Vec<usize> = (0..paths.len()).collect();
     let batches: Vec<&[usize]> = places.chunks(BATCH).collect();
     let bar = progress_bar(paths.len());
-    // Files are loaded by the pool that the CPU computes with: no core has two threads, and none is idle.
+    // Files are loaded by the pool that the CPU computes with, so that no core has two threads to share.
     rayon::in_place_scope(|scope| {
         let load_all = |batch: &&[usize]| -> Loaded {
             let (send, loaded) = channel();
