@@ -13,7 +13,9 @@ use fmlora_learner::{
     AdaptError, Adaptation, AdaptationConfig, Adapter, AdapterState, Class, Parity, Placement,
     PlacementError, Task, TokenCache, TrainError, Watcher, adapt, contained, place,
 };
-use fmlora_models::{Backbone, ComputeDevice, DeviceSpec, Hardware, Preprocess};
+use fmlora_models::{Backbone, ComputeDevice, DeviceSpec, Hardware, Precision, Preprocess};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::EdgeError;
 
@@ -57,13 +59,19 @@ impl Engine {
         state: Option<&AdapterState>,
         spec: &DeviceSpec,
     ) -> Result<Self, EdgeError> {
-        let placed = place(&base.weights, &base.backbone, spec, BATCH);
+        let bar = ProgressBar::hidden();
+        let placed = place(&base.weights, &base.backbone, spec, BATCH, &mut |hardware| {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.set_message(format!("checking {hardware} against the processor"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+        });
+        bar.finish_and_clear();
         let Placement { backbone, hardware, parity, refused } = placed.map_err(|e| match e {
             PlacementError::Open(error) => EdgeError::NoDevice(error),
             PlacementError::Backbone(error) => EdgeError::Backbone(error),
         })?;
         if let Some(why) = &refused {
-            tracing::warn!("{why}: the processor is used instead");
+            tracing::warn!("{why}");
         }
         let adapter = base.adapter.clone();
         let mut engine = Self {
@@ -89,12 +97,17 @@ impl Engine {
         &self.hardware
     }
 
+    /// How the network multiplies where it does not train.
+    pub fn precision(&self) -> Precision {
+        self.backbone.precision()
+    }
+
     /// How far the device is from the processor; `None` on the processor.
     pub fn parity(&self) -> Option<Parity> {
         self.parity
     }
 
-    /// Why the device that was asked for is not used.
+    /// What would have been used first and why it is not.
     pub fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
@@ -207,8 +220,9 @@ impl Engine {
             work(self)
         });
         done.or_else(|why| {
-            let why = format!("{} failed: {why}", self.hardware);
-            tracing::warn!("{why}: the processor is used from here on");
+            let why =
+                format!("{} failed: {why}: the processor is used from here on", self.hardware);
+            tracing::warn!("{why}");
             self.move_to_processor(why)?;
             work(self).map_err(EdgeError::Device)
         })

@@ -8,7 +8,7 @@ use fmlora_learner::{
     Class, ClassName, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind, Predictor,
     fit_head,
 };
-use fmlora_models::DeviceSpec;
+use fmlora_models::{DeviceSpec, keep_measurements_in};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
@@ -60,6 +60,7 @@ impl Session {
         let base = BaseFile::open(global.base.as_deref())?;
         tracing::info!("base {} checked in {:.0?}", base.id, started.elapsed());
         let store = Store::open(directory, base.id, access)?;
+        keep_measurements_in(&directory.join("kernels"));
         let learner = store.load(base.d_feature())?;
         let predictor = store.predictor(&learner)?;
         tracing::info!(

@@ -1,8 +1,14 @@
 //! The network of a base on the device that was asked for.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use directories::ProjectDirs;
 use fmlora_learner::{Placement, place};
-use fmlora_models::{Backbone, BackboneConfig, DeviceSpec, Hardware, VitWeights};
+use fmlora_models::{
+    Backbone, BackboneConfig, DeviceSpec, Hardware, VitWeights, keep_measurements_in,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 /// Pictures of a forward pass: what the check of a device is made with.
 const BATCH: usize = 32;
@@ -13,9 +19,19 @@ pub(crate) fn network(
     config: &BackboneConfig,
     device: &DeviceSpec,
 ) -> Result<Backbone> {
-    let Placement { backbone, hardware, parity, refused } = place(weights, config, device, BATCH)?;
+    if let Some(platform) = ProjectDirs::from("", "", "fmlora") {
+        keep_measurements_in(&platform.cache_dir().join("kernels"));
+    }
+    let bar = ProgressBar::hidden();
+    let placed = place(weights, config, device, BATCH, &mut |hardware| {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.set_message(format!("checking {hardware} against the processor"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+    });
+    bar.finish_and_clear();
+    let Placement { backbone, hardware, parity, refused } = placed?;
     if let Some(why) = refused {
-        eprintln!("warning: {why}: the processor is used instead");
+        eprintln!("warning: {why}");
     }
     if let (Some(parity), false) = (parity, hardware == Hardware::Cpu) {
         let worst = parity.forward.max(parity.training);

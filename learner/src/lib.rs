@@ -51,8 +51,8 @@ pub use matrix::Matrix;
 pub use metrics::AccuracyMatrix;
 pub use operation::{AdapterChange, Change, Operation, OperationKind};
 pub use placement::{
-    PARITY_TOLERANCE, Parity, ParityError, Placement, PlacementError, check_parity, contained,
-    place,
+    HALF_TOLERANCE, PARITY_TOLERANCE, Parity, ParityError, Placement, PlacementError, check_parity,
+    contained, place,
 };
 pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, UnknownTest};
 pub use rank_selector::RankSelector;

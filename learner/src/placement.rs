@@ -13,7 +13,7 @@ use fmlora_models::{
 };
 use thiserror::Error;
 
-pub use parity::{PARITY_TOLERANCE, Parity, ParityError, check_parity};
+pub use parity::{HALF_TOLERANCE, PARITY_TOLERANCE, Parity, ParityError, check_parity};
 
 /// A network, where it computes, and how that was decided.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Placement {
     pub hardware: Hardware,
     /// How far the device is from the processor; `None` on the processor.
     pub parity: Option<Parity>,
-    /// Why the device that was asked for is not used.
+    /// What would have been used first and why it is not; whole, for a person to read.
     pub refused: Option<String>,
 }
 
@@ -40,7 +40,8 @@ pub enum PlacementError {
 }
 
 /// Puts a network on a device, checks it there with batches of `batch` pictures, which also compiles what the
-/// device needs for them, and falls back to the processor if it fails.
+/// device needs for them, and falls back to the processor if it fails. `checking` is told what is being checked
+/// before that begins: the first time on an adapter it takes a while.
 ///
 /// # Errors
 ///
@@ -50,6 +51,7 @@ pub fn place(
     config: &BackboneConfig,
     spec: &DeviceSpec,
     batch: usize,
+    checking: &mut dyn FnMut(&Hardware),
 ) -> Result<Placement, PlacementError> {
     let device = match ComputeDevice::open(spec) {
         Err(error) if *spec != DeviceSpec::Auto => return Err(error.into()),
@@ -64,23 +66,33 @@ pub fn place(
     let device = match device {
         Ok(device) if device.is_cpu() => return Ok(on_cpu(None)),
         Ok(device) => device,
-        Err(why) => return Ok(on_cpu(Some(why))),
+        Err(why) => {
+            return Ok(on_cpu(Some(format!("{why}: the processor is used instead"))));
+        }
     };
-    let proven = contained(|| {
-        let backbone = Backbone::new(weights, config.clone(), &device.device);
-        let mut backbone = backbone.map_err(|e| e.to_string())?;
-        if device.hardware == Hardware::Flex {
-            backbone = backbone.unpacked();
+    let proven = |halved: bool| {
+        contained(|| {
+            let backbone = Backbone::new(weights, config.clone(), &device.device);
+            let backbone = backbone.map_err(|e| e.to_string())?;
+            let backbone = if halved { backbone.halved() } else { backbone.unpacked() };
+            let parity = check_parity(&cpu, &backbone, batch).map_err(|e| e.to_string())?;
+            Ok((backbone, parity))
+        })
+    };
+    let hardware = device.hardware.clone();
+    checking(&hardware);
+    let mut refused = None;
+    if matches!(&hardware, Hardware::Gpu(adapter) if adapter.f16) {
+        match proven(true) {
+            Ok((backbone, parity)) => {
+                return Ok(Placement { backbone, hardware, parity: Some(parity), refused });
+            }
+            Err(why) => refused = Some(format!("{hardware} in f16: {why}: f32 is used instead")),
         }
-        let parity = check_parity(&cpu, &backbone, batch).map_err(|e| e.to_string())?;
-        Ok((backbone, parity))
-    });
-    Ok(match proven {
-        Ok((backbone, parity)) => {
-            let hardware = device.hardware;
-            Placement { backbone, hardware, parity: Some(parity), refused: None }
-        }
-        Err(why) => on_cpu(Some(format!("{}: {why}", device.hardware))),
+    }
+    Ok(match proven(false) {
+        Ok((backbone, parity)) => Placement { backbone, hardware, parity: Some(parity), refused },
+        Err(why) => on_cpu(Some(format!("{hardware}: {why}: the processor is used instead"))),
     })
 }
 

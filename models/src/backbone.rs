@@ -66,12 +66,24 @@ impl BackboneConfig {
     }
 }
 
+/// How precisely a network multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// All in f32.
+    F32,
+    /// Weights and inputs of the blocks' products in f16, everything else and all training in f32.
+    F16,
+}
+
 /// A frozen network on a device.
 #[derive(Debug, Clone)]
 pub struct Backbone {
     vit: Vit,
     /// The blocks once more, as the CPU computes them fastest; `None` on other devices.
     packed: Option<PackedBlocks>,
+    /// The blocks once more with products in f16, for everything but training.
+    half: Option<Vit>,
     config: BackboneConfig,
     vit_config: VitConfig,
     /// Prompt tokens that were folded in.
@@ -93,13 +105,25 @@ impl Backbone {
         config.check(weights.config())?;
         let (vit, vit_config) = (Vit::new(weights, device), weights.config().clone());
         let packed = PackedBlocks::new(&vit, &vit_config);
-        Ok(Self { vit, packed, config, vit_config, prompt: None, device: device.clone() })
+        let device = device.clone();
+        Ok(Self { vit, packed, half: None, config, vit_config, prompt: None, device })
     }
 
     /// The same network, tensor by tensor even on the processor: what every other device computes.
     #[must_use]
     pub fn unpacked(self) -> Self {
         Self { packed: None, ..self }
+    }
+
+    /// The same network, tensor by tensor, that multiplies in f16 wherever it does not train.
+    #[must_use]
+    pub fn halved(self) -> Self {
+        Self { packed: None, half: Some(self.vit.halved()), ..self }
+    }
+
+    /// How it multiplies where it does not train.
+    pub fn precision(&self) -> Precision {
+        if self.half.is_some() { Precision::F16 } else { Precision::F32 }
     }
 
     /// How the network is used.
@@ -150,9 +174,10 @@ impl Backbone {
     }
 
     fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
-        match &self.packed {
-            Some(packed) => packed.block(index, tokens),
-            None => self.vit.block(index, tokens),
+        match (&self.packed, &self.half) {
+            (Some(packed), _) => packed.block(index, tokens),
+            (None, Some(half)) => half.block(index, tokens),
+            (None, None) => self.vit.block(index, tokens),
         }
     }
 
@@ -194,7 +219,8 @@ impl Backbone {
     pub fn folded(&self, branches: &SideBranches) -> Self {
         let vit = self.vit.folded(&self.vit_config, branches);
         let packed = self.packed.as_ref().map(|p| p.folded(&vit, branches));
-        Self { vit, packed, prompt: branches.prompt.clone(), ..self.clone() }
+        let half = self.half.is_some().then(|| vit.halved());
+        Self { vit, packed, half, prompt: branches.prompt.clone(), ..self.clone() }
     }
 
     /// Puts prompt tokens behind the class token and the registers.

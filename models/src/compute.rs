@@ -7,6 +7,7 @@
 mod gpu;
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use burn::tensor::Device;
@@ -241,6 +242,16 @@ fn choose(spec: &DeviceSpec, adapters: Vec<GpuAdapter>) -> Result<GpuAdapter, Op
     let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
     let chosen = adapters.into_iter().find(wanted);
     chosen.ok_or_else(|| OpenDeviceError::NoAdapter { asked: spec.to_string(), found })
+}
+
+/// Keeps what graphics adapters measure about their kernels in a folder, so that the next start need not measure
+/// again. Only before the first adapter is opened, and only in a build with `autotune`, does it have an effect; a
+/// folder that cannot be written costs time, nothing else.
+pub fn keep_measurements_in(folder: &Path) {
+    #[cfg(feature = "wgpu")]
+    gpu::keep_measurements_in(folder);
+    #[cfg(not(feature = "wgpu"))]
+    let _ = folder;
 }
 
 fn open_gpu(adapter: &GpuAdapter) -> Result<ComputeDevice, OpenDeviceError> {

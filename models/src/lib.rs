@@ -23,9 +23,10 @@ mod variants;
 mod vit;
 mod weights;
 
-pub use backbone::{Backbone, BackboneConfig, BackboneError};
+pub use backbone::{Backbone, BackboneConfig, BackboneError, Precision};
 pub use compute::{
     AdapterKind, ComputeDevice, DeviceSpec, GpuAdapter, Hardware, OpenDeviceError, adapters,
+    keep_measurements_in,
 };
 pub use config::{ConfigError, LAYER_NORM_EPS, VitConfig};
 pub use feature::{FeatureConfig, TokenKind};

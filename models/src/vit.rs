@@ -6,6 +6,7 @@ mod mlp;
 mod packed;
 mod parameters;
 mod patch_embed;
+mod product;
 
 use std::ops::Range;
 
@@ -109,6 +110,11 @@ impl Vit {
         let blocks = self.blocks.iter().enumerate();
         let blocks = blocks.map(|(i, block)| block.folded(config, i, branches)).collect();
         Self { blocks, ..self.clone() }
+    }
+
+    /// The same network with the weights of its blocks' products in f16.
+    pub(crate) fn halved(&self) -> Self {
+        Self { blocks: self.blocks.iter().map(Block::halved).collect(), ..self.clone() }
     }
 
     /// The whole network with all steps in between.

@@ -1,7 +1,7 @@
 //! `classes` and `status`: what the box knows and uses.
 
 use fmlora_learner::{Parity, UnknownTest};
-use fmlora_models::{Hardware, variant_of};
+use fmlora_models::{Hardware, Precision, variant_of};
 use serde_json::json;
 
 use crate::cli::Global;
@@ -51,6 +51,7 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     let journal = session.store().journal()?;
     let engine = session.engine()?;
     let (hardware, parity) = (engine.hardware().clone(), engine.parity());
+    let precision = engine.precision();
     let refused = engine.refused().map(str::to_owned);
     let base = session.base();
     let shots: u64 = session.learner().classes().map(|c| u64::from(c.count())).sum();
@@ -60,6 +61,7 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
             "version": env!("CARGO_PKG_VERSION"),
             "device": {
                 "network": hardware.to_string(), "training": hardware.to_string(), "head": "cpu",
+                "precision": precision,
                 "refused": refused,
                 "parity": parity.map(|p| json!({ "forward": p.forward, "training": p.training })),
             },
@@ -89,6 +91,9 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     ))?;
     report::line(format!("        id {}", base.id))?;
     report::line(format!("device  {hardware}: network and training"))?;
+    if precision == Precision::F16 {
+        report::line("        multiplies in f16, trains in f32")?;
+    }
     if hardware != Hardware::Cpu {
         report::line("        cpu: pictures, statistics and head")?;
     }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use fmlora_models::Backbone;
+use fmlora_models::{Backbone, Precision};
 use thiserror::Error;
 
 use crate::trainer::{add_head, add_lora, lora_branches, train};
@@ -13,6 +13,9 @@ use crate::{
 
 /// Largest difference that is taken: f32 on another device sums in another order.
 pub const PARITY_TOLERANCE: f64 = 2e-3;
+
+/// Largest difference of features that is taken from products in f16: it has 11 bits of a number, f32 has 24.
+pub const HALF_TOLERANCE: f64 = 2e-2;
 
 /// Steps of the training: the head moves at the first, the network at the second, the third shows it.
 const STEPS: usize = 3;
@@ -31,13 +34,15 @@ pub struct Parity {
 pub enum ParityError {
     /// Something else comes out than on the processor.
     #[error(
-        "its {what} differ from the processor's by {found:.1e} where {PARITY_TOLERANCE:.0e} are allowed"
+        "its {what} differ from the processor's by {found:.1e} where {allowed:.0e} are allowed"
     )]
     Differs {
         /// Features or losses.
         what: &'static str,
         /// How far, as in [`Parity`].
         found: f64,
+        /// How far they may.
+        allowed: f64,
     },
     /// It computes no numbers.
     #[error("its {what} are no numbers")]
@@ -66,7 +71,11 @@ pub fn check_parity(
     let found = device.features(pixels.clone()).map_err(ParityError::Failed)?.concat();
     let squares: f64 = expected.iter().map(|&v| f64::from(v).powi(2)).sum();
     let scale = (squares / expected.len() as f64).sqrt().max(f64::MIN_POSITIVE);
-    let forward = largest("features", &numbers(&expected), &numbers(&found), scale)?;
+    let allowed = match device.precision() {
+        Precision::F32 => PARITY_TOLERANCE,
+        Precision::F16 => HALF_TOLERANCE,
+    };
+    let forward = largest("features", [&numbers(&expected), &numbers(&found)], scale, allowed)?;
 
     let vit = cpu.vit_config();
     let mut tokens = TokenCache::new(vit.n_tokens(), vit.d_model);
@@ -75,7 +84,8 @@ pub fn check_parity(
     tokens.push(&made).map_err(|e: ExamplesError| failed(&e))?;
     let losses = |backbone| losses(backbone, &tokens).map_err(|e: TrainError| failed(&e));
     let (expected, found) = (losses(cpu)?, losses(device)?);
-    let training = largest("losses", &expected, &found, expected[0].max(f64::MIN_POSITIVE))?;
+    let scale = expected[0].max(f64::MIN_POSITIVE);
+    let training = largest("losses", [&expected, &found], scale, PARITY_TOLERANCE)?;
     Ok(Parity { forward, training })
 }
 
@@ -94,16 +104,16 @@ fn pictures(n: usize) -> Vec<f32> {
 
 fn largest(
     what: &'static str,
-    expected: &[f64],
-    found: &[f64],
+    [expected, found]: [&[f64]; 2],
     scale: f64,
+    allowed: f64,
 ) -> Result<f64, ParityError> {
     if found.len() != expected.len() || found.iter().any(|v| !v.is_finite()) {
         return Err(ParityError::NotFinite { what });
     }
     let differences = expected.iter().zip(found).map(|(a, b)| (a - b).abs() / scale);
     let found = differences.fold(0.0, f64::max);
-    if found > PARITY_TOLERANCE { Err(ParityError::Differs { what, found }) } else { Ok(found) }
+    if found > allowed { Err(ParityError::Differs { what, found, allowed }) } else { Ok(found) }
 }
 
 /// Losses of a training of plain LoRA and a head that tells even pictures from odd ones.

@@ -1,7 +1,10 @@
 //! Graphics adapters through wgpu: Vulkan, Metal or Direct3D 12, whichever the platform is at home in.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use burn::cubecl::config::cache::CacheConfig;
+use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
 use burn::tensor::{Device, DeviceKind};
 
@@ -47,6 +50,13 @@ pub(super) fn adapters() -> Vec<GpuAdapter> {
     let instance = wgpu::Instance::new(descriptor);
     let found = burn::cubecl::future::block_on(instance.enumerate_adapters(API.1));
     found.iter().enumerate().map(described).collect()
+}
+
+pub(super) fn keep_measurements_in(folder: &Path) {
+    let mut config = CubeClRuntimeConfig::default();
+    config.environment.path = CacheConfig::Directory(folder.to_owned());
+    // Set once a process: also so that no file in the folder it was started in configures it.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 /// Opens an adapter.

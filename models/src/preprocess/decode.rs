@@ -105,7 +105,7 @@ fn has_end(jpeg: &[u8]) -> bool {
         at += 2 + usize::from(u16::from_be_bytes([high, low]));
         if marker == 0xda {
             let scan = jpeg.get(at..).unwrap_or_default();
-            return scan.windows(2).any(|pair| pair == [0xff, 0xd9]);
+            return memchr::memmem::find(scan, &[0xff, 0xd9]).is_some();
         }
     }
     // No scan is found: the decoder says what is wrong.

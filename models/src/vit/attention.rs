@@ -7,6 +7,7 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 
 use super::parameters::Parameters;
+use super::product::{halved, product};
 use crate::VitConfig;
 use crate::side_branch::{BlockBranches, Site};
 
@@ -30,6 +31,11 @@ impl Attention {
         }
     }
 
+    /// The same with weights in f16.
+    pub(super) fn halved(&self) -> Self {
+        Self { qkv: halved(&self.qkv), proj: halved(&self.proj), n_heads: self.n_heads }
+    }
+
     /// # Shapes
     ///
     /// - `tokens` and output: `[batch, tokens, d]`
@@ -42,16 +48,16 @@ impl Attention {
         let d_head = d / self.n_heads;
         let into_heads =
             |x: Tensor<3>| x.reshape([batch, n_tokens, self.n_heads, d_head]).swap_dims(1, 2);
-        let qkv = self.qkv.forward(tokens.clone());
+        let qkv = product(&self.qkv, tokens.clone());
         let [q, k, v] = [0, 1, 2].map(|i| qkv.clone().narrow(2, i * d, d));
         let Some(branches) = branches else {
             let heads = heads(into_heads(q), into_heads(k), into_heads(v));
-            return self.proj.forward(heads);
+            return product(&self.proj, heads);
         };
         let [q, k, v] = [(q, 0), (k, 1), (v, 2)]
             .map(|(part, i)| into_heads(branches.added(THIRDS[i], tokens, part)));
         let heads = heads(q, k, v);
-        let output = self.proj.forward(heads.clone());
+        let output = product(&self.proj, heads.clone());
         branches.added(Site::Proj, &heads, output)
     }
 }

@@ -73,6 +73,11 @@ impl Block {
         block
     }
 
+    /// The same block with the weights of its products in f16.
+    pub(super) fn halved(&self) -> Self {
+        Self { attn: self.attn.halved(), mlp: self.mlp.halved(), ..self.clone() }
+    }
+
     fn scaled(&self, which: usize, branch: Tensor<3>) -> Tensor<3> {
         match &self.scales {
             Some(scales) => branch * scales[which].val().unsqueeze::<3>(),

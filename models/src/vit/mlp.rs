@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::gelu;
 
 use super::parameters::Parameters;
+use super::product::{halved, product};
 use crate::side_branch::{BlockBranches, Site};
 
 /// `fc2(gelu(fc1(x)))` with the exact (erf) GELU.
@@ -23,6 +24,11 @@ impl Mlp {
         }
     }
 
+    /// The same with weights in f16.
+    pub(super) fn halved(&self) -> Self {
+        Self { fc1: halved(&self.fc1), fc2: halved(&self.fc2) }
+    }
+
     /// # Shapes
     ///
     /// - `tokens` and output: `[batch, tokens, d]`
@@ -32,10 +38,10 @@ impl Mlp {
         branches: Option<&mut BlockBranches<'_, '_>>,
     ) -> Tensor<3> {
         let Some(branches) = branches else {
-            return self.fc2.forward(gelu(self.fc1.forward(tokens)));
+            return product(&self.fc2, gelu(product(&self.fc1, tokens)));
         };
-        let inner = branches.added(Site::Fc1, &tokens, self.fc1.forward(tokens.clone()));
+        let inner = branches.added(Site::Fc1, &tokens, product(&self.fc1, tokens.clone()));
         let inner = gelu(inner);
-        branches.added(Site::Fc2, &inner, self.fc2.forward(inner.clone()))
+        branches.added(Site::Fc2, &inner, product(&self.fc2, inner.clone()))
     }
 }

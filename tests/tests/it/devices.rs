@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use fmlora_learner::{
-    AdapterConfig, Examples, PARITY_TOLERANCE, ParityError, TrainingConfig, check_parity,
-    train_bases,
+    AdapterConfig, Examples, HALF_TOLERANCE, PARITY_TOLERANCE, ParityError, TrainingConfig,
+    check_parity, train_bases,
 };
 use fmlora_models::{Backbone, SideBranches, VitWeights};
 use fmlora_tests::{
@@ -14,6 +14,7 @@ use fmlora_tests::{
 
 on_every_device!(
     the_embedded_base_passes_the_check,
+    products_in_f16_stay_near_those_in_f32,
     twenty_steps_end_where_those_of_the_processor_end,
 );
 
@@ -25,6 +26,16 @@ fn the_embedded_base_passes_the_check(device: &Device) {
     eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
     // A tenth of what is still taken: rounding, not luck.
     assert!(parity.forward.max(parity.training) < 0.1 * PARITY_TOLERANCE, "{parity:?}");
+}
+
+fn products_in_f16_stay_near_those_in_f32(device: &Device) {
+    let cpu = embedded_network_on(&Device::flex());
+    let parity = check_parity(&cpu, &embedded_network_on(device).halved(), 4);
+    let parity = parity.expect("a sound device");
+    eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
+    assert!(parity.forward > 1e-5, "nothing was computed in f16: {parity:?}");
+    assert!(parity.forward < 0.5 * HALF_TOLERANCE, "{parity:?}");
+    assert!(parity.training < 0.1 * PARITY_TOLERANCE, "training is in f32: {parity:?}");
 }
 
 fn twenty_steps_end_where_those_of_the_processor_end(device: &Device) {
