@@ -49,6 +49,14 @@ pub(crate) enum Command {
     /// Show what the box does, on a synthetic camera and a temporary state
     #[command(after_help = "Example:\n  fmlora-edge demo --headless --seed 7")]
     Demo(DemoArgs),
+    /// Watch a camera and say what it shows, until told to end (SIGTERM, Ctrl-C)
+    #[command(after_help = "Example:\n  fmlora-edge run --config fmlora.toml")]
+    Run(RunArgs),
+    /// Try a configuration: keys, files, base, state, one frame of the camera
+    #[command(
+        after_help = "Examples:\n  fmlora-edge check --example > fmlora.toml\n  fmlora-edge check --config fmlora.toml\n\nExit codes: 0 all is well, 1 not, 2 wrong usage."
+    )]
+    Check(CheckArgs),
     /// Add shots of one class
     #[command(after_help = "Example:\n  fmlora-edge teach --class cup photos/cup/*.jpg")]
     Teach(TeachArgs),
@@ -100,6 +108,8 @@ impl Command {
             | Self::Undo(_)
             | Self::Import(_) => true,
             Self::Demo(_)
+            | Self::Run(_)
+            | Self::Check(_)
             | Self::Classify(_)
             | Self::Evaluate(_)
             | Self::Classes
@@ -121,6 +131,26 @@ pub(crate) struct DemoArgs {
     /// Shots taught of each thing
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) shots: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Configuration (TOML); variables FMLORA_... of the environment win over it
+    #[arg(long, value_name = "FILE", env = "FMLORA_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// End by itself after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration to try
+    #[arg(long, value_name = "FILE", env = "FMLORA_CONFIG", required_unless_present = "example")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print a configuration with every key, its meaning and its default
+    #[arg(long, exclusive = true)]
+    pub(crate) example: bool,
 }
 
 #[derive(Debug, Args)]

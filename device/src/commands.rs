@@ -1,6 +1,7 @@
 //! The commands, one file each or one for a family.
 
 mod classify;
+mod daemon;
 mod demo;
 mod devices;
 mod edit;
@@ -29,6 +30,8 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
     let global = &cli.global;
     match &cli.command {
         Command::Demo(args) => demo::run(global, args),
+        Command::Run(args) => daemon::run(global, args),
+        Command::Check(args) => daemon::check(global, args),
         Command::Teach(args) => teach::teach(global, args),
         Command::Learn(args) => learn::learn(global, args),
         Command::Classify(args) => classify::run(global, args),

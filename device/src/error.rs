@@ -8,6 +8,7 @@ use fmlora_models::{BackboneError, OpenDeviceError};
 use thiserror::Error;
 
 use crate::StoreError;
+use crate::daemon::config::ConfigError;
 
 /// Why a command failed; the state is what it was before.
 #[derive(Debug, Error)]
@@ -113,6 +114,9 @@ pub enum EdgeError {
     /// The tensor backend failed.
     #[error("computing features failed: {0}")]
     Device(String),
+    /// A configuration with mistakes.
+    #[error(transparent)]
+    Config(ConfigError),
     /// Output that cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),

@@ -9,6 +9,7 @@ mod base_file;
 mod camera;
 mod cli;
 mod commands;
+mod daemon;
 mod engine;
 mod error;
 mod folders;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use camera::synthetic::{SyntheticCamera, Thing};
+pub use daemon::config::{ConfigError, Mistake};
 pub use engine::Engine;
 pub use error::EdgeError;
 pub use session::Session;

@@ -147,8 +147,18 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), EdgeError> {
 
 /// Says on the error stream why a command failed, with all causes.
 pub(crate) fn print_error(error: &EdgeError, as_json: bool) {
+    let text = with_causes(error);
+    if as_json {
+        eprintln!("{}", serde_json::json!({ "error": text }));
+    } else {
+        eprintln!("error: {text}");
+    }
+}
+
+/// What an error says, and what its causes say beyond that.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
@@ -157,9 +167,5 @@ pub(crate) fn print_error(error: &EdgeError, as_json: bool) {
         }
         source = cause.source();
     }
-    if as_json {
-        eprintln!("{}", serde_json::json!({ "error": text }));
-    } else {
-        eprintln!("error: {text}");
-    }
+    text
 }

@@ -53,10 +53,10 @@ pub fn place(
     batch: usize,
     checking: &mut dyn FnMut(&Hardware),
 ) -> Result<Placement, PlacementError> {
-    let device = match ComputeDevice::open(spec) {
-        Err(error) if *spec != DeviceSpec::Auto => return Err(error.into()),
-        Err(error) => Err(error.to_string()),
-        Ok(device) => Ok(device),
+    let device = match contained(|| Ok(ComputeDevice::open(spec))) {
+        Ok(Err(error)) if *spec != DeviceSpec::Auto => return Err(error.into()),
+        Ok(opened) => opened.map_err(|error| error.to_string()),
+        Err(crash) => Err(crash),
     };
     let cpu = Backbone::new(weights, config.clone(), &ComputeDevice::cpu().device)?;
     let on_cpu = |refused| {

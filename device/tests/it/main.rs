@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bad_state;
+mod daemon;
 mod devices;
 mod readme;
 mod round_trip;

@@ -1,7 +1,7 @@
 //! Graphics adapters through wgpu: Vulkan, Metal or Direct3D 12, whichever the platform is at home in.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use burn::cubecl::config::cache::CacheConfig;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
@@ -22,8 +22,14 @@ const API: (WgpuBackend, wgpu::Backends) = if cfg!(target_vendor = "apple") {
 /// Adapters that were opened: the runtime opens each once a process.
 static OPENED: Mutex<Vec<(usize, Device)>> = Mutex::new(Vec::new());
 
-/// All adapters, in the order of the driver.
+/// All adapters, in the order of the driver; asked once a process.
+static FOUND: LazyLock<Vec<GpuAdapter>> = LazyLock::new(find);
+
 pub(super) fn adapters() -> Vec<GpuAdapter> {
+    FOUND.clone()
+}
+
+fn find() -> Vec<GpuAdapter> {
     let described = |(index, adapter): (usize, &wgpu::Adapter)| {
         let info = adapter.get_info();
         let driver = format!("{} {}", info.driver, info.driver_info);
@@ -79,7 +85,7 @@ pub(super) fn open(adapter: &GpuAdapter) -> Result<ComputeDevice, OpenDeviceErro
 
 /// An adapter as the runtime counts: each kind by itself.
 fn kind(adapter: &GpuAdapter) -> DeviceKind {
-    let before = adapters().into_iter().filter(|a| a.index < adapter.index);
+    let before = FOUND.iter().filter(|a| a.index < adapter.index);
     let place = before.filter(|a| a.kind == adapter.kind).count();
     match adapter.kind {
         AdapterKind::Discrete => DeviceKind::DiscreteGpu(place),

@@ -1,0 +1,225 @@
+//! From a file and the environment to a configuration, with all mistakes at once.
+//!
+//! Every key is read by itself, so that one wrong value hides no other.
+
+use std::fmt;
+
+use confique::meta::{Field, FieldKind, LeafKind, Meta};
+use confique::{Config, Layer};
+use thiserror::Error;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use super::DaemonConfig;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// A line of the file, a variable, or a key.
+    pub place: String,
+    /// What is wrong and what is expected.
+    pub what: String,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Error)]
+#[error("{source_name}: {} mistake{}{}", .mistakes.len(), if .mistakes.len() == 1 { "" } else { "s" }, lines(.mistakes))]
+pub struct ConfigError {
+    /// The file.
+    pub source_name: String,
+    /// All of them, in the order of the file, then of the environment.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl ConfigError {
+    /// Of a single mistake.
+    pub(crate) fn one(source_name: &str, mistake: Mistake) -> Self {
+        Self { source_name: source_name.to_owned(), mistakes: vec![mistake] }
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+type Keys = <DaemonConfig as Config>::Layer;
+
+/// What was read so far.
+struct Reading<'a> {
+    text: &'a str,
+    keys: Keys,
+    /// Keys that have a value, right or wrong.
+    given: Vec<String>,
+    mistakes: Vec<Mistake>,
+}
+
+/// Reads a file's text and the variables that `variable` knows, which win.
+///
+/// # Errors
+///
+/// [`ConfigError`] with all mistakes.
+pub(crate) fn load(
+    source_name: &str,
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<DaemonConfig, ConfigError> {
+    let mut reading =
+        Reading { text, keys: Keys::empty(), given: Vec::new(), mistakes: Vec::new() };
+    match DeTable::parse(text) {
+        Ok(table) => reading.table(&DaemonConfig::META, table.get_ref(), &[]),
+        Err(error) => {
+            let place = reading.line(error.span().unwrap_or_default().start);
+            reading.mistakes.push(Mistake { place, what: error.message().to_owned() });
+        }
+    }
+    each_key(&DaemonConfig::META, &mut Vec::new(), &mut |path, field| {
+        reading.variable(path, field, variable);
+    });
+    each_key(&DaemonConfig::META, &mut Vec::new(), &mut |path, field| {
+        reading.missing(path, field);
+    });
+    let Reading { keys, mistakes, .. } = reading;
+    let config = DaemonConfig::from_layer(keys.with_fallback(Keys::default_values()));
+    match config {
+        Ok(config) if mistakes.is_empty() => Ok(config),
+        _ => Err(ConfigError { source_name: source_name.to_owned(), mistakes }),
+    }
+}
+
+/// Visits every key with its path.
+pub(super) fn each_key(
+    meta: &'static Meta,
+    path: &mut Vec<&'static str>,
+    visit: &mut dyn FnMut(&[&'static str], &Field),
+) {
+    for field in meta.fields {
+        path.push(field.name);
+        match field.kind {
+            FieldKind::Nested { meta } => each_key(meta, path, visit),
+            FieldKind::Leaf { .. } => visit(path, field),
+        }
+        path.pop();
+    }
+}
+
+impl Reading<'_> {
+    fn line(&self, offset: usize) -> String {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        format!("line {}", before.matches('\n').count() + 1)
+    }
+
+    /// The keys of a table of the file.
+    fn table(&mut self, meta: &'static Meta, table: &DeTable<'_>, path: &[&'static str]) {
+        for (key, value) in table {
+            let place = self.line(key.span().start);
+            let name: &str = key.get_ref();
+            let Some(field) = meta.fields.iter().find(|field| field.name == name) else {
+                let what = unknown(&shown(path, name), name, meta);
+                self.mistakes.push(Mistake { place, what });
+                continue;
+            };
+            let path = [path, &[field.name]].concat();
+            match (&field.kind, value.get_ref()) {
+                (FieldKind::Nested { meta }, DeValue::Table(table)) => {
+                    self.table(meta, table, &path);
+                }
+                (FieldKind::Nested { .. }, other) => {
+                    let (kind, key) = (other.type_str(), path.join("."));
+                    let what = format!("`{key}` is a {kind}, expected a table: [{key}]");
+                    self.mistakes.push(Mistake { place, what });
+                }
+                (FieldKind::Leaf { .. }, _) => {
+                    self.given.push(path.join("."));
+                    // The value by itself, as it stands in the text.
+                    let written = self.text.get(value.span()).unwrap_or_default();
+                    let read = parsed(written).map_or_else(Err, |value| keys_of(&path, value));
+                    self.take(read, place, &path);
+                }
+            }
+        }
+    }
+
+    /// The variable of a key.
+    fn variable(
+        &mut self,
+        path: &[&'static str],
+        field: &Field,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) {
+        let FieldKind::Leaf { env: Some(name), .. } = field.kind else { return };
+        let Some(text) = variable(name).filter(|text| !text.is_empty()) else { return };
+        self.given.push(path.join("."));
+        // As a number, a list and so on if the key wants one, else as the text it is.
+        let typed = parsed(&text).map_or_else(Err, |value| keys_of(path, value));
+        let read = typed.or_else(|why| {
+            keys_of(path, Value::String(text.clone()))
+                .map_err(|plain| if parsed(&text).is_ok() { why } else { plain })
+        });
+        self.take(read, name.to_owned(), path);
+    }
+
+    fn take(&mut self, read: Result<Keys, String>, place: String, path: &[&'static str]) {
+        match read {
+            Ok(keys) => {
+                let before = std::mem::replace(&mut self.keys, Keys::empty());
+                self.keys = keys.with_fallback(before);
+            }
+            Err(why) => {
+                let what = format!("`{}`: {why}", path.join("."));
+                self.mistakes.push(Mistake { place, what });
+            }
+        }
+    }
+
+    fn missing(&mut self, path: &[&'static str], field: &Field) {
+        let required = LeafKind::Required { default: None };
+        let needed = matches!(field.kind, FieldKind::Leaf { kind, .. } if kind == required);
+        let key = path.join(".");
+        if needed && !self.given.contains(&key) {
+            let doc: String = field.doc.concat();
+            let what = format!("missing, expected:{doc}");
+            self.mistakes.push(Mistake { place: key, what });
+        }
+    }
+}
+
+/// A value as TOML writes it.
+fn parsed(written: &str) -> Result<Value, String> {
+    let mut table: Table = toml::from_str(&format!("value = {written}"))
+        .map_err(|error: toml::de::Error| error.message().to_owned())?;
+    table.remove("value").ok_or_else(|| "no value".to_owned())
+}
+
+/// A configuration with one key.
+fn keys_of(path: &[&'static str], value: Value) -> Result<Keys, String> {
+    let nested = path
+        .iter()
+        .rev()
+        .fold(value, |value, name| Value::Table(Table::from_iter([((*name).to_owned(), value)])));
+    nested.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+}
+
+fn shown(path: &[&'static str], name: &str) -> String {
+    [path, &[name]].concat().join(".")
+}
+
+/// What is wrong with a key that nobody knows, and which one was perhaps meant.
+fn unknown(key: &str, name: &str, meta: &Meta) -> String {
+    let near = |field: &Field| (strsim::damerau_levenshtein(field.name, name), field.name);
+    let nearest = meta.fields.iter().map(near).min();
+    match nearest {
+        Some((distance, meant)) if distance <= meant.len().max(3) / 3 => {
+            format!("unknown key `{key}`, did you mean `{meant}`?")
+        }
+        _ => {
+            let known: Vec<&str> = meta.fields.iter().map(|field| field.name).collect();
+            format!("unknown key `{key}`, expected one of: {}", known.join(", "))
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The synthetic camera as a source: one thing after the other, some seconds each.
+
+use std::time::Duration;
+
+use image::RgbImage;
+
+use super::pace::Pace;
+use super::{Source, SourceError};
+use crate::camera::synthetic::{SyntheticCamera, Thing};
+
+/// How long one thing is before the camera.
+const SHOWN: Duration = Duration::from_secs(6);
+
+/// Renders frames at a steady pace.
+pub(super) struct SyntheticSource {
+    camera: SyntheticCamera,
+    pace: Pace,
+    frames_of_thing: u64,
+    n_frames: u64,
+}
+
+impl SyntheticSource {
+    pub(super) fn new(seed: u64, fps: f64) -> Self {
+        let frames_of_thing = (SHOWN.as_secs_f64() * fps).ceil().max(1.0) as u64;
+        Self {
+            camera: SyntheticCamera::new(seed),
+            pace: Pace::new(fps),
+            frames_of_thing,
+            n_frames: 0,
+        }
+    }
+}
+
+impl Source for SyntheticSource {
+    fn next_frame(&mut self) -> Result<RgbImage, SourceError> {
+        self.pace.wait();
+        let thing = (self.n_frames / self.frames_of_thing) as usize % Thing::ALL.len();
+        self.n_frames += 1;
+        Ok(self.camera.frame(Thing::ALL[thing]))
+    }
+}

@@ -1,0 +1,227 @@
+//! The daemon: its configuration, its sources, its end.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use fmlora_device::{SyntheticCamera, Thing};
+use serde_json::Value;
+
+use crate::setting::{Run, Setting, finish, text};
+
+/// Writes a configuration and gives its name.
+fn configured(setting: &Setting, content: &str) -> String {
+    let path = setting.path("fmlora.toml");
+    std::fs::write(&path, content).expect("a file");
+    text(&path).to_owned()
+}
+
+/// Runs the daemon for some seconds.
+fn run_for(setting: &Setting, content: &str, seconds: &str) -> (Run, Vec<Value>) {
+    let config = configured(setting, content);
+    let arguments = ["--json", "--device", "cpu", "run", "--config", &config, "--seconds", seconds];
+    let run = setting.run(&arguments);
+    let lines = run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    (run, lines)
+}
+
+/// The last line, which says how the run was.
+fn ended(lines: &[Value]) -> &Value {
+    &lines.last().expect("a report")["ended"]
+}
+
+fn jpeg(thing: Thing, seed: u64) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let frame = SyntheticCamera::new(seed).frame(thing);
+    frame.write_to(&mut bytes, image::ImageFormat::Jpeg).expect("a JPEG");
+    bytes.into_inner()
+}
+
+#[test]
+fn all_mistakes_are_said_at_once_with_their_places() {
+    let setting = Setting::new();
+    let config = configured(
+        &setting,
+        "devise = \"cpu\"\n[camera]\nfps = \"fast\"\nsorce = \"synthetic://\"\n[predict]\nsmoothing_frames = -1\n",
+    );
+    let mut command = setting.command(&["check", "--config", &config]);
+    let run = finish(command.env("FMLORA_CAMERA_TIMEOUT_SECONDS", "soon"));
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    for expected in [
+        "6 mistakes",
+        "line 1: unknown key `devise`, did you mean `device`?",
+        "line 3: `camera.fps`",
+        "line 4: unknown key `camera.sorce`, did you mean `source`?",
+        "line 6: `predict.smoothing_frames`",
+        "FMLORA_CAMERA_TIMEOUT_SECONDS: `camera.timeout_seconds`",
+        "camera.source: missing",
+    ] {
+        assert!(run.stderr.contains(expected), "{expected:?} is not in:\n{}", run.stderr);
+    }
+}
+
+#[test]
+fn values_that_fit_no_box_are_refused() {
+    let setting = Setting::new();
+    let config = configured(
+        &setting,
+        "[camera]\nsource = \"dir:///no/such/folder\"\nfps = 1000.0\n[predict]\nsmoothing_frames = 0\n",
+    );
+    for command in ["check", "run"] {
+        let run = setting.run(&[command, "--config", &config]);
+        assert_eq!(run.code, 1);
+        for key in ["camera.source", "camera.fps", "predict.smoothing_frames"] {
+            assert!(run.stderr.contains(key), "{key} is not in:\n{}", run.stderr);
+        }
+    }
+    let wrong = ["rtsp://box", "synthetic://?speed=3", "camera://front", "exec:", "nothing"];
+    for source in wrong {
+        let config = configured(&setting, &format!("[camera]\nsource = \"{source}\"\n"));
+        let run = setting.run(&["check", "--config", &config]);
+        assert!(run.stderr.contains("camera.source"), "{source}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn the_example_is_a_configuration_and_stands_in_the_documents() {
+    let setting = Setting::new();
+    let example = setting.run(&["check", "--example"]).stdout;
+    let documented = include_str!("../../../docs/config.md");
+    assert!(documented.contains(example.trim()), "docs/config.md is not up to date:\n{example}");
+    let mut command = setting.command(&["--json", "check", "--config"]);
+    let command = command.arg(configured(&setting, &example));
+    let run = finish(command.env("FMLORA_CAMERA_SOURCE", "synthetic://?seed=1"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let checked: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(checked["frame"]["width"], 320, "{checked}");
+}
+
+#[test]
+fn what_was_taught_is_seen_in_a_folder_of_frames() {
+    let setting = Setting::new();
+    setting.teach(Thing::ALL[0], 8);
+    setting.teach(Thing::ALL[1], 8);
+    setting.pictures("frames", Thing::ALL[1], 4, 9);
+    let frames = setting.path("frames");
+    let source = format!("[camera]\nsource = \"dir://{}?fps=20\"\nfps = 20.0\n", text(&frames));
+    let (run, lines) = run_for(&setting, &source, "3");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let seen: Vec<&Value> = lines.iter().filter(|line| line["frame"].is_u64()).collect();
+    let right = seen.iter().filter(|line| line["class"] == Thing::ALL[1].name()).count();
+    assert!(seen.len() >= 10 && right * 10 >= seen.len() * 9, "{right} of {}", seen.len());
+    let report = ended(&lines);
+    assert_eq!(report["openings"], 1, "{report}");
+    assert!(report["answered"].as_u64() >= Some(seen.len() as u64), "{report}");
+}
+
+#[test]
+fn a_program_that_ends_is_started_again() {
+    let setting = Setting::new();
+    let picture = setting.path("frame.jpg");
+    std::fs::write(&picture, jpeg(Thing::ALL[0], 1)).expect("a file");
+    let source = format!(
+        "[camera]\nsource = \"exec:\"\ncommand = [\"cat\", \"{}\"]\nretry_seconds = 0.5\n",
+        text(&picture)
+    );
+    let (run, lines) = run_for(&setting, &source, "3");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report = ended(&lines);
+    let openings = report["openings"].as_u64().expect("a number");
+    assert!((3..=8).contains(&openings), "with pauses of half a second: {report}");
+    assert_eq!(report["frames"], openings, "a frame of each: {report}");
+    let troubles: Vec<&Value> = lines.iter().filter(|l| l["source"]["open"] == false).collect();
+    let why = troubles[0]["source"]["trouble"].as_str().expect("a reason");
+    assert!(why.contains("writes no more pictures"), "{why}");
+}
+
+#[test]
+fn a_program_that_hangs_is_ended_and_started_again() {
+    let setting = Setting::new();
+    let picture = setting.path("frame.jpg");
+    std::fs::write(&picture, jpeg(Thing::ALL[0], 1)).expect("a file");
+    let script = format!("echo $$ >> pids; cat {}; exec sleep 1000", text(&picture));
+    let source = format!(
+        "[camera]\nsource = \"exec:\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\ntimeout_seconds = 0.5\nretry_seconds = 0.5\n"
+    );
+    let (run, lines) = run_for(&setting, &source, "4");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report = ended(&lines);
+    assert!(report["openings"].as_u64() >= Some(2), "{report}");
+    assert!(lines.iter().any(|line| {
+        line["source"]["trouble"].as_str().is_some_and(|why| why.contains("no frame for"))
+    }));
+    let pids = std::fs::read_to_string(setting.path("pids")).expect("programs were started");
+    for pid in pids.lines() {
+        let alive = std::path::Path::new("/proc").join(pid).join("stat").exists();
+        assert!(!alive, "program {pid} was left running");
+    }
+}
+
+/// Serves `times` requests with what `answer` writes.
+fn serve(times: usize, answer: impl Fn(&mut dyn Write) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(times) {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            answer(&mut stream);
+        }
+    });
+    format!("http://{address}/camera")
+}
+
+#[test]
+fn a_stream_and_single_pictures_of_a_server_are_seen() {
+    let setting = Setting::new();
+    let stream = serve(1, |to| {
+        let _ = write!(
+            to,
+            "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+        );
+        for seed in 0..40 {
+            let picture = jpeg(Thing::ALL[0], seed);
+            let _ = write!(to, "--b\r\nContent-Type: image/jpeg\r\n\r\n");
+            let _ = to.write_all(&picture).and_then(|()| to.write_all(b"\r\n"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let snapshots = serve(100, |to| {
+        let picture = jpeg(Thing::ALL[0], 1);
+        let _ = write!(
+            to,
+            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            picture.len()
+        );
+        let _ = to.write_all(&picture);
+    });
+    for address in [stream, snapshots] {
+        let (run, lines) = run_for(&setting, &format!("[camera]\nsource = \"{address}\"\n"), "2");
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let report = ended(&lines);
+        assert!(report["answered"].as_u64() >= Some(3), "{address}: {report}");
+        assert_eq!(report["openings"], 1, "{address}: {report}");
+    }
+}
+
+#[test]
+fn it_ends_in_good_order_when_told() {
+    let setting = Setting::new();
+    let config = configured(&setting, "[camera]\nsource = \"synthetic://\"\n");
+    let mut command = setting.command(&["--json", "--device", "cpu", "run", "--config", &config]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+    std::thread::sleep(Duration::from_secs(2));
+    let told = Instant::now();
+    let pid = child.id().to_string();
+    let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(killed.expect("kill").success());
+    let mut output = String::new();
+    let stdout = child.stdout.as_mut().expect("its output");
+    stdout.read_to_string(&mut output).expect("text");
+    assert!(child.wait().expect("an end").success());
+    assert!(told.elapsed() < Duration::from_secs(10));
+    let last = output.lines().last().expect("a report");
+    assert!(last.contains("\"ended\""), "{last}");
+}
