@@ -42,6 +42,7 @@ pub(crate) struct DaemonConfig {
 }
 
 /// `[camera]`
+#[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
 #[derive(Debug, Clone, Config)]
 pub(crate) struct CameraConfig {
     /// dir:///PATH?fps=5&loop=1, synthetic://?seed=7&fps=5, http://... or https://... (MJPEG, or a picture asked for

@@ -69,16 +69,16 @@ pub(super) fn keep_measurements_in(folder: &Path) {
 pub(super) fn open(adapter: &GpuAdapter) -> Result<ComputeDevice, OpenDeviceError> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let known = opened.iter().find(|(index, _)| *index == adapter.index);
-    let device = match known {
-        Some((_, device)) => device.clone(),
-        None => {
-            let options = Device::wgpu_options().graphics_api(API.0).device_kind(kind(adapter));
-            let (device, _) = options.init_with_setup().map_err(|error| {
-                OpenDeviceError::Refused { adapter: adapter.to_string(), reason: error.to_string() }
-            })?;
-            opened.push((adapter.index, device.clone()));
-            device
-        }
+    let device = if let Some((_, device)) = known {
+        device.clone()
+    } else {
+        let options = Device::wgpu_options().graphics_api(API.0).device_kind(kind(adapter));
+        let (device, _) = options.init_with_setup().map_err(|error| OpenDeviceError::Refused {
+            adapter: adapter.to_string(),
+            reason: error.to_string(),
+        })?;
+        opened.push((adapter.index, device.clone()));
+        device
     };
     Ok(ComputeDevice { device, hardware: Hardware::Gpu(adapter.clone()) })
 }

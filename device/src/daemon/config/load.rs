@@ -39,7 +39,8 @@ impl ConfigError {
 }
 
 fn lines(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+    let text: Vec<String> = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+    text.concat()
 }
 
 impl fmt::Display for Mistake {
