@@ -9,7 +9,6 @@ mod smoothing;
 pub(crate) mod source;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -61,7 +60,7 @@ pub(crate) enum Told<'a> {
     Source(&'a SourceHealth),
 }
 
-/// Answers frames until `stop` is set.
+/// Answers frames until `over` says that it is to end, which is asked several times a second.
 ///
 /// # Errors
 ///
@@ -70,7 +69,7 @@ pub(crate) enum Told<'a> {
 pub(crate) fn run(
     config: &DaemonConfig,
     session: &mut Session,
-    stop: &AtomicBool,
+    over: &dyn Fn() -> bool,
     tell: &mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>,
 ) -> Result<RunReport, EdgeError> {
     let started = Instant::now();
@@ -79,11 +78,12 @@ pub(crate) fn run(
     let engine = session.engine()?;
     let preprocess = engine.preprocess();
     let slot = Arc::new(Slot::default());
-    let keeper = Keeper::start(keeping(config)?, slot.clone()).map_err(EdgeError::Output)?;
+    let keeper = Keeper::start(keeping(config)?, slot.clone())
+        .map_err(|source| EdgeError::System { what: "start a thread", source })?;
     let mut smoothing = Smoothing::new(config.predict.smoothing_frames);
     let (mut last, mut answered, mut total) = (0, 0, Duration::ZERO);
     let mut told = (false, false);
-    while !stop.load(Ordering::Relaxed) {
+    while !over() {
         let health = keeper.health();
         let now = (health.open, health.trouble.is_some());
         if now != told {

@@ -117,6 +117,14 @@ pub enum EdgeError {
     /// A configuration with mistakes.
     #[error(transparent)]
     Config(ConfigError),
+    /// The system refused something that every program may do.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Output that cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),

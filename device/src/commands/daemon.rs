@@ -26,36 +26,34 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<(), EdgeError> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone()).map_err(EdgeError::Output)?;
+        let fail = |source| EdgeError::System { what: "wait for signals", source };
+        signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
     }
     let mut session = Session::open(&merged(global, &config)?, Access::Read)?;
     let until = args.seconds.map(|s| Instant::now() + Duration::from_secs_f64(s.clamp(0.0, 1e9)));
+    let over =
+        || stop.load(Ordering::Relaxed) || until.is_some_and(|until| Instant::now() >= until);
     let mut shown = None;
-    let mut tell = |told: Told<'_>| {
-        if until.is_some_and(|until| Instant::now() >= until) {
-            stop.store(true, Ordering::Relaxed);
-        }
-        match told {
-            Told::Source(health) if global.json => report::json(&json!({ "source": health })),
-            Told::Source(health) => match &health.trouble {
-                Some(why) => report::line(format!("no frames: {why}")),
-                None => report::line("frames come"),
-            },
-            Told::Seen(seen) if global.json => report::json(seen),
-            Told::Seen(seen) => {
-                let answer = &seen.answer;
-                let now = answer.class.clone().filter(|_| !answer.unknown);
-                if shown.as_ref() == Some(&now) {
-                    return Ok(());
-                }
-                let text = now.as_deref().unwrap_or("unknown");
-                let line = format!("{text} ({:.0} %)", 100.0 * answer.confidence);
-                shown = Some(now);
-                report::line(line)
+    let mut tell = |told: Told<'_>| match told {
+        Told::Source(health) if global.json => report::json(&json!({ "source": health })),
+        Told::Source(health) => match &health.trouble {
+            Some(why) => report::line(format!("no frames: {why}")),
+            None => report::line("frames come"),
+        },
+        Told::Seen(seen) if global.json => report::json(seen),
+        Told::Seen(seen) => {
+            let answer = &seen.answer;
+            let now = answer.class.clone().filter(|_| !answer.unknown);
+            if shown.as_ref() == Some(&now) {
+                return Ok(());
             }
+            let text = now.as_deref().unwrap_or("unknown");
+            let line = format!("{text} ({:.0} %)", 100.0 * answer.confidence);
+            shown = Some(now);
+            report::line(line)
         }
     };
-    let told = daemon::run(&config, &mut session, &stop, &mut tell)?;
+    let told = daemon::run(&config, &mut session, &over, &mut tell)?;
     if global.json {
         return report::json(&json!({ "ended": told }));
     }

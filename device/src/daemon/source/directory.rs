@@ -38,16 +38,26 @@ impl DirectorySource {
 impl Source for DirectorySource {
     fn next_frame(&mut self) -> Result<RgbImage, SourceError> {
         self.pace.wait();
-        if self.next == self.pictures.len() {
-            if !self.repeat {
-                return Err(SourceError::End);
+        for _ in 0..self.pictures.len() {
+            if self.next == self.pictures.len() {
+                if !self.repeat {
+                    return Err(SourceError::End);
+                }
+                self.next = 0;
             }
-            self.next = 0;
+            let path = &self.pictures[self.next];
+            self.next += 1;
+            match load(path) {
+                Ok(frame) => return Ok(frame),
+                // One bad picture must not hide those behind it.
+                Err(why) => tracing::warn!("skipped {}: {why}", path.display()),
+            }
         }
-        let path = &self.pictures[self.next];
-        self.next += 1;
-        let lost = |why: String| SourceError::Lost(format!("{}: {why}", path.display()));
-        let bytes = std::fs::read(path).map_err(|error| lost(error.to_string()))?;
-        decode_picture(&bytes).map_err(|error| lost(error.to_string()))
+        Err(SourceError::Lost("none of its pictures can be read".to_owned()))
     }
+}
+
+fn load(path: &Path) -> Result<RgbImage, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    decode_picture(&bytes).map_err(|error| error.to_string())
 }
