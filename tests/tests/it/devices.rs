@@ -14,7 +14,6 @@ use fmlora_tests::{
 
 on_every_device!(
     the_embedded_base_passes_the_check,
-    products_in_f16_stay_near_those_in_f32,
     twenty_steps_end_where_those_of_the_processor_end,
 );
 
@@ -26,16 +25,6 @@ fn the_embedded_base_passes_the_check(device: &Device) {
     eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
     // A tenth of what is still taken: rounding, not luck.
     assert!(parity.forward.max(parity.training) < 0.1 * PARITY_TOLERANCE, "{parity:?}");
-}
-
-fn products_in_f16_stay_near_those_in_f32(device: &Device) {
-    let cpu = embedded_network_on(&Device::flex());
-    let parity = check_parity(&cpu, &embedded_network_on(device).halved(), 4);
-    let parity = parity.expect("a sound device");
-    eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
-    assert!(parity.forward > 1e-5, "nothing was computed in f16: {parity:?}");
-    assert!(parity.forward < 0.5 * HALF_TOLERANCE, "{parity:?}");
-    assert!(parity.training < 0.1 * PARITY_TOLERANCE, "training is in f32: {parity:?}");
 }
 
 fn twenty_steps_end_where_those_of_the_processor_end(device: &Device) {
@@ -82,4 +71,29 @@ fn another_network_does_not_pass_the_check() {
     let other = Backbone::new(&weights, config, &Device::flex()).expect("the same shape");
     let found = check_parity(&cpu, &other, 4);
     assert!(matches!(found, Err(ParityError::Differs { what: "features", .. })), "{found:?}");
+}
+
+/// Products in f16: on the processor and on graphics adapters; Burn's ndarray has none.
+mod in_half {
+    use fmlora_models::adapters;
+
+    use super::*;
+
+    fmlora_tests::on_device!(cpu: products_in_f16_stay_near_those_in_f32);
+    #[cfg(feature = "wgpu")]
+    fmlora_tests::on_device!(graphics: products_in_f16_stay_near_those_in_f32);
+
+    fn products_in_f16_stay_near_those_in_f32(device: &Device) {
+        if *device != Device::flex() && adapters().iter().any(|adapter| !adapter.f16) {
+            eprintln!("skipped: an adapter without f16");
+            return;
+        }
+        let cpu = embedded_network_on(&Device::flex());
+        let parity = check_parity(&cpu, &embedded_network_on(device).halved(), 4);
+        let parity = parity.expect("a sound device");
+        eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
+        assert!(parity.forward > 1e-5, "nothing was computed in f16: {parity:?}");
+        assert!(parity.forward < 0.5 * HALF_TOLERANCE, "{parity:?}");
+        assert!(parity.training < 0.1 * PARITY_TOLERANCE, "training is in f32: {parity:?}");
+    }
 }

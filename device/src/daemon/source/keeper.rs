@@ -221,7 +221,7 @@ impl Reader {
             if self.given_up.load(Ordering::Acquire) {
                 return None;
             }
-            if pace.passes() {
+            if pace.passes(Instant::now()) {
                 self.slot.put(frame);
             } else {
                 self.slot.leave_out();

@@ -21,14 +21,48 @@ impl Pace {
         self.next = self.next.max(now) + self.interval;
     }
 
-    /// Whether a frame may pass now; one that may not is left out.
-    pub(super) fn passes(&mut self) -> bool {
-        let now = Instant::now();
-        if now < self.next {
+    /// Whether a frame that comes now may pass; one that may not is left out. A frame may be a quarter of the interval
+    /// early, so that a source of the same pace loses none to its own jitter.
+    pub(super) fn passes(&mut self, now: Instant) -> bool {
+        let slack = self.interval / 4;
+        if now + slack < self.next {
             return false;
         }
-        // A frame that comes a little late must not make the next one wait for longer.
-        self.next = if now < self.next + self.interval { self.next } else { now } + self.interval;
+        let behind = now.checked_sub(slack).unwrap_or(now);
+        self.next = self.next.max(behind) + self.interval;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames that pass of those that come at these milliseconds.
+    fn passed(per_second: f64, times: impl Iterator<Item = u64>) -> usize {
+        let mut pace = Pace::new(per_second);
+        let start = pace.next;
+        times.filter(|&at| pace.passes(start + Duration::from_millis(at))).count()
+    }
+
+    #[test]
+    fn a_source_of_the_same_pace_loses_nothing_to_its_jitter() {
+        let jitter = [7, 0, 12, 3, 9];
+        assert_eq!(passed(10.0, (0..50).map(|n| 100 * n + jitter[n as usize % 5])), 50);
+    }
+
+    #[test]
+    fn a_faster_source_is_held_to_the_pace() {
+        for every in [10, 33, 40] {
+            let n = passed(10.0, (0..10_000 / every).map(|n| n * every));
+            assert!((80..=101).contains(&n), "{n} in 10 s of one every {every} ms");
+        }
+    }
+
+    #[test]
+    fn after_a_silence_nothing_is_made_up_for() {
+        let burst = (0..10).map(|n| 5000 + 10 * n);
+        // The one before the silence, the first after it, and one that is early by twice the slack.
+        assert_eq!(passed(10.0, std::iter::once(0).chain(burst)), 3);
     }
 }
