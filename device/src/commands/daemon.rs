@@ -47,8 +47,13 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<(), EdgeError> {
             if shown.as_ref() == Some(&now) {
                 return Ok(());
             }
-            let text = now.as_deref().unwrap_or("unknown");
-            let line = format!("{text} ({:.0} %)", 100.0 * answer.confidence);
+            let line = match (&answer.class, &now) {
+                (None, _) => "nothing was taught yet".to_owned(),
+                (Some(_), None) => "unknown".to_owned(),
+                (Some(_), Some(class)) => {
+                    format!("{class} ({:.0} %)", 100.0 * answer.confidence)
+                }
+            };
             shown = Some(now);
             report::line(line)
         }

@@ -62,6 +62,15 @@ fn all_mistakes_are_said_at_once_with_their_places() {
 }
 
 #[test]
+fn a_file_that_is_no_toml_is_told_by_its_line_alone() {
+    let setting = Setting::new();
+    let config = configured(&setting, "[camera]\nsource = synthetic\n");
+    let run = setting.run(&["check", "--config", &config]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("1 mistake\n  line 2:"), "{}", run.stderr);
+}
+
+#[test]
 fn values_that_fit_no_box_are_refused() {
     let setting = Setting::new();
     let config = configured(

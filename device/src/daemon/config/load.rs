@@ -72,7 +72,8 @@ pub(crate) fn load(
 ) -> Result<DaemonConfig, ConfigError> {
     let mut reading =
         Reading { text, keys: Keys::empty(), given: Vec::new(), mistakes: Vec::new() };
-    match DeTable::parse(text) {
+    let table = DeTable::parse(text);
+    match &table {
         Ok(table) => reading.table(&DaemonConfig::META, table.get_ref(), &[]),
         Err(error) => {
             let place = reading.line(error.span().unwrap_or_default().start);
@@ -82,9 +83,11 @@ pub(crate) fn load(
     each_key(&DaemonConfig::META, &mut Vec::new(), &mut |path, field| {
         reading.variable(path, field, variable);
     });
-    each_key(&DaemonConfig::META, &mut Vec::new(), &mut |path, field| {
-        reading.missing(path, field);
-    });
+    if table.is_ok() {
+        each_key(&DaemonConfig::META, &mut Vec::new(), &mut |path, field| {
+            reading.missing(path, field);
+        });
+    }
     let Reading { keys, mistakes, .. } = reading;
     let config = DaemonConfig::from_layer(keys.with_fallback(Keys::default_values()));
     match config {
