@@ -14,7 +14,6 @@ use fmlora_learner::{
     PlacementError, Task, TokenCache, TrainError, Watcher, adapt, contained, place,
 };
 use fmlora_models::{Backbone, ComputeDevice, DeviceSpec, Hardware, Precision, Preprocess};
-
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::EdgeError;
