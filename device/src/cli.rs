@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use fmlora_models::DeviceSpec;
@@ -33,9 +34,9 @@ pub(crate) struct Global {
     #[arg(long, value_name = "DIR", global = true, env = "FMLORA_STATE")]
     pub(crate) state: Option<PathBuf>,
     /// Where to compute: auto (a graphics adapter that passes the check, else the processor), cpu, gpu, gpu:N
-    /// (see `fmlora-edge devices`), or a part of an adapter's name
-    #[arg(long, global = true, default_value_t = DeviceSpec::Auto, env = "FMLORA_DEVICE")]
-    pub(crate) device: DeviceSpec,
+    /// (see `fmlora-edge devices`), or a part of an adapter's name [default: auto]
+    #[arg(long, global = true, env = "FMLORA_DEVICE")]
+    pub(crate) device: Option<DeviceSpec>,
     /// Print JSON for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -139,8 +140,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", env = "FMLORA_CONFIG")]
     pub(crate) config: PathBuf,
     /// End by itself after this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) seconds: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -149,7 +150,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FILE", env = "FMLORA_CONFIG", required_unless_present = "example")]
     pub(crate) config: Option<PathBuf>,
     /// Print a configuration with every key, its meaning and its default
-    #[arg(long, exclusive = true)]
+    #[arg(long)]
     pub(crate) example: bool,
 }
 
@@ -224,6 +225,12 @@ pub(crate) struct ImportArgs {
     /// Let the file's classes replace those of the same name
     #[arg(long)]
     pub(crate) replace: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let expected = || "expected seconds, such as 2.5".to_owned();
+    let seconds = text.parse().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
 /// Sends what the program says of its work to the terminal's error stream.

@@ -68,7 +68,7 @@ impl Session {
             learner.classes().len(),
             started.elapsed()
         );
-        let device = global.device.clone();
+        let device = global.device.clone().unwrap_or_default();
         Ok(Self { base, device, engine: None, store, learner, predictor })
     }
 

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fmlora_models::DeviceSpec;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -30,7 +29,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<(), EdgeError> {
         signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
     }
     let mut session = Session::open(&merged(global, &config)?, Access::Read)?;
-    let until = args.seconds.map(|s| Instant::now() + Duration::from_secs_f64(s.clamp(0.0, 1e9)));
+    let until = args.seconds.and_then(|time| Instant::now().checked_add(time));
     let over =
         || stop.load(Ordering::Relaxed) || until.is_some_and(|until| Instant::now() >= until);
     let mut shown = None;
@@ -79,21 +78,26 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
         Err(error) => return Err(error),
         Ok(config) => {
             mistakes.extend(config::check(&config));
+            let named = |keys: &[&str]| mistakes.iter().any(|m| keys.contains(&m.place.as_str()));
+            // What is wrong by itself is not tried as well.
+            let (try_session, try_camera) = (!named(&["base", "device"]), mistakes.is_empty());
             let mut wrong = |place: &str, error: &dyn std::error::Error| {
                 let what = report::with_causes(error);
                 mistakes.push(Mistake { place: place.to_owned(), what });
             };
-            let opened = merged(global, &config)
-                .and_then(|global| Session::open(&global, Access::Read))
-                .and_then(|mut session| session.engine().map(|_| ()));
-            if let Err(error) = opened {
-                wrong("base, state, device", &error);
+            if try_session {
+                let opened = merged(global, &config)
+                    .and_then(|global| Session::open(&global, Access::Read))
+                    .and_then(|mut session| session.engine().map(|_| ()));
+                if let Err(error) = opened {
+                    wrong("base, state, device", &error);
+                }
             }
-            match daemon::keeping(&config).map(|keeping| try_frame(&keeping)) {
-                Ok(Ok(tried)) => frame = Some(tried),
-                Ok(Err(error)) => wrong("camera.source", &error),
-                // Said already, with the other keys.
-                Err(_) => {}
+            if try_camera {
+                match try_frame(&daemon::keeping(&config)?) {
+                    Ok(tried) => frame = Some(tried),
+                    Err(error) => wrong("camera.source", &error),
+                }
             }
         }
     }
@@ -123,16 +127,16 @@ fn read(path: &Path) -> Result<DaemonConfig, EdgeError> {
 /// What the command line says, and where it says nothing, what the configuration does.
 fn merged(global: &Global, config: &DaemonConfig) -> Result<Global, EdgeError> {
     let device = match &global.device {
-        DeviceSpec::Auto => config.device.parse().map_err(|what| {
+        Some(device) => device.clone(),
+        None => config.device.parse().map_err(|what| {
             let mistake = Mistake { place: "device".to_owned(), what };
             EdgeError::Config(ConfigError::one("configuration", mistake))
         })?,
-        device => device.clone(),
     };
     Ok(Global {
         base: global.base.clone().or_else(|| config.base.clone()),
         state: global.state.clone().or_else(|| config.state.clone()),
-        device,
+        device: Some(device),
         json: global.json,
         verbose: global.verbose,
     })

@@ -9,7 +9,7 @@ mod pace;
 mod synthetic;
 
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
@@ -22,6 +22,8 @@ use directory::DirectorySource;
 use exec::ExecSource;
 use http::HttpSource;
 use synthetic::SyntheticSource;
+
+use super::slot::Slot;
 
 /// A frame that a source gave.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
@@ -40,18 +42,19 @@ pub(crate) struct Tried {
 ///
 /// [`SourceError`] if no frame comes in time.
 pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
-    let started = Instant::now();
-    let (keeping, timeout) = (keeping.clone(), keeping.timeout);
-    let (say, said) = sync_channel(1);
-    // A thread of its own, because a source may hang.
-    std::thread::spawn(move || {
-        let opened = keeping.spec.open(keeping.fps, keeping.timeout);
-        // Nobody listens any more when it took too long.
-        let _ = say.send(opened.and_then(|mut source| source.next_frame()));
-    });
-    let frame = said.recv_timeout(timeout).map_err(|_| SourceError::Silent(timeout))??;
-    let (width, height) = frame.dimensions();
-    Ok(Tried { width, height, seconds: started.elapsed().as_secs_f64() })
+    let (started, slot) = (Instant::now(), Arc::new(Slot::default()));
+    let keeper = Keeper::start(keeping.clone(), slot.clone());
+    let keeper = keeper.map_err(|error| SourceError::Open(error.to_string()))?;
+    while started.elapsed() < keeping.timeout {
+        if let Some(frame) = slot.next(0, Duration::from_millis(50)) {
+            let (width, height) = frame.picture.dimensions();
+            return Ok(Tried { width, height, seconds: started.elapsed().as_secs_f64() });
+        }
+        if let Some(trouble) = keeper.health().trouble {
+            return Err(SourceError::Lost(trouble));
+        }
+    }
+    Err(SourceError::Silent(keeping.timeout))
 }
 
 /// Ends a source from another thread, so that whoever waits for its next frame waits no more.

@@ -75,12 +75,14 @@ fn values_that_fit_no_box_are_refused() {
     let setting = Setting::new();
     let config = configured(
         &setting,
-        "[camera]\nsource = \"dir:///no/such/folder\"\nfps = 1000.0\n[predict]\nsmoothing_frames = 0\n",
+        "[camera]\nsource = \"dir:///no/such/folder\"\nfps = 1000.0\ntimeout_seconds = -1\n[predict]\nsmoothing_frames = 0\n",
     );
     for command in ["check", "run"] {
         let run = setting.run(&[command, "--config", &config]);
-        assert_eq!(run.code, 1);
-        for key in ["camera.source", "camera.fps", "predict.smoothing_frames"] {
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("4 mistakes"), "each once: {}", run.stderr);
+        let keys = ["camera.source", "camera.fps", "camera.timeout_seconds"];
+        for key in [&keys[..], &["predict.smoothing_frames"]].concat() {
             assert!(run.stderr.contains(key), "{key} is not in:\n{}", run.stderr);
         }
     }
@@ -185,6 +187,10 @@ fn a_program_that_hangs_is_ended_and_started_again() {
     let source = format!(
         "[camera]\nsource = \"exec:\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\ntimeout_seconds = 0.5\nretry_seconds = 0.5\n"
     );
+    let hanging = source.replace("cat ", "true ");
+    let checked = setting.run(&["check", "--config", &configured(&setting, &hanging)]);
+    assert_eq!(checked.code, 1, "{}", checked.stderr);
+    assert!(checked.stderr.contains("no frame for"), "{}", checked.stderr);
     let (run, lines) = run_for(&setting, &source, "4");
     assert_eq!(run.code, 0, "{}", run.stderr);
     let report = ended(&lines);
