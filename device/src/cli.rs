@@ -47,8 +47,10 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what the box does, on a synthetic camera and a temporary state
-    #[command(after_help = "Example:\n  fmlora-edge demo --headless --seed 7")]
+    /// Show what the box does: the daemon on a synthetic camera, with a temporary state
+    #[command(
+        after_help = "Examples:\n  fmlora-edge demo                      # open the page it names\n  fmlora-edge demo --headless --seed 7"
+    )]
     Demo(DemoArgs),
     /// Watch a camera and say what it shows, until told to end (SIGTERM, Ctrl-C)
     #[command(after_help = "Example:\n  fmlora-edge run --config fmlora.toml")]
@@ -58,6 +60,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  fmlora-edge check --example > fmlora.toml\n  fmlora-edge check --config fmlora.toml\n\nExit codes: 0 all is well, 1 not, 2 wrong usage."
     )]
     Check(CheckArgs),
+    /// Give the administrator of the page a new password, while the daemon does not run
+    #[command(
+        after_help = "Example:\n  fmlora-edge password --viewer    # for somebody who only looks"
+    )]
+    Password(PasswordArgs),
     /// Add shots of one class
     #[command(after_help = "Example:\n  fmlora-edge teach --class cup photos/cup/*.jpg")]
     Teach(TeachArgs),
@@ -107,6 +114,7 @@ impl Command {
             | Self::Forget(_)
             | Self::Rename(_)
             | Self::Undo(_)
+            | Self::Password(_)
             | Self::Import(_) => true,
             Self::Demo(_)
             | Self::Run(_)
@@ -124,12 +132,15 @@ impl Command {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Without a page: teach five things, forget one, undo, print a table
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) headless: bool,
+    /// Address and port of the page; port 0 is any that is free
+    #[arg(long, default_value = "127.0.0.1:8321", conflicts_with = "headless")]
+    pub(crate) listen: std::net::SocketAddr,
     /// Seed of the synthetic camera
     #[arg(long, default_value_t = 7)]
     pub(crate) seed: u64,
-    /// Shots taught of each thing
+    /// Shots taught of each thing (with --headless)
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) shots: u32,
 }
@@ -152,6 +163,13 @@ pub(crate) struct CheckArgs {
     /// Print a configuration with every key, its meaning and its default
     #[arg(long)]
     pub(crate) example: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    /// For the account that may only look
+    #[arg(long)]
+    pub(crate) viewer: bool,
 }
 
 #[derive(Debug, Args)]

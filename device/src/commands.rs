@@ -32,6 +32,7 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
         Command::Demo(args) => demo::run(global, args),
         Command::Run(args) => daemon::run(global, args),
         Command::Check(args) => daemon::check(global, args),
+        Command::Password(args) => daemon::password(global, args),
         Command::Teach(args) => teach::teach(global, args),
         Command::Learn(args) => learn::learn(global, args),
         Command::Classify(args) => classify::run(global, args),

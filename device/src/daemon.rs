@@ -1,39 +1,42 @@
-//! `run`: frames of a source through the network, one after the other, for months.
+//! `run`: watches a camera for months, and learns while it does.
 //!
-//! A frame goes one way: the source's own thread puts it into the slot of the newest frame, this thread takes it from
-//! there, and network, head and smoothing make an answer of it. Nothing queues: what comes too fast is left out.
+//! A frame goes one way: the source's own thread puts it into the slot of the newest frame, one thread answers frames
+//! and posted pictures, another one learns, and whoever wants to know is told by events. Nothing queues without bounds,
+//! and no lock is held over a forward pass.
 
+pub(crate) mod access;
+mod answering;
 pub(crate) mod config;
+mod event;
+mod http;
+pub(crate) mod knowledge;
+mod metrics;
+#[cfg(feature = "mqtt")]
+mod mqtt;
+mod reload;
+mod shared;
 mod slot;
 mod smoothing;
 pub(crate) mod source;
+mod supervisor;
+mod systemd;
+mod teaching;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::{EdgeError, Session};
 use config::DaemonConfig;
-use slot::Slot;
-pub(crate) use smoothing::Answer;
-use smoothing::Smoothing;
-use source::{Keeper, Keeping, SourceHealth, SourceSpec};
+pub(crate) use event::{Event, Seen};
+use source::{Keeping, SourceSpec};
+use supervisor::Daemon;
 
-/// How long the loop waits for a frame before it looks whether it is to end.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long threads that only wait are waited for.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 
-/// What one frame brought.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Seen {
-    /// Place of the frame among all frames since the start.
-    pub(crate) frame: u64,
-    /// What it and those before it show.
-    #[serde(flatten)]
-    pub(crate) answer: Answer,
-    /// From the frame to the answer.
-    pub(crate) milliseconds: f64,
-}
+/// Requests that are decoded, encoded, hashed at a time, beside those that only wait.
+const BLOCKING_THREADS: usize = 32;
 
 /// What a run brought.
 #[derive(Debug, Clone, Serialize)]
@@ -52,63 +55,52 @@ pub(crate) struct RunReport {
     pub(crate) milliseconds: f64,
 }
 
-/// What the loop tells.
+/// What the daemon tells whoever started it.
 pub(crate) enum Told<'a> {
-    /// A frame was answered.
-    Seen(&'a Seen),
-    /// The source changed between well and not.
-    Source(&'a SourceHealth),
+    /// The page is served there.
+    Page(&'a str),
+    /// The administrator's password, which is told this once.
+    Password(&'a str),
+    /// Something happened.
+    Event(&'a Event),
 }
 
-/// Answers frames until `over` says that it is to end, which is asked several times a second.
+/// How a run is begun and ended.
+pub(crate) struct Run<'a> {
+    pub(crate) config: DaemonConfig,
+    /// Opened to be written.
+    pub(crate) session: Session,
+    /// When it ends by itself.
+    pub(crate) until: Option<Instant>,
+    /// Reads the configuration anew.
+    pub(crate) reread: &'a dyn Fn() -> Result<DaemonConfig, EdgeError>,
+    pub(crate) tell: &'a mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>,
+}
+
+/// Runs until a signal or `until` ends it.
 ///
 /// # Errors
 ///
-/// [`EdgeError::Config`] for a source that nobody can open, [`EdgeError::Device`] if even the processor fails, and
-/// whatever `tell` says.
-pub(crate) fn run(
-    config: &DaemonConfig,
-    session: &mut Session,
-    over: &dyn Fn() -> bool,
-    tell: &mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>,
-) -> Result<RunReport, EdgeError> {
-    let started = Instant::now();
-    let predictor = session.predictor()?.clone();
-    let n_classes = predictor.names().len();
-    let engine = session.engine()?;
-    let preprocess = engine.preprocess();
-    let slot = Arc::new(Slot::default());
-    let keeper = Keeper::start(keeping(config)?, slot.clone())
-        .map_err(|source| EdgeError::System { what: "start a thread", source })?;
-    let mut smoothing = Smoothing::new(config.predict.smoothing_frames);
-    let (mut last, mut answered, mut total) = (0, 0, Duration::ZERO);
-    let mut told = (false, false);
-    while !over() {
-        let health = keeper.health();
-        let now = (health.open, health.trouble.is_some());
-        if now != told {
-            told = now;
-            tell(Told::Source(&health))?;
-        }
-        let Some(frame) = slot.next(last, PATIENCE) else { continue };
-        last = frame.number;
-        let pixels = preprocess.apply(&frame.picture);
-        let features = engine.features(&[pixels])?;
-        let answer = smoothing.add(predictor.predict(&features[0], n_classes));
-        let took = frame.at.elapsed();
-        (answered, total) = (answered + 1, total + took);
-        let milliseconds = 1e3 * took.as_secs_f64();
-        tell(Told::Seen(&Seen { frame: frame.number, answer, milliseconds }))?;
-    }
-    let (counts, openings) = (slot.counts(), keeper.health().openings);
-    Ok(RunReport {
-        frames: counts.frames + counts.too_soon,
-        left_out: counts.replaced + counts.too_soon,
-        answered,
-        openings,
-        seconds: started.elapsed().as_secs_f64(),
-        milliseconds: 1e3 * total.as_secs_f64() / (answered.max(1) as f64),
-    })
+/// [`EdgeError::Config`] for a source that nobody can open, [`EdgeError::Listen`] and [`EdgeError::File`] for the page,
+/// [`EdgeError::Part`] if a thread fails, and whatever `tell` says.
+pub(crate) fn run(run: Run<'_>) -> Result<RunReport, EdgeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("interfaces")
+        .enable_all()
+        .build()
+        .map_err(|source| EdgeError::System { what: "start threads", source })?;
+    let report = runtime.block_on(async {
+        let Run { config, session, until, reread, tell } = run;
+        let (mut daemon, events) = Daemon::start(config, session, tell).await?;
+        let watched = daemon.watch(events, until, reread, tell).await;
+        let report = daemon.end().await;
+        watched.map(|()| report)
+    });
+    // What still waits for a frame is not waited for.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    report
 }
 
 /// How the configured source is kept open.

@@ -72,7 +72,6 @@ impl Engine {
         if let Some(why) = &refused {
             tracing::warn!("{why}");
         }
-        let adapter = base.adapter.clone();
         let mut engine = Self {
             base,
             hardware,
@@ -84,11 +83,34 @@ impl Engine {
             recording: None,
             forward: Duration::ZERO,
         };
-        if let Some(adapter) = adapter {
-            let learnt = state.map(|state| adapter.with_state(state.clone())).transpose()?;
-            engine.set_adapter(learnt.unwrap_or(adapter))?;
-        }
+        engine.follow(state)?;
         Ok(engine)
+    }
+
+    /// A second engine that computes the same, for another thread; the weights are shared.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            base: self.base.clone(),
+            hardware: self.hardware.clone(),
+            parity: self.parity,
+            refused: self.refused.clone(),
+            backbone: self.backbone.clone(),
+            adapted: self.adapted.clone(),
+            adapter: self.adapter.clone(),
+            recording: None,
+            forward: Duration::ZERO,
+        }
+    }
+
+    /// Folds what tasks have left into the network, or nothing if they have left nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EdgeError::Adapter`] if it does not fit the base, [`EdgeError::Device`] if even the processor fails.
+    pub(crate) fn follow(&mut self, state: Option<&AdapterState>) -> Result<(), EdgeError> {
+        let Some(adapter) = self.base.adapter.clone() else { return Ok(()) };
+        let learnt = state.map(|state| adapter.with_state(state.clone())).transpose()?;
+        self.set_adapter(learnt.unwrap_or(adapter))
     }
 
     /// Where the network computes.
@@ -117,7 +139,7 @@ impl Engine {
     }
 
     /// Folds another adapter into the network.
-    pub(crate) fn set_adapter(&mut self, adapter: Adapter) -> Result<(), EdgeError> {
+    fn set_adapter(&mut self, adapter: Adapter) -> Result<(), EdgeError> {
         let fold = |engine: &mut Self| {
             let branches = adapter.side_branches(engine.backbone.device());
             Ok(engine.backbone.folded(&branches))

@@ -1,5 +1,6 @@
 //! Why a command failed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fmlora_learner::format::{BaseError, StateError};
@@ -125,6 +126,26 @@ pub enum EdgeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The address of the page is not to be had.
+    #[error("http.listen = \"{address}\": cannot be served")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Who may use the daemon cannot be read or written.
+    #[error("accounts: {0}")]
+    Access(String),
+    /// A thread of the daemon is over though nobody asked it to end.
+    #[error("the part that {part} has ended: see the log")]
+    Part {
+        /// What it does.
+        part: &'static str,
+    },
+    /// The daemon ends before this was done.
+    #[error("the daemon ends")]
+    Ending,
     /// Output that cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),

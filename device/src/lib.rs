@@ -17,6 +17,7 @@ mod pictures;
 mod report;
 mod session;
 mod store;
+mod task;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -75,9 +75,14 @@ fn load(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> 
     let mut bytes = Vec::with_capacity(about.len() as usize);
     // A file may grow while it is read.
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    // One picture must not take the command with it, whatever is in it.
+    decoded(&bytes, preprocess)
+}
+
+/// Decodes and preprocesses a picture.
+pub(crate) fn decoded(bytes: &[u8], preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> {
+    // One picture must not take the program with it, whatever is in it.
     let decoded = std::panic::catch_unwind(|| -> Result<Vec<f32>, DecodeError> {
-        Ok(preprocess.apply(&decode_picture(&bytes)?))
+        Ok(preprocess.apply(&decode_picture(bytes)?))
     });
     Ok(decoded.map_err(|_| PictureError::Crashed)??)
 }

@@ -4,19 +4,20 @@ use std::io::Write;
 
 use fmlora_learner::{Estimate, Prediction};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::EdgeError;
 use crate::pictures::Skipped;
 
 /// A picture that was left out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct SkippedDto {
     pub(crate) path: String,
     pub(crate) error: String,
 }
 
 /// A pair of classes that is mixed up.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ConfusionDto {
     pub(crate) class: String,
     pub(crate) taken_for: String,
@@ -24,7 +25,7 @@ pub(crate) struct ConfusionDto {
 }
 
 /// The accuracy to expect.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct EstimateDto {
     pub(crate) accuracy: f64,
     pub(crate) per_class: std::collections::BTreeMap<String, Option<f64>>,
@@ -34,16 +35,29 @@ pub(crate) struct EstimateDto {
 }
 
 /// One class among the likeliest.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct GuessDto {
     pub(crate) class: String,
     pub(crate) confidence: f32,
 }
 
+/// What shots of a class brought.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TeachReport {
+    pub(crate) class: String,
+    /// Shots added now.
+    pub(crate) added: usize,
+    /// Shots in all.
+    pub(crate) shots: u32,
+    pub(crate) estimate: Option<EstimateDto>,
+}
+
 /// A classified picture.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PredictionDto {
-    pub(crate) path: String,
+    /// Its file, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
     pub(crate) class: Option<String>,
     pub(crate) confidence: f32,
     pub(crate) unknown: bool,
@@ -106,13 +120,13 @@ impl EstimateDto {
 }
 
 impl PredictionDto {
-    pub(crate) fn new(path: &std::path::Path, prediction: &Prediction) -> Self {
+    pub(crate) fn new(path: Option<&std::path::Path>, prediction: &Prediction) -> Self {
         let guesses = prediction.top.iter();
         let top: Vec<GuessDto> = guesses
             .map(|g| GuessDto { class: g.class.to_string(), confidence: g.confidence })
             .collect();
         Self {
-            path: path.display().to_string(),
+            path: path.map(|path| path.display().to_string()),
             class: top.first().map(|g| g.class.clone()),
             confidence: top.first().map_or(0.0, |g| g.confidence),
             unknown: prediction.unknown,

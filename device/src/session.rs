@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    Class, ClassName, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind, Predictor,
-    fit_head,
+    Class, ClassName, Estimate, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind,
+    Predictor, fit_head,
 };
 use fmlora_models::{DeviceSpec, keep_measurements_in};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
+use crate::report::{EstimateDto, TeachReport};
 use crate::store::Access;
 use crate::{EdgeError, Engine, Store};
 
@@ -27,6 +28,18 @@ pub struct Session {
     store: Store,
     learner: Learner,
     predictor: Option<Predictor>,
+    /// What is to be expected of the classes, where it was worked out since the last operation.
+    expected: Expected,
+    /// Operations since it was opened.
+    revision: u64,
+}
+
+/// The accuracy to expect.
+enum Expected {
+    /// Not worked out yet.
+    Open,
+    /// `None` while there is too little to say anything.
+    Known(Option<Estimate>),
 }
 
 /// The features of one class's shots.
@@ -69,7 +82,16 @@ impl Session {
             started.elapsed()
         );
         let device = global.device.clone().unwrap_or_default();
-        Ok(Self { base, device, engine: None, store, learner, predictor })
+        Ok(Self {
+            base,
+            device,
+            engine: None,
+            store,
+            learner,
+            predictor,
+            expected: Expected::Open,
+            revision: 0,
+        })
     }
 
     pub(crate) fn base(&self) -> &BaseFile {
@@ -82,6 +104,16 @@ impl Session {
 
     pub(crate) fn learner(&self) -> &Learner {
         &self.learner
+    }
+
+    /// Operations since the session was opened, those taken back included.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Lets the network be built anew when it is next needed: what was under way with it broke off.
+    pub(crate) fn drop_engine(&mut self) {
+        self.engine = None;
     }
 
     /// The network, built when it is first needed.
@@ -107,8 +139,14 @@ impl Session {
     }
 
     /// What is to be expected of the classes as they are.
-    pub(crate) fn fitted(&self) -> Result<FittedHead, EdgeError> {
-        self.fit(&self.learner, &[])
+    pub(crate) fn estimate(&mut self) -> Result<Option<&Estimate>, EdgeError> {
+        if let Expected::Open = self.expected {
+            self.expected = Expected::Known(self.fit(&self.learner, &[])?.estimate);
+        }
+        match &self.expected {
+            Expected::Open => Ok(None),
+            Expected::Known(estimate) => Ok(estimate.as_ref()),
+        }
     }
 
     /// Adds shots to classes; the shots themselves are gone when this returns.
@@ -119,6 +157,23 @@ impl Session {
     ) -> Result<Done, EdgeError> {
         let operation = self.learner.teach(kind, shots)?;
         self.commit(&operation, shots)
+    }
+
+    /// Adds shots of one class, and says what that brought.
+    pub(crate) fn teach_one(
+        &mut self,
+        name: &ClassName,
+        shots: Vec<Vec<f32>>,
+    ) -> Result<TeachReport, EdgeError> {
+        let added = shots.len();
+        let done = self.teach(OperationKind::Teach, &[(name.clone(), shots)])?;
+        let class = self.learner.class(name)?;
+        Ok(TeachReport {
+            class: class.name.to_string(),
+            added,
+            shots: class.count(),
+            estimate: done.head.estimate.as_ref().map(EstimateDto::new),
+        })
     }
 
     /// Adds a task that changed the network, with its shots in the new features.
@@ -147,8 +202,7 @@ impl Session {
         undo.steps.iter().for_each(|step| next.apply(step));
         let head = self.fit(&next, &[])?;
         self.store.commit_undo(&undo, &head.predictor)?;
-        self.follow(next);
-        self.predictor = Some(head.predictor);
+        self.follow(next, &head);
         Ok(undo.titles)
     }
 
@@ -159,17 +213,22 @@ impl Session {
         let head = self.fit(&next, shots)?;
         let fit_time = started.elapsed();
         self.store.commit(operation, &head.predictor)?;
-        self.follow(next);
-        self.predictor = Some(head.predictor.clone());
+        self.follow(next, &head);
         Ok(Done { head, fit_time, write_time: started.elapsed().saturating_sub(fit_time) })
     }
 
-    /// Takes over a state; a network that tasks had changed otherwise is built anew when it is needed.
-    fn follow(&mut self, next: Learner) {
-        if self.learner.adapter() != next.adapter() {
-            self.engine = None;
+    /// Takes over a state; a network that tasks had changed otherwise follows, or is built anew when it is needed.
+    fn follow(&mut self, next: Learner, head: &FittedHead) {
+        if self.learner.adapter() != next.adapter()
+            && let Some(mut engine) = self.engine.take()
+        {
+            let state = next.adapter().map(AsRef::as_ref);
+            self.engine = engine.follow(state).is_ok().then_some(engine);
         }
         self.learner = next;
+        self.predictor = Some(head.predictor.clone());
+        self.expected = Expected::Known(head.estimate.clone());
+        self.revision += 1;
     }
 
     fn fit(&self, learner: &Learner, shots: &[ShotsOfClass]) -> Result<FittedHead, EdgeError> {
@@ -181,6 +240,16 @@ impl Session {
             .collect();
         Ok(fit_head(&classes, self.base.d_feature(), HeadChoice::Auto, &shots)?)
     }
+}
+
+/// Teaches a class with preprocessed pictures.
+pub(crate) fn teach_shots(
+    session: &mut Session,
+    name: &ClassName,
+    pictures: &[Vec<f32>],
+) -> Result<TeachReport, EdgeError> {
+    let features = session.engine()?.features(pictures)?;
+    session.teach_one(name, features)
 }
 
 /// Where the platform keeps a program's data.

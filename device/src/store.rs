@@ -7,6 +7,7 @@
 //! | `meta` | `adapter` | postcard `AdapterState`: what tasks have left in the network |
 //! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
 //! | `adapters` | number of an operation that changed the network | what tasks had left before it |
+//! | `meta` | `accounts` | postcard `Accounts`: who may use the daemon's interfaces |
 //! | `head` | `predictor` | postcard `Predictor`, fitted to the classes of the same transaction |
 //!
 //! redb commits by writing everything new beside the old and then switching one of two roots, each with a
@@ -15,6 +16,7 @@
 
 mod file;
 mod journal;
+mod record;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use thiserror::Error;
 
 use file::{exists, open_reader, open_writer};
 pub use journal::JOURNAL_LIMIT;
+pub(crate) use record::Record;
 
 /// Version of what the tables hold.
 const FORMAT: u16 = 2;
@@ -114,7 +117,7 @@ enum Handle {
     /// No file yet, and nobody asked to write.
     Absent,
     Reader(ReadOnlyDatabase),
-    Writer(Database),
+    Writer(Arc<Database>),
 }
 
 /// The state of one device on disk.
@@ -148,7 +151,7 @@ impl Store {
             Access::Write => {
                 let fail = |source| StoreError::Directory { path: directory.to_owned(), source };
                 std::fs::create_dir_all(directory).map_err(fail)?;
-                Handle::Writer(open_writer(&path)?)
+                Handle::Writer(Arc::new(open_writer(&path)?))
             }
         };
         let feature_space_id = base_id.feature_space();
@@ -242,6 +245,18 @@ impl Store {
         Ok(stored.filter(|p| p.is_current(learner.d_feature(), learner.classes().len())))
     }
 
+    /// A value beside what was learnt that another thread keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`] if the state was not opened to be written.
+    pub(crate) fn record(&self, key: &'static str) -> Result<Record, StoreError> {
+        match &self.handle {
+            Handle::Writer(database) => Ok(Record::new(database.clone(), self.path.clone(), key)),
+            Handle::Absent | Handle::Reader(_) => Err(self.read_only()),
+        }
+    }
+
     fn write_classes(
         &self,
         transaction: &WriteTransaction,
@@ -302,11 +317,12 @@ impl Store {
     fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
         match &self.handle {
             Handle::Writer(database) => database.begin_write().map_err(self.failed("be written")),
-            Handle::Absent | Handle::Reader(_) => Err(self
-                .failed("be written: it was opened to be read")(
-                redb::Error::DatabaseClosed
-            )),
+            Handle::Absent | Handle::Reader(_) => Err(self.read_only()),
         }
+    }
+
+    fn read_only(&self) -> StoreError {
+        self.failed("be written: it was opened to be read")(redb::Error::DatabaseClosed)
     }
 
     fn table<K: redb::Key + 'static, V: redb::Value + 'static>(

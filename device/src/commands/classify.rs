@@ -24,7 +24,8 @@ pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError>
     let predictor = session.predictor()?;
     for (place, path) in paths.iter().enumerate() {
         if let Some((_, feature)) = features.next_if(|(p, _)| *p == place) {
-            let prediction = PredictionDto::new(path, &predictor.predict(feature, args.top.max(1)));
+            let prediction = predictor.predict(feature, args.top.max(1));
+            let prediction = PredictionDto::new(Some(path), &prediction);
             if global.json {
                 report::json(&prediction)?;
             } else {
@@ -56,9 +57,10 @@ fn text(prediction: &PredictionDto) -> String {
         .map(|g| format!("{} {:.0} %", g.class, 100.0 * g.confidence))
         .collect();
     let guesses = guesses.join(", ");
+    let path = prediction.path.as_deref().unwrap_or_default();
     match (prediction.unknown, prediction.top.is_empty()) {
-        (_, true) => format!("{}: nothing was taught yet", prediction.path),
-        (true, _) => format!("{}: unknown (nearest: {guesses})", prediction.path),
-        (false, _) => format!("{}: {guesses}", prediction.path),
+        (_, true) => format!("{path}: nothing was taught yet"),
+        (true, _) => format!("{path}: unknown (nearest: {guesses})"),
+        (false, _) => format!("{path}: {guesses}"),
     }
 }

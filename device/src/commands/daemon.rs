@@ -1,63 +1,65 @@
-//! `run` and `check`.
+//! `run`, `check` and `password`.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::cli::{CheckArgs, Global, RunArgs};
+use crate::cli::{CheckArgs, Global, PasswordArgs, RunArgs};
+use crate::daemon::access::{AccessError, Gate, Role};
 use crate::daemon::config::{self, ConfigError, DaemonConfig, Mistake};
 use crate::daemon::source::try_frame;
-use crate::daemon::{self, Told};
+use crate::daemon::{self, Event, Run, Seen, Told};
 use crate::report;
 use crate::store::Access;
 use crate::{EdgeError, Session};
 
 pub(super) fn run(global: &Global, args: &RunArgs) -> Result<(), EdgeError> {
-    let config = read(&args.config)?;
-    let mistakes = config::check(&config);
-    if !mistakes.is_empty() {
-        let source_name = args.config.display().to_string();
-        return Err(EdgeError::Config(ConfigError { source_name, mistakes }));
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let fail = |source| EdgeError::System { what: "wait for signals", source };
-        signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
-    }
-    let mut session = Session::open(&merged(global, &config)?, Access::Read)?;
+    let reread = || checked(&args.config);
+    let config = reread()?;
+    let session = Session::open(&merged(global, &config)?, Access::Write)?;
     let until = args.seconds.and_then(|time| Instant::now().checked_add(time));
-    let over =
-        || stop.load(Ordering::Relaxed) || until.is_some_and(|until| Instant::now() >= until);
+    watch(global, config, session, until, &reread)
+}
+
+/// Runs the daemon, and prints what it tells.
+pub(super) fn watch(
+    global: &Global,
+    config: DaemonConfig,
+    session: Session,
+    until: Option<Instant>,
+    reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>,
+) -> Result<(), EdgeError> {
     let mut shown = None;
     let mut tell = |told: Told<'_>| match told {
-        Told::Source(health) if global.json => report::json(&json!({ "source": health })),
-        Told::Source(health) => match &health.trouble {
-            Some(why) => report::line(format!("no frames: {why}")),
-            None => report::line("frames come"),
-        },
-        Told::Seen(seen) if global.json => report::json(seen),
-        Told::Seen(seen) => {
-            let answer = &seen.answer;
-            let now = answer.class.clone().filter(|_| !answer.unknown);
-            if shown.as_ref() == Some(&now) {
-                return Ok(());
-            }
-            let line = match (&answer.class, &now) {
-                (None, _) => "nothing was taught yet".to_owned(),
-                (Some(_), None) => "unknown".to_owned(),
-                (Some(_), Some(class)) => {
-                    format!("{class} ({:.0} %)", 100.0 * answer.confidence)
-                }
-            };
-            shown = Some(now);
-            report::line(line)
+        Told::Page(url) if global.json => report::json(&json!({ "page": url })),
+        Told::Page(url) => report::line(format!("page: {url}")),
+        Told::Password(password) if global.json => {
+            report::json(&json!({ "login": { "user": "admin", "password": password } }))
         }
+        Told::Password(password) => report::line(format!(
+            "login: admin, password {password} (told this once; a new one: fmlora-edge password)"
+        )),
+        Told::Event(event) if global.json => match event {
+            Event::Prediction(seen) => report::json(seen),
+            Event::Source(health) => report::json(&json!({ "source": health })),
+            other => report::json(other),
+        },
+        Told::Event(event) => match event {
+            Event::Prediction(seen) => print_change(&mut shown, seen),
+            Event::Source(health) => match &health.trouble {
+                Some(why) => report::line(format!("no frames: {why}")),
+                None => report::line("frames come"),
+            },
+            Event::Classes { operation, classes } => {
+                shown = None;
+                report::line(format!("{operation}: {} classes", classes.len()))
+            }
+            Event::Shot { .. } | Event::Training { .. } | Event::Missed { .. } => Ok(()),
+        },
     };
-    let told = daemon::run(&config, &mut session, &over, &mut tell)?;
+    let run = Run { config, session, until, reread, tell: &mut tell };
+    let told = daemon::run(run)?;
     if global.json {
         return report::json(&json!({ "ended": told }));
     }
@@ -65,6 +67,39 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<(), EdgeError> {
         "{} frames in {:.0} s, {} answered in {:.0} ms each, {} left out",
         told.frames, told.seconds, told.answered, told.milliseconds, told.left_out
     ))
+}
+
+/// Prints an answer that is another one than the one before.
+fn print_change(shown: &mut Option<Option<String>>, seen: &Seen) -> Result<(), EdgeError> {
+    let answer = &seen.answer;
+    let now = answer.class.clone().filter(|_| !answer.unknown);
+    if shown.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    let line = match (&answer.class, &now) {
+        (None, _) => "nothing was taught yet".to_owned(),
+        (Some(_), None) => "unknown".to_owned(),
+        (Some(_), Some(class)) => format!("{class} ({:.0} %)", 100.0 * answer.confidence),
+    };
+    *shown = Some(now);
+    report::line(line)
+}
+
+/// Gives an account a new password.
+pub(super) fn password(global: &Global, args: &PasswordArgs) -> Result<(), EdgeError> {
+    let session = Session::open(global, Access::Write)?;
+    let fail = |error: AccessError| EdgeError::Access(report::with_causes(&error));
+    let (gate, made) = Gate::open(session.store().record("accounts")?).map_err(fail)?;
+    let role = if args.viewer { Role::Viewer } else { Role::Admin };
+    let password = match made.filter(|_| role == Role::Admin) {
+        Some(password) => password,
+        None => gate.renew_password(role).map_err(fail)?,
+    };
+    let user = if args.viewer { "viewer" } else { "admin" };
+    if global.json {
+        return report::json(&json!({ "user": user, "password": password }));
+    }
+    report::line(format!("login: {user}, password {password} (told this once)"))
 }
 
 pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> {
@@ -111,6 +146,16 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
     }
     if mistakes.is_empty() {
         return if global.json { Ok(()) } else { report::line("all is well") };
+    }
+    Err(EdgeError::Config(ConfigError { source_name: path.display().to_string(), mistakes }))
+}
+
+/// Reads a configuration that a daemon can run with.
+fn checked(path: &Path) -> Result<DaemonConfig, EdgeError> {
+    let config = read(path)?;
+    let mistakes = config::check(&config);
+    if mistakes.is_empty() {
+        return Ok(config);
     }
     Err(EdgeError::Config(ConfigError { source_name: path.display().to_string(), mistakes }))
 }

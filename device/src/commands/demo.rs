@@ -1,11 +1,14 @@
-//! `demo --headless`: five things taught from a synthetic camera, tested on fresh frames, one forgotten,
-//! taken back.
+//! `demo`: the daemon on a synthetic camera; with `--headless`, five things taught from it, tested on fresh frames, one
+//! forgotten, taken back.
 
 use fmlora_learner::{ClassName, OperationKind};
 use serde::Serialize;
+use tempfile::TempDir;
 
+use super::daemon;
 use crate::camera::synthetic::{SyntheticCamera, Thing};
 use crate::cli::{DemoArgs, Global};
+use crate::daemon::config;
 use crate::report;
 use crate::store::Access;
 use crate::{EdgeError, Session};
@@ -42,10 +45,27 @@ struct DemoReport {
 }
 
 pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<(), EdgeError> {
-    let started = std::time::Instant::now();
     let fail =
         |source| EdgeError::File { path: std::env::temp_dir(), what: "make a folder in", source };
     let directory = tempfile::tempdir().map_err(fail)?;
+    if args.headless { headless(global, args, &directory) } else { page(global, args, &directory) }
+}
+
+/// The daemon, on things that come and go.
+fn page(global: &Global, args: &DemoArgs, directory: &TempDir) -> Result<(), EdgeError> {
+    let (seed, listen) = (args.seed, args.listen);
+    let text =
+        format!("[camera]\nsource = \"synthetic://?seed={seed}\"\n[http]\nlisten = \"{listen}\"\n");
+    let config = || config::load("demo", &text, &|_| None).map_err(EdgeError::Config);
+    let session = Session::open_at(global, directory.path(), Access::Write)?;
+    if !global.json {
+        report::line("a synthetic camera shows one thing after the other; Ctrl-C ends the demo")?;
+    }
+    daemon::watch(global, config()?, session, None, &config)
+}
+
+fn headless(global: &Global, args: &DemoArgs, directory: &TempDir) -> Result<(), EdgeError> {
+    let started = std::time::Instant::now();
     let mut session = Session::open_at(global, directory.path(), Access::Write)?;
     let mut camera = SyntheticCamera::new(args.seed);
     let taught = &Thing::ALL[..TAUGHT];

@@ -5,6 +5,7 @@ use fmlora_models::{Hardware, Precision, variant_of};
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::daemon::knowledge;
 use crate::report::{self, EstimateDto};
 use crate::store::Access;
 use crate::{EdgeError, Session};
@@ -12,15 +13,7 @@ use crate::{EdgeError, Session};
 pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
     let session = Session::open(global, Access::Read)?;
     if global.json {
-        let classes = session.learner().classes().map(|class| {
-            let (mean, scatter) = class.n_bytes();
-            let (name, shots) = (class.name.as_str(), class.count());
-            let modes = class.modes.len();
-            json!({
-                "name": name, "shots": shots, "modes": modes, "bytes": mean, "forget_bytes": scatter
-            })
-        });
-        return report::json(&classes.collect::<Vec<_>>());
+        return report::json(&knowledge::classes(&session));
     }
     if session.learner().classes().len() == 0 {
         return report::line("nothing was taught yet: fmlora-edge teach --class NAME IMAGE...");
@@ -37,7 +30,7 @@ pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
 
 pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     let mut session = Session::open(global, Access::Read)?;
-    let estimate = session.fitted()?.estimate.as_ref().map(EstimateDto::new);
+    let estimate = session.estimate()?.map(EstimateDto::new);
     let predictor = session.predictor()?.clone();
     let head = match predictor.shrinkage() {
         s if s < 1.0 => format!("lda, shrinkage {s}"),

@@ -1,21 +1,20 @@
 //! `teach`: shots of one class.
 
-use fmlora_learner::{ClassName, OperationKind};
+use fmlora_learner::ClassName;
 use serde::Serialize;
 
 use crate::cli::{Global, TeachArgs};
 use crate::pictures::{intake, no_pictures};
-use crate::report::{self, EstimateDto, SkippedDto};
+use crate::report::{self, SkippedDto, TeachReport};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
+/// What the command prints.
 #[derive(Debug, Serialize)]
-struct TeachReport {
-    class: String,
-    added: usize,
-    shots: u32,
+struct Printed {
+    #[serde(flatten)]
+    report: TeachReport,
     skipped: Vec<SkippedDto>,
-    estimate: Option<EstimateDto>,
 }
 
 pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> {
@@ -27,21 +26,15 @@ pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> 
     if taken.features.is_empty() {
         return Err(no_pictures(&name, &paths, &taken.skipped));
     }
-    let added = taken.features.len();
     let shots = taken.features.into_iter().map(|(_, feature)| feature).collect();
-    let done = session.teach(OperationKind::Teach, &[(name.clone(), shots)])?;
-    let class = session.learner().class(&name)?;
-    let report = TeachReport {
-        class: class.name.to_string(),
-        added,
-        shots: class.count(),
-        skipped: report::skipped(&taken.skipped),
-        estimate: done.head.estimate.as_ref().map(EstimateDto::new),
-    };
+    let report = session.teach_one(&name, shots)?;
     if global.json {
-        return report::json(&report);
+        return report::json(&Printed { report, skipped: report::skipped(&taken.skipped) });
     }
-    report::line(format!("taught {}: {added} shots, {} in all", report.class, report.shots))?;
+    report::line(format!(
+        "taught {}: {} shots, {} in all",
+        report.class, report.added, report.shots
+    ))?;
     match &report.estimate {
         Some(estimate) => report::line(estimate.text()),
         None => {

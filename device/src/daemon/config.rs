@@ -4,14 +4,39 @@
 
 mod load;
 mod sanity;
+mod secret;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use confique::Config;
+use serde::Serialize;
 
 pub(crate) use load::load;
 pub use load::{ConfigError, Mistake};
 pub(crate) use sanity::check;
+pub(crate) use secret::{Secret, masked};
+
+/// The configuration in use, which may change while the daemon runs.
+#[derive(Debug)]
+pub(crate) struct LiveConfig(Mutex<Arc<DaemonConfig>>);
+
+impl LiveConfig {
+    pub(crate) fn new(config: DaemonConfig) -> Self {
+        Self(Mutex::new(Arc::new(config)))
+    }
+
+    /// As it is now.
+    pub(crate) fn get(&self) -> Arc<DaemonConfig> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the place of the one before.
+    pub(crate) fn set(&self, config: DaemonConfig) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+}
 
 /// A file with every key, its meaning and its default.
 pub(crate) fn example() -> String {
@@ -22,7 +47,7 @@ pub(crate) fn example() -> String {
 }
 
 /// Configuration of `fmlora-edge run`. Every key has a variable of the environment, which wins over the file.
-#[derive(Debug, Clone, Config)]
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct DaemonConfig {
     /// Base to use instead of the embedded one: a path.
     #[config(env = "FMLORA_BASE")]
@@ -39,18 +64,32 @@ pub(crate) struct DaemonConfig {
     /// How frames become answers.
     #[config(nested)]
     pub(crate) predict: PredictConfig,
+    /// The page and the interface for programs.
+    #[config(nested)]
+    pub(crate) http: HttpConfig,
+    /// Who may use them.
+    #[config(nested)]
+    pub(crate) login: LoginConfig,
+    /// What leaves the box.
+    #[config(nested)]
+    pub(crate) privacy: PrivacyConfig,
+    /// State and answers for Home Assistant and others.
+    #[config(nested)]
+    pub(crate) mqtt: MqttConfig,
 }
 
 /// `[camera]`
 #[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
-#[derive(Debug, Clone, Config)]
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct CameraConfig {
     /// dir:///PATH?fps=5&loop=1, synthetic://?seed=7&fps=5, http://... or https://... (MJPEG, or a picture asked for
     /// again and again), or exec: (runs `command`).
     #[config(env = "FMLORA_CAMERA_SOURCE")]
+    #[serde(serialize_with = "secret::uri")]
     pub(crate) source: String,
     /// For exec: the program and its arguments. It writes JPEG pictures, one after the other, to its output.
     #[config(env = "FMLORA_CAMERA_COMMAND", default = [])]
+    #[serde(serialize_with = "secret::uris")]
     pub(crate) command: Vec<String>,
     /// Frames looked at in a second at most.
     #[config(env = "FMLORA_CAMERA_FPS", default = 5.0)]
@@ -64,9 +103,85 @@ pub(crate) struct CameraConfig {
 }
 
 /// `[predict]`
-#[derive(Debug, Clone, Config)]
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct PredictConfig {
     /// Frames over which answers are averaged: more is calmer and slower.
     #[config(env = "FMLORA_PREDICT_SMOOTHING_FRAMES", default = 5)]
     pub(crate) smoothing_frames: usize,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
+pub(crate) struct HttpConfig {
+    /// Whether there is a page at all.
+    #[config(env = "FMLORA_HTTP_ENABLED", default = true)]
+    pub(crate) enabled: bool,
+    /// Address and port; 0.0.0.0 is every network of the box, port 0 any that is free.
+    #[config(env = "FMLORA_HTTP_LISTEN", default = "127.0.0.1:8321")]
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain for TLS: a path of a PEM file. Without it, nothing is encrypted.
+    #[config(env = "FMLORA_HTTP_CERTIFICATE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Private key of the certificate: a path of a PEM file.
+    #[config(env = "FMLORA_HTTP_KEY")]
+    pub(crate) key: Option<PathBuf>,
+    /// Largest request in MiB: a picture, or all pictures of a task.
+    #[config(env = "FMLORA_HTTP_MAX_BODY_MIB", default = 32)]
+    pub(crate) max_body_mib: usize,
+    /// Requests a second of one address, and four times as many at once.
+    #[config(env = "FMLORA_HTTP_REQUESTS_PER_SECOND", default = 50)]
+    pub(crate) requests_per_second: u32,
+    /// Connections at a time; more have to wait.
+    #[config(env = "FMLORA_HTTP_MAX_CONNECTIONS", default = 512)]
+    pub(crate) max_connections: usize,
+}
+
+/// `[login]`
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
+pub(crate) struct LoginConfig {
+    /// Whether a password or a token is asked for. It can be turned off on 127.0.0.1 alone.
+    #[config(env = "FMLORA_LOGIN_ENABLED", default = true)]
+    pub(crate) enabled: bool,
+    /// Hours until a browser has to log in again.
+    #[config(env = "FMLORA_LOGIN_SESSION_HOURS", default = 168)]
+    pub(crate) session_hours: u32,
+}
+
+/// `[privacy]`
+#[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
+pub(crate) struct PrivacyConfig {
+    /// Keeps the names of classes out of MQTT and Prometheus.
+    #[config(env = "FMLORA_PRIVACY_HIDE_NAMES", default = false)]
+    pub(crate) hide_names: bool,
+    /// Whether the picture of the camera can be watched by those who are logged in. Without it no picture leaves the box.
+    #[config(env = "FMLORA_PRIVACY_LIVE_VIEW", default = true)]
+    pub(crate) live_view: bool,
+}
+
+/// `[mqtt]`
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
+pub(crate) struct MqttConfig {
+    /// Broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Without it, there is no MQTT.
+    #[config(env = "FMLORA_MQTT_BROKER")]
+    #[serde(serialize_with = "secret::optional_uri")]
+    pub(crate) broker: Option<String>,
+    /// User at the broker.
+    #[config(env = "FMLORA_MQTT_USER")]
+    pub(crate) user: Option<String>,
+    /// Its password; better given by the environment.
+    #[config(env = "FMLORA_MQTT_PASSWORD")]
+    pub(crate) password: Option<Secret>,
+    /// Certificate of the authority that signed the broker's, for mqtts: a path of a PEM file. Without it, the system's.
+    #[config(env = "FMLORA_MQTT_AUTHORITY")]
+    pub(crate) authority: Option<PathBuf>,
+    /// Name of this box: letters, digits, - and _. It stands in topics, and has to be unique at the broker.
+    #[config(env = "FMLORA_MQTT_NAME", default = "fmlora")]
+    pub(crate) name: String,
+    /// First part of the topics: TOPIC/NAME/state and so on.
+    #[config(env = "FMLORA_MQTT_TOPIC", default = "fmlora")]
+    pub(crate) topic: String,
+    /// First part of the topics where Home Assistant looks for devices; empty: nothing is said there.
+    #[config(env = "FMLORA_MQTT_DISCOVERY", default = "homeassistant")]
+    pub(crate) discovery: String,
 }

@@ -38,7 +38,15 @@ pub(crate) struct Slot {
 struct Inner {
     newest: Option<Frame>,
     taken: bool,
+    /// Somebody who waits for a frame has something else to do.
+    woken: bool,
     counts: SlotCounts,
+}
+
+impl Inner {
+    fn newest_after(&self, after: u64) -> Option<Frame> {
+        self.newest.as_ref().filter(|frame| frame.number > after).cloned()
+    }
 }
 
 impl Slot {
@@ -64,20 +72,41 @@ impl Slot {
         self.lock().counts.too_soon += 1;
     }
 
-    /// A frame later than number `after`; waits for it for at most `timeout`.
+    /// A frame later than number `after`, for the one who answers frames; waits for it for at most `timeout`, or until
+    /// [`Slot::wake`].
     pub(crate) fn next(&self, after: u64, timeout: Duration) -> Option<Frame> {
+        let mut inner = self.wait(after, timeout, true);
+        inner.woken = false;
+        let frame = inner.newest_after(after);
+        inner.taken |= frame.is_some();
+        frame
+    }
+
+    /// The same for everybody else: who only looks on.
+    pub(crate) fn watch(&self, after: u64, timeout: Duration) -> Option<Frame> {
+        self.wait(after, timeout, false).newest_after(after)
+    }
+
+    /// Ends the waiting in [`Slot::next`].
+    pub(crate) fn wake(&self) {
+        self.lock().woken = true;
+        self.came.notify_all();
+    }
+
+    fn wait(&self, after: u64, timeout: Duration, heed: bool) -> MutexGuard<'_, Inner> {
         let until = Instant::now() + timeout;
         let mut inner = self.lock();
-        loop {
-            if let Some(frame) = inner.newest.as_ref().filter(|frame| frame.number > after) {
-                let frame = frame.clone();
-                inner.taken = true;
-                return Some(frame);
-            }
-            let rest = until.checked_duration_since(Instant::now())?;
+        while inner.newest_after(after).is_none() && !(heed && inner.woken) {
+            let Some(rest) = until.checked_duration_since(Instant::now()) else { break };
             let waited = self.came.wait_timeout(inner, rest);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        inner
+    }
+
+    /// How old the newest frame is; `None` before the first.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.lock().newest.as_ref().map(|frame| frame.at.elapsed())
     }
 
     /// Counters since the start.

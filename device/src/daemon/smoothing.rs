@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use fmlora_learner::{ClassName, Prediction};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What the last frames show.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Answer {
     /// The likeliest class; `None` if nothing was taught.
     pub(crate) class: Option<String>,
@@ -29,6 +30,18 @@ impl Smoothing {
     /// Averages over the last `length` predictions, at least one.
     pub(crate) fn new(length: usize) -> Self {
         Self { length: length.max(1), window: VecDeque::new() }
+    }
+
+    /// Averages over another number of predictions from here on.
+    pub(crate) fn set_length(&mut self, length: usize) {
+        self.length = length.max(1);
+        let surplus = self.window.len().saturating_sub(self.length);
+        self.window.drain(..surplus);
+    }
+
+    /// Begins anew: the classes are others.
+    pub(crate) fn forget(&mut self) {
+        self.window.clear();
     }
 
     /// Adds a prediction of all classes, and says what the last ones are on average.

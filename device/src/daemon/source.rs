@@ -16,7 +16,7 @@ use image::RgbImage;
 use thiserror::Error;
 use url::Url;
 
-pub(crate) use keeper::{Keeper, Keeping, SourceHealth};
+pub(crate) use keeper::{Keeper, Keeping, SharedHealth, SourceHealth};
 
 use directory::DirectorySource;
 use exec::ExecSource;
@@ -43,14 +43,15 @@ pub(crate) struct Tried {
 /// [`SourceError`] if no frame comes in time.
 pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
     let (started, slot) = (Instant::now(), Arc::new(Slot::default()));
-    let keeper = Keeper::start(keeping.clone(), slot.clone());
-    let keeper = keeper.map_err(|error| SourceError::Open(error.to_string()))?;
+    let health = Arc::new(SharedHealth::default());
+    let keeper = Keeper::start(keeping.clone(), slot.clone(), health.clone());
+    let _keeper = keeper.map_err(|error| SourceError::Open(error.to_string()))?;
     while started.elapsed() < keeping.timeout {
         if let Some(frame) = slot.next(0, Duration::from_millis(50)) {
             let (width, height) = frame.picture.dimensions();
             return Ok(Tried { width, height, seconds: started.elapsed().as_secs_f64() });
         }
-        if let Some(trouble) = keeper.health().trouble {
+        if let Some(trouble) = health.get().trouble {
             return Err(SourceError::Lost(trouble));
         }
     }

@@ -1,6 +1,7 @@
 //! The file of a state: made whole or not at all, owned by one process.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Database, DatabaseError, ReadOnlyDatabase};
 
@@ -32,7 +33,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Handle, StoreError> {
         Ok(database) => Ok(Handle::Reader(database)),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
         // After a power cut redb wants to write first.
-        Err(DatabaseError::RepairAborted) => Ok(Handle::Writer(open_writer(path)?)),
+        Err(DatabaseError::RepairAborted) => Ok(Handle::Writer(Arc::new(open_writer(path)?))),
         Err(error) => Err(failed(path, "be opened")(error)),
     }
 }

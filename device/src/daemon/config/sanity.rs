@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use fmlora_models::DeviceSpec;
+use url::Url;
 
-use super::{DaemonConfig, Mistake};
+use super::{DaemonConfig, Mistake, MqttConfig};
 use crate::daemon::source::SourceSpec;
 
 /// Everything that is wrong with a configuration whose keys can be read.
@@ -29,6 +30,10 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
         ("camera.timeout_seconds", camera.timeout_seconds, 0.5, 300.0),
         ("camera.retry_seconds", camera.retry_seconds, 0.5, 3600.0),
         ("predict.smoothing_frames", config.predict.smoothing_frames as f64, 1.0, 100.0),
+        ("http.max_body_mib", config.http.max_body_mib as f64, 1.0, 1024.0),
+        ("http.requests_per_second", f64::from(config.http.requests_per_second), 1.0, 100_000.0),
+        ("http.max_connections", config.http.max_connections as f64, 1.0, 65_536.0),
+        ("login.session_hours", f64::from(config.login.session_hours), 1.0, 8_760.0),
     ];
     for (key, value, least, most) in ranges {
         if !(least..=most).contains(&value) {
@@ -38,7 +43,57 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
     if let Some(why) = config.base.as_deref().and_then(unreadable) {
         wrong("base", why);
     }
+    let http = &config.http;
+    for (key, path) in [("http.certificate", &http.certificate), ("http.key", &http.key)] {
+        if let Some(why) = path.as_deref().and_then(unreadable) {
+            wrong(key, why);
+        }
+    }
+    if http.certificate.is_some() != http.key.is_some() {
+        wrong("http", "certificate and key belong together, but one of them is missing".to_owned());
+    }
+    if http.enabled && !config.login.enabled && !http.listen.ip().is_loopback() {
+        let what = "can be turned off only where http.listen is 127.0.0.1 or [::1]";
+        wrong("login.enabled", what.to_owned());
+    }
+    mqtt(&config.mqtt, &mut wrong);
     mistakes
+}
+
+fn mqtt(config: &MqttConfig, wrong: &mut dyn FnMut(&str, String)) {
+    let Some(broker) = &config.broker else { return };
+    if !cfg!(feature = "mqtt") {
+        wrong("mqtt.broker", "this program was built without MQTT".to_owned());
+    }
+    let expected = "expected mqtt://HOST:PORT or mqtts://HOST:PORT";
+    match Url::parse(broker) {
+        Err(error) => wrong("mqtt.broker", format!("{error}; {expected}")),
+        Ok(url) if !matches!(url.scheme(), "mqtt" | "mqtts") || !url.has_host() => {
+            wrong("mqtt.broker", expected.to_owned());
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            wrong(
+                "mqtt.broker",
+                "user and password stand in mqtt.user and mqtt.password".to_owned(),
+            );
+        }
+        Ok(_) => {}
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if config.name.is_empty() || !config.name.chars().all(plain) {
+        wrong("mqtt.name", format!("is {:?}, expected letters, digits, - and _", config.name));
+    }
+    for (key, topic) in [("mqtt.topic", &config.topic), ("mqtt.discovery", &config.discovery)] {
+        if topic.contains(['#', '+', '\0']) || topic.starts_with('/') || topic.ends_with('/') {
+            wrong(key, format!("is {topic:?}, expected a topic without #, +, / at the ends"));
+        }
+    }
+    if config.topic.is_empty() {
+        wrong("mqtt.topic", "is empty".to_owned());
+    }
+    if let Some(why) = config.authority.as_deref().and_then(unreadable) {
+        wrong("mqtt.authority", why);
+    }
 }
 
 fn unreadable(path: &Path) -> Option<String> {

@@ -10,9 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::pace::Pace;
 use super::{Closer, SourceError, SourceSpec};
+use crate::daemon::config::masked;
 use crate::daemon::slot::Slot;
 
 /// The first pause before a source is opened again.
@@ -22,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_HANGING: usize = 4;
 
 /// How the source is.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct SourceHealth {
     /// Whether frames come.
     pub(crate) open: bool,
@@ -32,8 +34,12 @@ pub(crate) struct SourceHealth {
     pub(crate) openings: u64,
 }
 
+/// How the source is, for everybody who asks.
+#[derive(Debug, Default)]
+pub(crate) struct SharedHealth(Mutex<SourceHealth>);
+
 /// How a source is kept open.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Keeping {
     /// The source.
     pub(crate) spec: SourceSpec,
@@ -49,7 +55,6 @@ pub(crate) struct Keeping {
 pub(crate) struct Keeper {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
-    health: Arc<Mutex<SourceHealth>>,
 }
 
 /// What a reader says.
@@ -60,20 +65,27 @@ enum Said {
 }
 
 impl Keeper {
-    /// Opens the source and puts its frames into the slot.
-    pub(crate) fn start(keeping: Keeping, slot: Arc<Slot>) -> std::io::Result<Self> {
-        let health = Arc::new(Mutex::new(SourceHealth::default()));
+    /// Opens the source, puts its frames into the slot, and says in `health` how it is.
+    pub(crate) fn start(
+        keeping: Keeping,
+        slot: Arc<Slot>,
+        health: Arc<SharedHealth>,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
-        let shared = health.clone();
-        let keep =
-            move || Loop { keeping, slot, health: shared, stopped, hanging: Vec::new() }.run();
+        let keep = move || Loop { keeping, slot, health, stopped, hanging: Vec::new() }.run();
         let thread = std::thread::Builder::new().name("source".to_owned()).spawn(keep)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), health })
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl SharedHealth {
+    /// How the source is now.
+    pub(crate) fn get(&self) -> SourceHealth {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How the source is now.
-    pub(crate) fn health(&self) -> SourceHealth {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn change(&self, change: impl FnOnce(&mut SourceHealth)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -91,7 +103,7 @@ impl Drop for Keeper {
 struct Loop {
     keeping: Keeping,
     slot: Arc<Slot>,
-    health: Arc<Mutex<SourceHealth>>,
+    health: Arc<SharedHealth>,
     stopped: Receiver<()>,
     /// Readers that were given up; each says here when it is over after all.
     hanging: Vec<Arc<AtomicBool>>,
@@ -103,14 +115,18 @@ impl Loop {
         loop {
             let started = Instant::now();
             let Some(trouble) = self.read() else { return };
-            self.tell(|health| {
+            self.health.change(|health| {
                 health.open = false;
-                health.trouble = Some(trouble.to_string());
+                health.trouble = Some(masked(&trouble.to_string()));
             });
             if started.elapsed() > self.keeping.longest_pause {
                 pause = FIRST_PAUSE;
             }
-            tracing::warn!("source: {trouble}; next try in {:.1} s", pause.as_secs_f64());
+            tracing::warn!(
+                "source: {}; next try in {:.1} s",
+                masked(&trouble.to_string()),
+                pause.as_secs_f64()
+            );
             loop {
                 if self.wait(pause) {
                     return;
@@ -127,10 +143,6 @@ impl Loop {
     /// Whether the loop was told to end within this time.
     fn wait(&self, time: Duration) -> bool {
         !matches!(self.stopped.recv_timeout(time), Err(RecvTimeoutError::Timeout))
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut SourceHealth)) {
-        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Opens the source and follows it until it fails; `None` when the loop was told to end.
@@ -160,11 +172,11 @@ impl Loop {
                 Ok(Said::Opened(found)) => {
                     closer = found;
                     heard = Instant::now();
-                    self.tell(|health| health.openings += 1);
+                    self.health.change(|health| health.openings += 1);
                 }
                 Ok(Said::Frame) => {
                     heard = Instant::now();
-                    self.tell(|health| (health.open, health.trouble) = (true, None));
+                    self.health.change(|health| (health.open, health.trouble) = (true, None));
                 }
                 Ok(Said::Ended(error)) => break Some(error),
                 Err(RecvTimeoutError::Disconnected) => {

@@ -1,0 +1,98 @@
+//! What is kept of passwords and tokens: hashes.
+
+use std::sync::LazyLock;
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use super::{AccessError, Role};
+
+/// Characters of a token: 160 bits.
+pub(super) const TOKEN_LENGTH: usize = 32;
+
+/// Accounts and tokens; postcard, in the table `meta` of the state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Accounts {
+    /// argon2id in PHC format.
+    passwords: Vec<(Role, String)>,
+    tokens: Vec<Token>,
+    next_id: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Token {
+    id: u32,
+    name: String,
+    role: Role,
+    /// A token has 160 random bits: nothing slower is needed to keep it from being found by trying.
+    sha256: [u8; 32],
+}
+
+/// A token as others may see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct TokenDto {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) role: Role,
+}
+
+impl Accounts {
+    pub(super) fn set_hash(&mut self, role: Role, hash: String) {
+        self.passwords.retain(|(other, _)| *other != role);
+        self.passwords.push((role, hash));
+    }
+
+    pub(super) fn hash_of(&self, role: Role) -> Option<&str> {
+        self.passwords.iter().find(|(other, _)| *other == role).map(|(_, hash)| hash.as_str())
+    }
+
+    pub(super) fn add_token(&mut self, name: &str, role: Role, token: &str) -> TokenDto {
+        let id = self.next_id + 1;
+        self.next_id = id;
+        let (name, sha256) = (name.to_owned(), digest(token));
+        self.tokens.push(Token { id, name: name.clone(), role, sha256 });
+        TokenDto { id, name, role }
+    }
+
+    /// Of digests, comparing in steady time is not needed: who could choose them would know the token.
+    pub(super) fn role_of_token(&self, token: &str) -> Option<Role> {
+        let sha256 = digest(token);
+        self.tokens.iter().find(|token| token.sha256 == sha256).map(|token| token.role)
+    }
+
+    pub(super) fn tokens(&self) -> Vec<TokenDto> {
+        let dto = |t: &Token| TokenDto { id: t.id, name: t.name.clone(), role: t.role };
+        self.tokens.iter().map(dto).collect()
+    }
+
+    /// Whether there was such a token.
+    pub(super) fn remove_token(&mut self, id: u32) -> bool {
+        let before = self.tokens.len();
+        self.tokens.retain(|token| token.id != id);
+        self.tokens.len() < before
+    }
+}
+
+pub(super) fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// A password as it is kept: argon2id with 19 MiB and two passes, as OWASP recommends, and a salt of its own.
+pub(super) fn hash(password: &str) -> Result<String, AccessError> {
+    let hash = Argon2::default().hash_password(password.as_bytes());
+    hash.map(|hash| hash.to_string()).map_err(|e| AccessError::Hash(e.to_string()))
+}
+
+/// Whether it is the password; where there is none, it takes as long to say no.
+pub(super) fn verify(password: &str, kept: Option<&str>) -> bool {
+    static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| hash("nobody has this").ok());
+    let Some(hash) = kept.or(NOBODY.as_deref()).and_then(|hash| PasswordHash::new(hash).ok())
+    else {
+        return false;
+    };
+    Argon2::default().verify_password(password.as_bytes(), &hash).is_ok() && kept.is_some()
+}

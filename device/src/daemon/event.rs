@@ -1,0 +1,71 @@
+//! What happens, for everybody who wants to know at once.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::smoothing::Answer;
+use super::source::SourceHealth;
+
+/// What one frame brought.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Seen {
+    /// Place of the frame among all frames since the start.
+    pub(crate) frame: u64,
+    /// What it and those before it show.
+    #[serde(flatten)]
+    pub(crate) answer: Answer,
+    /// From the frame to the answer.
+    pub(crate) milliseconds: f64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// A frame was answered.
+    Prediction(Seen),
+    /// The source changed between well and not.
+    Source(SourceHealth),
+    /// The classes are other than before.
+    Classes {
+        /// What was done.
+        operation: &'static str,
+        /// Names of all classes.
+        classes: Vec<String>,
+    },
+    /// A picture of the camera was taken as a shot.
+    Shot {
+        /// The class that is taught.
+        class: String,
+        /// Pictures taken so far.
+        shot: usize,
+        /// Pictures that will be taken.
+        of: usize,
+    },
+    /// A step of a training.
+    Training {
+        /// Steps done.
+        step: usize,
+        /// Steps of the whole training at most.
+        of: usize,
+    },
+    /// The listener was too slow, and missed some events.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+}
+
+impl Event {
+    /// Its name in the stream of events.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Prediction(_) => "prediction",
+            Self::Source(_) => "source",
+            Self::Classes { .. } => "classes",
+            Self::Shot { .. } => "shot",
+            Self::Training { .. } => "training",
+            Self::Missed { .. } => "missed",
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Bodies of requests: JSON, and pictures.
+
+use axum::Json;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::Api;
+use super::error::ApiError;
+use crate::pictures::decoded;
+
+/// A body of JSON.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(ApiError::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
+/// A picture, decoded and ready for the network.
+pub(super) struct Picture(pub(super) Vec<f32>);
+
+impl FromRequest<Api> for Picture {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        may_be_picture(request.headers())?;
+        let _one = permit(&api.limits.uploads, "too many pictures are being read")?;
+        let bytes = axum::body::Bytes::from_request(request, api).await;
+        let bytes = bytes.map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
+        Ok(Self(ready(api, bytes.into()).await?))
+    }
+}
+
+/// Decodes a picture beside what serves the connections.
+pub(super) async fn ready(api: &Api, bytes: Vec<u8>) -> Result<Vec<f32>, ApiError> {
+    let preprocess = api.shared.preprocess;
+    let decoding = tokio::task::spawn_blocking(move || decoded(&bytes, &preprocess));
+    Ok(decoding.await.map_err(|_| ApiError::ending())??)
+}
+
+/// Refuses what says of itself that it is no picture.
+fn may_be_picture(headers: &HeaderMap) -> Result<(), ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
+    match kind {
+        None | Some("application/octet-stream") => Ok(()),
+        Some(kind) if kind.starts_with("image/") => Ok(()),
+        Some(kind) => {
+            let detail = format!("{kind:?} is no picture: expected image/jpeg, png, webp or bmp");
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        }
+    }
+}
+
+/// A place among those that do something at a time.
+pub(super) fn permit<'a>(
+    places: &'a Semaphore,
+    busy: &str,
+) -> Result<SemaphorePermit<'a>, ApiError> {
+    places.try_acquire().map_err(|_| ApiError::busy(busy))
+}

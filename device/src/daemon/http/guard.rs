@@ -1,0 +1,169 @@
+//! What every request goes through before anybody looks at what it wants.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use super::Api;
+use super::error::ApiError;
+use crate::daemon::metrics::RequestLabels;
+
+/// How long a request may take, its body included.
+const TIME: Duration = Duration::from_secs(30);
+
+/// The same for those that bring many pictures or wait for a training.
+const LONG_TIME: Duration = Duration::from_secs(1800);
+
+/// Routes that may take long.
+const LONG: [&str; 2] = ["/api/v1/learn", "/api/v1/classes/{name}/shots/camera"];
+
+/// Tries to log in that an address has at once, and one more every so many seconds.
+const LOGINS: u32 = 5;
+const LOGIN_SECONDS: u64 = 12;
+
+/// After so long, addresses that have not been seen for a while are forgotten.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// How often each address may ask.
+pub(super) struct Rates {
+    requests: DefaultKeyedRateLimiter<IpAddr>,
+    logins: DefaultKeyedRateLimiter<IpAddr>,
+    cleaned: Mutex<Instant>,
+}
+
+impl Rates {
+    pub(super) fn new(requests_per_second: u32) -> Self {
+        let rate = NonZeroU32::new(requests_per_second).unwrap_or(NonZeroU32::MIN);
+        let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(3));
+        let login = Quota::with_period(Duration::from_secs(LOGIN_SECONDS));
+        let logins = NonZeroU32::new(LOGINS).unwrap_or(NonZeroU32::MIN);
+        let login = login.unwrap_or(Quota::per_minute(logins)).allow_burst(logins);
+        Self {
+            requests: RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)),
+            logins: RateLimiter::keyed(login),
+            cleaned: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Whether an address may try to log in.
+    pub(super) fn login(&self, address: IpAddr) -> Result<(), ApiError> {
+        allowed(&self.logins, address, "too many tries to log in")
+    }
+
+    fn request(&self, address: IpAddr) -> Result<(), ApiError> {
+        if let Ok(mut cleaned) = self.cleaned.try_lock()
+            && cleaned.elapsed() > FORGET
+        {
+            *cleaned = Instant::now();
+            self.requests.retain_recent();
+            self.logins.retain_recent();
+        }
+        allowed(&self.requests, address, "too many requests from this address")
+    }
+}
+
+fn allowed(
+    limiter: &DefaultKeyedRateLimiter<IpAddr>,
+    address: IpAddr,
+    what: &str,
+) -> Result<(), ApiError> {
+    limiter.check_key(&address).map_err(|until| {
+        let wait = until.wait_time_from(DefaultClock::default().now());
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, what);
+        error.retry_after(wait.as_secs() + 1)
+    })
+}
+
+/// Counts a request and how long it took.
+pub(super) async fn counted(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let method = request.method().to_string();
+    let response = next.run(request).await;
+    let metrics = &api.shared.metrics;
+    // What is no route of ours is counted as one: anybody could think up any number.
+    let (method, route) = match route {
+        Some(route) => (method, route),
+        None => ("other".to_owned(), "other".to_owned()),
+    };
+    let labels = RequestLabels { method, route, status: response.status().as_u16() };
+    metrics.requests.get_or_create(&labels).inc();
+    metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    response
+}
+
+/// Tells browsers to be careful.
+pub(super) async fn with_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
+             base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Where no login is asked for, only those who mean this box are served: else a page of somebody else could send a
+/// browser to 127.0.0.1 under a name of its own.
+pub(super) async fn for_this_host(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if !api.shared.config.get().login.enabled {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let name = host.unwrap_or_default();
+        let name = match name.rsplit_once(':') {
+            Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+            _ => name,
+        };
+        if !matches!(name, "localhost" | "127.0.0.1" | "[::1]") {
+            let detail = "without a login, this box is to be called localhost or 127.0.0.1";
+            return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, detail));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Holds those back who ask too often.
+pub(super) async fn at_a_fair_rate(
+    State(api): State<Api>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    api.limits.rates.request(from.ip())?;
+    Ok(next.run(request).await)
+}
+
+/// Ends what takes too long. A stream has begun in time when its head is sent.
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let time = if route.is_some_and(|route| LONG.contains(&route)) { LONG_TIME } else { TIME };
+    match tokio::time::timeout(time, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("the request was not whole within {} s", time.as_secs());
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! How the box is: facts, health, metrics, configuration.
+
+use std::path::Path;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::error::ApiError;
+use crate::daemon::access::{Pass, Role};
+use crate::daemon::shared::{About, Shared};
+use crate::daemon::source::SourceHealth;
+
+/// The box at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Info {
+    #[serde(flatten)]
+    about: About,
+    /// What the one who asks may do.
+    role: Role,
+    uptime_seconds: u64,
+    classes: usize,
+    state_bytes: u64,
+    source: SourceHealth,
+    /// Frames that came, were left out, were answered.
+    frames: u64,
+    left_out: u64,
+    answered: u64,
+    /// Mean time from a frame to its answer.
+    milliseconds: f64,
+    live_view: bool,
+}
+
+/// Whether the daemon lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    status: &'static str,
+}
+
+/// Whether the box does what it is for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Readiness {
+    ready: bool,
+    /// The network is loaded.
+    model: bool,
+    /// A frame came lately.
+    frame: bool,
+    /// The state can be written.
+    state: bool,
+}
+
+/// Say what the box is and how it does.
+#[utoipa::path(get, path = "/api/v1/info", tag = "system", responses((status = 200, body = Info)))]
+pub(super) async fn info(State(api): State<Api>, Extension(pass): Extension<Pass>) -> Json<Info> {
+    let shared = &api.shared;
+    let (counts, known) = (shared.slot.counts(), shared.knowledge.get());
+    let (answered, time) = shared.metrics.answered();
+    Json(Info {
+        about: shared.about.clone(),
+        role: pass.role,
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        classes: known.classes.len(),
+        state_bytes: known.state_bytes,
+        source: shared.source.get(),
+        frames: counts.frames + counts.too_soon,
+        left_out: counts.replaced + counts.too_soon,
+        answered,
+        milliseconds: 1e3 * time.as_secs_f64(),
+        live_view: shared.config.get().privacy.live_view,
+    })
+}
+
+/// Say whether the daemon lives.
+#[utoipa::path(get, path = "/healthz", tag = "system", responses((status = 200, body = Health)))]
+pub(super) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Say whether the box is ready: network loaded, a fresh frame, state writable.
+#[utoipa::path(
+    get, path = "/readyz", tag = "system",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness))
+)]
+pub(super) async fn readyz(State(api): State<Api>) -> Result<Response, ApiError> {
+    let shared = api.shared.clone();
+    let checked = tokio::task::spawn_blocking(move || readiness(&shared)).await;
+    let readiness = checked.map_err(|_| ApiError::ending())?;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(readiness)).into_response())
+}
+
+fn readiness(shared: &Shared) -> Readiness {
+    let fresh = Duration::from_secs_f64(shared.config.get().camera.timeout_seconds);
+    let frame = shared.slot.age().is_some_and(|age| age <= fresh);
+    let state = shared.state.parent().is_some_and(writable) && writable(&shared.state);
+    // This page is served once the network is there.
+    Readiness { ready: frame && state, model: true, frame, state }
+}
+
+/// Whether the system lets us write there: a disk that failed is often made read-only.
+fn writable(path: &Path) -> bool {
+    #[cfg(unix)]
+    return rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    #[cfg(not(unix))]
+    return std::fs::metadata(path).is_ok_and(|about| !about.permissions().readonly());
+}
+
+/// Counters and gauges for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "system",
+    responses((status = 200, content_type = "application/openmetrics-text", body = String))
+)]
+pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
+    let shared = &api.shared;
+    let (counts, source, known) =
+        (shared.slot.counts(), shared.source.get(), shared.knowledge.get());
+    let text = shared.metrics.text(counts, &source, &known);
+    let fail = |e: std::fmt::Error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text.map_err(fail)?).into_response())
+}
+
+/// Say how the box is configured; passwords are hidden.
+#[utoipa::path(get, path = "/api/v1/config", tag = "system", responses((status = 200, body = Object)))]
+pub(super) async fn config(State(api): State<Api>) -> Json<serde_json::Value> {
+    // What serialises in a test serialises here.
+    let config = serde_json::to_value(&*api.shared.config.get());
+    Json(config.unwrap_or_default())
+}

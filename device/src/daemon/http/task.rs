@@ -1,0 +1,104 @@
+//! Learning a task from posted pictures.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::multipart::MultipartError;
+use axum::extract::{FromRequest, Multipart, Request, State};
+use fmlora_learner::{ClassName, Step, TaskClass};
+
+use super::Api;
+use super::body::{permit, ready};
+use super::error::{ApiError, Problem};
+use crate::daemon::event::Event;
+use crate::task::{self, LearnReport, TaskShots};
+use crate::{EdgeError, Session};
+
+/// Pictures of a task: 75 MB of numbers at 112 x 112.
+const MAX_PICTURES: usize = 500;
+
+/// A task that was posted: classes with the rows of their pictures.
+#[derive(Debug, Default)]
+struct PostedTask {
+    classes: Vec<TaskClass>,
+    pictures: Vec<Vec<f32>>,
+}
+
+/// Learn a task: several classes at once, with a training where it is worth it.
+///
+/// The pictures are parts of a form; the name of a part is the name of the class that its picture shows. The answer comes
+/// when all is learned; steps of a training are told as events.
+#[utoipa::path(
+    post, path = "/api/v1/learn", tag = "classes",
+    request_body(content = Object, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
+    responses(
+        (status = 200, body = LearnReport),
+        (status = 400, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
+        (status = 503, body = Problem, description = "another task is being learned"),
+    )
+)]
+pub(super) async fn learn(
+    State(api): State<Api>,
+    request: Request,
+) -> Result<Json<LearnReport>, ApiError> {
+    let started = Instant::now();
+    let _one = permit(&api.limits.tasks, "another task is being learned")?;
+    let form = Multipart::from_request(request, &api).await;
+    let form = form.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
+    let posted = read(&api, form).await?;
+    if posted.pictures.is_empty() {
+        let detail = "the form holds no picture: expected a part for each, named by its class";
+        return Err(ApiError::bad_request(detail));
+    }
+    let (events, ending) = (api.shared.events.clone(), api.shared.ending.clone());
+    let mut watch = move |step: Step| {
+        // An event that nobody listens to is none.
+        let _ = events.send(Event::Training { step: step.step, of: step.of });
+        if ending.has_begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let work = move |session: &mut Session| {
+        let shots = shots(session, posted, started)?;
+        task::learn(session, shots, &mut watch)
+    };
+    Ok(Json(api.shared.teacher.ask("learn", work).await?))
+}
+
+/// Reads and decodes one picture after the other.
+async fn read(api: &Api, mut form: Multipart) -> Result<PostedTask, ApiError> {
+    let fail = |e: MultipartError| ApiError::new(e.status(), e.body_text());
+    let mut task = PostedTask::default();
+    while let Some(part) = form.next_field().await.map_err(fail)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        let class = ClassName::new(&name)
+            .map_err(|e| ApiError::unprocessable(format!("part {name:?}: {e}")))?;
+        let row = task.pictures.len();
+        if row == MAX_PICTURES {
+            let detail = format!("a task holds at most {MAX_PICTURES} pictures");
+            return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, detail));
+        }
+        task.pictures.push(ready(api, part.bytes().await.map_err(fail)?.into()).await?);
+        match task.classes.iter_mut().find(|known| known.name.key() == class.key()) {
+            Some(known) => known.rows.push(row),
+            None => task.classes.push(TaskClass { name: class, rows: vec![row] }),
+        }
+    }
+    Ok(task)
+}
+
+/// Features of all pictures, and their tokens where a training may follow.
+fn shots(
+    session: &mut Session,
+    task: PostedTask,
+    started: Instant,
+) -> Result<TaskShots, EdgeError> {
+    let engine = session.engine()?;
+    if engine.adapter().is_some() {
+        engine.record();
+    }
+    let before = engine.forward_time();
+    let features = engine.features(&task.pictures);
+    let tokens = engine.recorded();
+    let forward = engine.forward_time().saturating_sub(before);
+    Ok(TaskShots { classes: task.classes, features: features?, tokens, started, forward })
+}

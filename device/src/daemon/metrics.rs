@@ -1,0 +1,205 @@
+//! Counters and gauges for Prometheus, each here with its name and meaning.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::config::LiveConfig;
+use super::knowledge::Knowledge;
+use super::slot::SlotCounts;
+use super::smoothing::Answer;
+use super::source::SourceHealth;
+
+/// What the metrics say instead of a class's name where names are hidden.
+const HIDDEN: &str = "hidden";
+
+/// Which class was seen; empty is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeenLabels {
+    class: String,
+}
+
+/// Which request was answered how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    pub(crate) method: String,
+    /// The route, not the path: paths hold names of classes.
+    pub(crate) route: String,
+    pub(crate) status: u16,
+}
+
+/// Which operation was done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    config: Arc<LiveConfig>,
+    frame_seconds: Histogram,
+    /// Answered frames, and microseconds from each to its answer.
+    answered: AtomicU64,
+    answer_micros: AtomicU64,
+    seen: Family<SeenLabels, Counter>,
+    operations: Family<OperationLabels, Counter>,
+    /// Posted pictures that were answered.
+    pub(crate) pictures: Counter,
+    /// Logins that failed.
+    pub(crate) failed_logins: Counter,
+    /// Requests that were answered.
+    pub(crate) requests: Family<RequestLabels, Counter>,
+    /// How long that took.
+    pub(crate) request_seconds: Histogram,
+    read: Mutex<Read>,
+}
+
+/// What is read where it is kept, when somebody asks.
+#[derive(Debug, Default)]
+struct Read {
+    frames: Counter,
+    left_out: Counter,
+    openings: Counter,
+    source_open: Gauge,
+    classes: Gauge,
+    shots: Gauge,
+    state_bytes: Gauge,
+    resident_bytes: Gauge,
+}
+
+impl Metrics {
+    /// All at nothing; `about` are facts that do not change.
+    pub(crate) fn new(config: Arc<LiveConfig>, about: Vec<(&'static str, String)>) -> Self {
+        let mut registry = Registry::with_prefix("fmlora");
+        registry.register("build", "Program, base and device", Info::new(about));
+        let metrics = Self {
+            registry: Registry::default(),
+            config,
+            frame_seconds: Histogram::new(exponential_buckets(0.002, 2.0, 12)),
+            answered: AtomicU64::new(0),
+            answer_micros: AtomicU64::new(0),
+            seen: Family::default(),
+            operations: Family::default(),
+            pictures: Counter::default(),
+            failed_logins: Counter::default(),
+            requests: Family::default(),
+            request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            read: Mutex::default(),
+        };
+        {
+            let read = metrics.read.lock().unwrap_or_else(PoisonError::into_inner);
+            let r = &mut registry;
+            r.register_with_unit(
+                "frame_answer",
+                "From a frame to its answer",
+                Unit::Seconds,
+                metrics.frame_seconds.clone(),
+            );
+            r.register(
+                "answers",
+                "Answered frames by class; empty is unknown",
+                metrics.seen.clone(),
+            );
+            r.register("operations", "Changes of what is known", metrics.operations.clone());
+            r.register("pictures", "Posted pictures that were answered", metrics.pictures.clone());
+            r.register("failed_logins", "Logins that failed", metrics.failed_logins.clone());
+            r.register("http_requests", "Answered requests", metrics.requests.clone());
+            r.register_with_unit(
+                "http_request",
+                "From a request to the head of its answer",
+                Unit::Seconds,
+                metrics.request_seconds.clone(),
+            );
+            r.register("frames", "Frames that the source gave", read.frames.clone());
+            r.register("frames_left_out", "Frames that nobody looked at", read.left_out.clone());
+            r.register("source_openings", "How often the source was opened", read.openings.clone());
+            r.register("source_open", "Whether frames come", read.source_open.clone());
+            r.register("classes", "Classes that are known", read.classes.clone());
+            r.register("shots", "Pictures they were taught with", read.shots.clone());
+            r.register_with_unit(
+                "state",
+                "Size of the state",
+                Unit::Bytes,
+                read.state_bytes.clone(),
+            );
+            r.register_with_unit(
+                "resident_memory",
+                "Memory in use",
+                Unit::Bytes,
+                read.resident_bytes.clone(),
+            );
+        }
+        Self { registry, ..metrics }
+    }
+
+    /// Counts a frame's answer.
+    pub(crate) fn frame_answered(&self, answer: &Answer, took: Duration) {
+        self.frame_seconds.observe(took.as_secs_f64());
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.answer_micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+        let known = answer.class.as_ref().filter(|_| !answer.unknown);
+        let class = match known {
+            None => String::new(),
+            Some(_) if self.config.get().privacy.hide_names => HIDDEN.to_owned(),
+            Some(class) => class.clone(),
+        };
+        self.seen.get_or_create(&SeenLabels { class }).inc();
+    }
+
+    /// Counts an operation; the counters of classes that are known no more go.
+    pub(crate) fn operated(&self, operation: &'static str) {
+        self.operations.get_or_create(&OperationLabels { operation }).inc();
+        if matches!(operation, "forget" | "rename" | "undo") {
+            self.seen.clear();
+        }
+    }
+
+    /// Answered frames, and the mean time that took.
+    pub(crate) fn answered(&self) -> (u64, Duration) {
+        let n = self.answered.load(Ordering::Relaxed);
+        (n, Duration::from_micros(self.answer_micros.load(Ordering::Relaxed) / n.max(1)))
+    }
+
+    /// All of them as text in the format of OpenMetrics.
+    pub(crate) fn text(
+        &self,
+        counts: SlotCounts,
+        source: &SourceHealth,
+        knowledge: &Knowledge,
+    ) -> Result<String, std::fmt::Error> {
+        // Held to the end, so that of two who ask neither counts what the other has counted.
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let catch_up = |counter: &Counter, now: u64| {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        };
+        catch_up(&read.frames, counts.frames + counts.too_soon);
+        catch_up(&read.left_out, counts.replaced + counts.too_soon);
+        catch_up(&read.openings, source.openings);
+        read.source_open.set(i64::from(source.open));
+        read.classes.set(knowledge.classes.len() as i64);
+        read.shots.set(knowledge.classes.iter().map(|class| i64::from(class.shots)).sum());
+        read.state_bytes.set(knowledge.state_bytes as i64);
+        read.resident_bytes.set(resident_bytes().unwrap_or(0) as i64);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Memory that the process has in use, where the system says so.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,148 @@
+//! Topics and payloads. Home Assistant's discovery: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
+
+use serde_json::{Value, json};
+
+use crate::daemon::config::MqttConfig;
+use crate::daemon::shared::About;
+use crate::daemon::smoothing::Answer;
+
+/// Something to publish.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) payload: String,
+    /// Whether the broker keeps it for those who come later.
+    pub(super) retain: bool,
+}
+
+/// Where this box publishes.
+#[derive(Debug, Clone)]
+pub(super) struct Topics {
+    name: String,
+    /// Before all topics of this box.
+    own: String,
+    /// Where Home Assistant looks; empty is nowhere.
+    discovery: String,
+}
+
+impl Topics {
+    pub(super) fn new(config: &MqttConfig) -> Self {
+        let (name, topic) = (config.name.clone(), &config.topic);
+        Self { own: format!("{topic}/{name}"), name, discovery: config.discovery.clone() }
+    }
+
+    /// Whether the box is there; that it is not is also its last will.
+    pub(super) fn availability(&self, online: bool) -> Message {
+        self.message("availability", if online { "online" } else { "offline" }.to_owned())
+    }
+
+    /// Whether the camera shows anything.
+    pub(super) fn source(&self, open: bool) -> Message {
+        self.message("source", if open { "ON" } else { "OFF" }.to_owned())
+    }
+
+    /// What the camera shows.
+    pub(super) fn state(&self, answer: &Answer, hide_names: bool) -> Message {
+        let known = answer.class.as_deref().filter(|_| !answer.unknown);
+        let class = match known {
+            None => "unknown",
+            Some(_) if hide_names => "known",
+            Some(class) => class,
+        };
+        let state = json!({
+            "class": class, "confidence": answer.confidence, "unknown": known.is_none(),
+        });
+        self.message("state", state.to_string())
+    }
+
+    /// What the box knows.
+    pub(super) fn classes(&self, names: &[String], hide_names: bool) -> Message {
+        let mut classes = json!({ "count": names.len() });
+        if !hide_names {
+            classes["names"] = json!(names);
+        }
+        self.message("classes", classes.to_string())
+    }
+
+    /// Where Home Assistant says that it starts.
+    pub(super) fn birth(&self) -> Option<String> {
+        (!self.discovery.is_empty()).then(|| format!("{}/status", self.discovery))
+    }
+
+    /// What makes Home Assistant show the box by itself.
+    pub(super) fn discovery(&self, about: &About) -> Vec<Message> {
+        if self.discovery.is_empty() {
+            return Vec::new();
+        }
+        let state = format!("{}/state", self.own);
+        [
+            ("sensor", "class", json!({
+                "name": "Sees", "state_topic": state, "value_template": "{{ value_json.class }}",
+                "icon": "mdi:eye",
+            })),
+            ("sensor", "confidence", json!({
+                "name": "Confidence", "state_topic": state,
+                "value_template": "{{ (value_json.confidence * 100) | round }}",
+                "unit_of_measurement": "%", "state_class": "measurement",
+                "entity_category": "diagnostic",
+            })),
+            ("binary_sensor", "camera", json!({
+                "name": "Camera", "state_topic": format!("{}/source", self.own),
+                "device_class": "connectivity", "entity_category": "diagnostic",
+            })),
+            ("sensor", "classes", json!({
+                "name": "Classes", "state_topic": format!("{}/classes", self.own),
+                "value_template": "{{ value_json.count }}", "entity_category": "diagnostic",
+            })),
+        ]
+        .into_iter()
+        .map(|(component, entity, config)| self.entity(component, entity, config, about))
+        .collect()
+    }
+
+    fn entity(&self, component: &str, entity: &str, mut config: Value, about: &About) -> Message {
+        let Self { name, own, discovery } = self;
+        config["unique_id"] = json!(format!("fmlora_{name}_{entity}"));
+        config["availability_topic"] = json!(format!("{own}/availability"));
+        config["device"] = json!({
+            "identifiers": [format!("fmlora_{name}")], "name": name, "manufacturer": "fmlora",
+            "model": about.network, "sw_version": about.version,
+        });
+        config["origin"] = json!({ "name": "fmlora-edge", "sw_version": about.version });
+        let topic = format!("{discovery}/{component}/fmlora_{name}/{entity}/config");
+        Message { topic, payload: config.to_string(), retain: true }
+    }
+
+    fn message(&self, topic: &str, payload: String) -> Message {
+        Message { topic: format!("{}/{topic}", self.own), payload, retain: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topics() -> Topics {
+        let own = "fmlora/hall".to_owned();
+        Topics { name: "hall".to_owned(), own, discovery: "homeassistant".to_owned() }
+    }
+
+    #[test]
+    fn hidden_names_appear_nowhere() {
+        let answer = |unknown| Answer {
+            class: Some("Rosebud".to_owned()),
+            confidence: 0.5,
+            unknown,
+            frames: 1,
+        };
+        for unknown in [false, true] {
+            let state = topics().state(&answer(unknown), true);
+            assert!(!state.payload.contains("Rosebud"), "{}", state.payload);
+        }
+        let names = ["Rosebud".to_owned()];
+        assert!(!topics().classes(&names, true).payload.contains("Rosebud"));
+        assert!(topics().classes(&names, false).payload.contains("Rosebud"));
+        assert!(topics().state(&answer(false), false).payload.contains("Rosebud"));
+        assert!(!topics().state(&answer(true), false).payload.contains("Rosebud"));
+    }
+}

@@ -1,0 +1,113 @@
+//! What all interfaces of the daemon have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fmlora_models::{Preprocess, variant_of};
+use serde::Serialize;
+use tokio::sync::{broadcast, watch};
+use utoipa::ToSchema;
+
+use super::access::Gate;
+use super::answering::Answers;
+use super::config::LiveConfig;
+use super::event::Event;
+use super::knowledge::SharedKnowledge;
+use super::metrics::Metrics;
+use super::slot::Slot;
+use super::source::SharedHealth;
+use super::teaching::Teacher;
+use crate::{EdgeError, Session};
+
+/// What the program, its network and its device are.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct About {
+    pub(crate) version: &'static str,
+    /// SHA-256 of the base.
+    pub(crate) base_id: String,
+    pub(crate) base: String,
+    /// The kind of network.
+    pub(crate) network: String,
+    /// Where the network computes.
+    pub(crate) device: String,
+    /// Why another device was not used.
+    pub(crate) refused: Option<String>,
+}
+
+/// What a request works with.
+pub(crate) struct Shared {
+    pub(crate) about: About,
+    pub(crate) config: Arc<LiveConfig>,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) source: Arc<SharedHealth>,
+    pub(crate) answers: Answers,
+    pub(crate) teacher: Teacher,
+    pub(crate) knowledge: Arc<SharedKnowledge>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gate: Gate,
+    pub(crate) ending: Ending,
+    /// The state's file, and whether it can be written as far as anybody knows.
+    pub(crate) state: std::path::PathBuf,
+    pub(crate) started: Instant,
+}
+
+/// Tells threads and tasks that the daemon ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    flag: Arc<AtomicBool>,
+    watch: Arc<watch::Sender<bool>>,
+}
+
+impl About {
+    /// Of a session; builds its network.
+    pub(crate) fn of(session: &mut Session) -> Result<Self, EdgeError> {
+        let engine = session.engine()?;
+        let device = engine.hardware().to_string();
+        let refused = engine.refused().map(str::to_owned);
+        let base = session.base();
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
+            base_id: base.id.to_string(),
+            base: base.provenance().name.clone(),
+            network: variant_of(base.vit()).unwrap_or("unnamed").to_owned(),
+            device,
+            refused,
+        })
+    }
+
+    /// The same as labels.
+    pub(crate) fn labels(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("version", self.version.to_owned()),
+            ("base", self.base_id.clone()),
+            ("device", self.device.clone()),
+        ]
+    }
+}
+
+impl Ending {
+    /// Nothing ends yet.
+    pub(crate) fn new() -> Self {
+        Self { flag: Arc::default(), watch: Arc::new(watch::channel(false).0) }
+    }
+
+    /// From here on, everything ends.
+    pub(crate) fn begin(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.watch.send_replace(true);
+    }
+
+    /// Whether it has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+
+    /// Waits until it begins.
+    pub(crate) async fn wait(&self) {
+        // The sender lives as long as this does.
+        let _ = self.watch.subscribe().wait_for(|ending| *ending).await;
+    }
+}

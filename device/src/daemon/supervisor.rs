@@ -1,0 +1,263 @@
+//! Starts all parts of the daemon, looks after them, ends them in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, Receiver};
+
+use super::access::Gate;
+use super::answering::{Answering, Parts};
+use super::config::{DaemonConfig, LiveConfig};
+use super::http::{self, Server};
+use super::knowledge::SharedKnowledge;
+use super::metrics::Metrics;
+#[cfg(feature = "mqtt")]
+use super::mqtt::Mqtt;
+use super::reload::{Reloaded, reload};
+use super::shared::{About, Ending, Shared};
+use super::slot::Slot;
+use super::source::{Keeper, SharedHealth, SourceHealth};
+use super::systemd::Systemd;
+use super::teaching::{Listeners, Teaching};
+use super::{Event, RunReport, Told, keeping};
+use crate::report::with_causes;
+use crate::{EdgeError, Session};
+
+/// How often the daemon looks after its parts.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// Events that may wait for a slow listener.
+const EVENTS: usize = 256;
+
+/// How long an operation may still take when the daemon ends.
+const LAST_OPERATION: Duration = Duration::from_secs(5);
+
+/// Who is told what the daemon does.
+type Tell<'a> = &'a mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>;
+
+/// All threads and tasks, and what they share.
+pub(super) struct Daemon {
+    shared: Arc<Shared>,
+    keeper: Option<Keeper>,
+    answering: Answering,
+    teaching: Teaching,
+    server: Option<Server>,
+    #[cfg(feature = "mqtt")]
+    mqtt: Option<Mqtt>,
+    systemd: Systemd,
+}
+
+impl Daemon {
+    pub(super) async fn start(
+        config: DaemonConfig,
+        mut session: Session,
+        tell: Tell<'_>,
+    ) -> Result<(Self, Receiver<Event>), EdgeError> {
+        let (started, ending) = (Instant::now(), Ending::new());
+        let about = About::of(&mut session)?;
+        let config = Arc::new(LiveConfig::new(config));
+        let metrics = Arc::new(Metrics::new(config.clone(), about.labels()));
+        let (events, listening) = broadcast::channel(EVENTS);
+        let (slot, source) = (Arc::new(Slot::default()), Arc::new(SharedHealth::default()));
+        let knowledge = Arc::new(SharedKnowledge::default());
+        let preprocess = session.engine()?.preprocess();
+        let (answering, answers) = Answering::start(Parts {
+            engine: session.engine()?.twin(),
+            predictor: session.predictor()?.clone(),
+            slot: slot.clone(),
+            config: config.clone(),
+            events: events.clone(),
+            metrics: metrics.clone(),
+        })?;
+        let state = session.store().path().to_owned();
+        let (gate, password) = Gate::open(session.store().record("accounts")?)
+            .map_err(|error| EdgeError::Access(with_causes(&error)))?;
+        let listeners = Listeners {
+            answers: answers.clone(),
+            knowledge: knowledge.clone(),
+            events: events.clone(),
+            metrics: metrics.clone(),
+            ending: ending.clone(),
+        };
+        let (teaching, teacher) = Teaching::start(session, listeners)?;
+        let keeper = keep(&config.get(), &slot, &source)?;
+        let shared = Arc::new(Shared {
+            about,
+            config,
+            preprocess,
+            slot,
+            source,
+            answers,
+            teacher,
+            knowledge,
+            events,
+            metrics,
+            gate,
+            ending,
+            state,
+            started,
+        });
+        let config = shared.config.get();
+        let server = if config.http.enabled {
+            Some(Server::bind(&config.http, http::router(&shared)).await?)
+        } else {
+            None
+        };
+        if let Some(server) = &server {
+            tell(Told::Page(&server.url()))?;
+        }
+        if let Some(password) = password {
+            tell(Told::Password(&password))?;
+        }
+        #[cfg(feature = "mqtt")]
+        let mqtt = Mqtt::start(&config.mqtt, &shared)?;
+        let systemd = Systemd::ready();
+        let daemon = Self {
+            shared,
+            keeper: Some(keeper),
+            answering,
+            teaching,
+            server,
+            #[cfg(feature = "mqtt")]
+            mqtt,
+            systemd,
+        };
+        Ok((daemon, listening))
+    }
+
+    /// Looks after all parts until the daemon is to end.
+    pub(super) async fn watch(
+        &mut self,
+        mut events: Receiver<Event>,
+        until: Option<Instant>,
+        reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>,
+        tell: Tell<'_>,
+    ) -> Result<(), EdgeError> {
+        let mut end = signal_of(SignalKind::terminate())?;
+        let mut interrupt = signal_of(SignalKind::interrupt())?;
+        let mut hangup = signal_of(SignalKind::hangup())?;
+        let mut round = tokio::time::interval(ROUND);
+        let mut source = SourceHealth::default();
+        loop {
+            tokio::select! {
+                _ = end.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => self.reload(reread).await,
+                event = events.recv() => match event {
+                    Ok(event) => tell(Told::Event(&event))?,
+                    Err(RecvError::Lagged(events)) => tell(Told::Event(&Event::Missed { events }))?,
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                _ = round.tick() => {
+                    if until.is_some_and(|until| Instant::now() >= until) {
+                        return Ok(());
+                    }
+                    self.all_live()?;
+                    self.systemd.look(self.shared.metrics.answered().0);
+                    source = self.look_at_source(source);
+                }
+            }
+        }
+    }
+
+    /// Tells everybody when the source changes between well and not.
+    fn look_at_source(&self, before: SourceHealth) -> SourceHealth {
+        let now = self.shared.source.get();
+        if (now.open, now.trouble.is_some()) != (before.open, before.trouble.is_some()) {
+            // An event that nobody listens to is none.
+            let _ = self.shared.events.send(Event::Source(now.clone()));
+        }
+        now
+    }
+
+    fn all_live(&self) -> Result<(), EdgeError> {
+        let over = [
+            ("answers frames", self.answering.is_over()),
+            ("learns", self.teaching.is_over()),
+            ("serves the page", self.server.as_ref().is_some_and(Server::is_over)),
+        ];
+        match over.into_iter().find(|(_, over)| *over) {
+            Some((part, _)) => Err(EdgeError::Part { part }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over what of a changed configuration can be taken over; a wrong one changes nothing.
+    async fn reload(&mut self, reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>) {
+        self.systemd.reloading();
+        let reloaded = reread().map(|new| reload(&self.shared.config.get(), new));
+        let outcome = match reloaded {
+            Ok(Reloaded { config, camera, kept }) => self.take_over(config, camera, &kept).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            tracing::error!("the configuration stays as it was: {}", with_causes(&error));
+        }
+        self.systemd.reloaded();
+    }
+
+    async fn take_over(
+        &mut self,
+        config: DaemonConfig,
+        camera: bool,
+        kept: &[&str],
+    ) -> Result<(), EdgeError> {
+        for key in kept {
+            tracing::warn!("{key} changes with the next start only");
+        }
+        if let Some(server) = &self.server {
+            server.reload(&config.http).await?;
+        }
+        if camera {
+            // The old source is closed first: a camera can be open once.
+            self.keeper = None;
+            self.keeper = Some(keep(&config, &self.shared.slot, &self.shared.source)?);
+        }
+        self.shared.config.set(config);
+        tracing::warn!("the configuration was read anew");
+        Ok(())
+    }
+
+    /// Ends all parts: first what takes requests, last what does them.
+    pub(super) async fn end(mut self) -> RunReport {
+        self.systemd.stopping();
+        self.shared.ending.begin();
+        if let Some(server) = self.server.take() {
+            server.shutdown().await;
+        }
+        #[cfg(feature = "mqtt")]
+        if let Some(mqtt) = self.mqtt.take() {
+            mqtt.end().await;
+        }
+        let until = Instant::now() + LAST_OPERATION;
+        while !self.teaching.is_over() && Instant::now() < until {
+            tokio::time::sleep(ROUND / 10).await;
+        }
+        self.keeper = None;
+        let shared = &self.shared;
+        let (counts, (answered, time)) = (shared.slot.counts(), shared.metrics.answered());
+        RunReport {
+            frames: counts.frames + counts.too_soon,
+            left_out: counts.replaced + counts.too_soon,
+            answered,
+            openings: shared.source.get().openings,
+            seconds: shared.started.elapsed().as_secs_f64(),
+            milliseconds: 1e3 * time.as_secs_f64(),
+        }
+    }
+}
+
+fn keep(
+    config: &DaemonConfig,
+    slot: &Arc<Slot>,
+    source: &Arc<SharedHealth>,
+) -> Result<Keeper, EdgeError> {
+    let keeper = Keeper::start(keeping(config)?, slot.clone(), source.clone());
+    keeper.map_err(|source| EdgeError::System { what: "start a thread", source })
+}
+
+fn signal_of(kind: SignalKind) -> Result<Signal, EdgeError> {
+    signal(kind).map_err(|source| EdgeError::System { what: "wait for signals", source })
+}

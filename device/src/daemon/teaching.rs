@@ -1,0 +1,194 @@
+//! The thread that learns: it owns the session, and does one operation after the other, at low priority.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fmlora_learner::AdapterState;
+use tokio::sync::{broadcast, oneshot};
+
+use super::answering::{Answers, Update};
+use super::event::Event;
+use super::knowledge::{Knowledge, SharedKnowledge};
+use super::metrics::Metrics;
+use super::shared::Ending;
+use crate::{EdgeError, Session};
+
+/// How long the thread waits for something to do before it looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Operations that may wait.
+const QUEUE: usize = 16;
+
+/// How much the thread, and those it computes on, give way to all others (`nice`).
+const NICENESS: i32 = 10;
+
+/// Does an operation, and gives what tells its outcome to whoever asked, once everybody knows what it changed.
+type Work = Box<dyn FnOnce(&mut Session) -> Box<dyn FnOnce() + Send> + Send>;
+
+/// Something to do.
+struct Operation {
+    name: &'static str,
+    work: Work,
+}
+
+/// Why an operation was not done.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    /// Too many others wait.
+    Busy,
+    /// The daemon ends.
+    Ended,
+    /// It crashed, which is a mistake of ours.
+    Crashed,
+    /// It was refused, or failed; all is as it was.
+    Failed(EdgeError),
+}
+
+/// How others reach the thread.
+#[derive(Clone)]
+pub(crate) struct Teacher {
+    queue: SyncSender<Operation>,
+}
+
+/// The thread; ends when the daemon does, after what waits is done.
+pub(crate) struct Teaching {
+    thread: JoinHandle<()>,
+}
+
+/// Who is told of what an operation changed.
+pub(crate) struct Listeners {
+    pub(crate) answers: Answers,
+    pub(crate) knowledge: Arc<SharedKnowledge>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ending: Ending,
+}
+
+impl Teacher {
+    /// Lets the thread do something, and waits for its outcome. It is done even if nobody waits any more.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&mut Session) -> Result<T, EdgeError> + Send + 'static,
+    ) -> Result<T, NotDone> {
+        let (reply, outcome) = oneshot::channel();
+        let work: Work = Box::new(move |session| {
+            let outcome = work(session);
+            Box::new(move || {
+                // Who hung up does not want to know.
+                let _ = reply.send(outcome);
+            })
+        });
+        self.queue.try_send(Operation { name, work }).map_err(|error| match error {
+            TrySendError::Full(_) => NotDone::Busy,
+            TrySendError::Disconnected(_) => NotDone::Ended,
+        })?;
+        outcome.await.map_err(|_| NotDone::Crashed)?.map_err(NotDone::Failed)
+    }
+}
+
+impl Teaching {
+    /// Starts the thread, with a session whose network is built.
+    ///
+    /// # Errors
+    ///
+    /// [`EdgeError::System`] if there are no threads to be had.
+    pub(crate) fn start(
+        session: Session,
+        listeners: Listeners,
+    ) -> Result<(Self, Teacher), EdgeError> {
+        let (queue, operations) = sync_channel(QUEUE);
+        let fail = |source| EdgeError::System { what: "start a thread", source };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .thread_name(|i| format!("teacher-{i}"))
+            .start_handler(|_| give_way())
+            .build()
+            .map_err(|error| fail(std::io::Error::other(error)))?;
+        let run = move || {
+            give_way();
+            Loop { session, pool, listeners }.run(&operations);
+        };
+        let thread = std::thread::Builder::new().name("teacher".to_owned());
+        Ok((Self { thread: thread.spawn(run).map_err(fail)? }, Teacher { queue }))
+    }
+
+    /// Whether the thread is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+struct Loop {
+    session: Session,
+    pool: rayon::ThreadPool,
+    listeners: Listeners,
+}
+
+impl Loop {
+    fn run(mut self, queue: &Receiver<Operation>) {
+        self.publish(None);
+        loop {
+            match queue.recv_timeout(PATIENCE) {
+                Ok(operation) => self.operate(operation),
+                Err(RecvTimeoutError::Timeout) if !self.listeners.ending.has_begun() => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn operate(&mut self, Operation { name, work }: Operation) {
+        let revision = self.session.revision();
+        let adapter = self.session.learner().adapter().cloned();
+        let (session, pool) = (&mut self.session, &self.pool);
+        let done = catch_unwind(AssertUnwindSafe(|| pool.install(|| work(session))));
+        if done.is_err() {
+            tracing::error!("{name} crashed: please report what was asked");
+            self.session.drop_engine();
+        }
+        if self.session.revision() != revision {
+            self.publish(Some((name, adapter)));
+        }
+        if let Ok(tell) = done {
+            tell();
+        }
+    }
+
+    /// Lets everybody know what the session is now, after an operation and what tasks had left before it.
+    fn publish(&mut self, after: Option<(&'static str, Option<Arc<AdapterState>>)>) {
+        let session = &mut self.session;
+        let published = self.pool.install(|| -> Result<(Update, Knowledge), EdgeError> {
+            let adapted = after
+                .as_ref()
+                .is_some_and(|(_, before)| session.learner().adapter() != before.as_ref());
+            let engine = if adapted { Some(session.engine()?.twin()) } else { None };
+            let update = Update { predictor: session.predictor()?.clone(), engine };
+            Ok((update, Knowledge::of(session)?))
+        });
+        let listeners = &self.listeners;
+        match published {
+            Ok((update, knowledge)) => {
+                let classes = knowledge.classes.iter().map(|class| class.name.clone()).collect();
+                listeners.answers.update(update);
+                listeners.knowledge.set(knowledge);
+                if let Some((operation, _)) = after {
+                    listeners.metrics.operated(operation);
+                    // An event that nobody listens to is none.
+                    let _ = listeners.events.send(Event::Classes { operation, classes });
+                }
+            }
+            Err(error) => tracing::error!("what was learnt cannot be used yet: {error}"),
+        }
+    }
+}
+
+/// Lets this thread run where others leave time for it.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    // On Linux, priority belongs to a thread, and no process is this thread.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!("learning cannot give way to the camera: {error}");
+    }
+}
