@@ -1,0 +1,301 @@
+// What the page shows, and what its buttons do. Texts from the box go in as text, never as HTML.
+
+import { NotLoggedIn, api } from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+const percent = (share) => `${Math.round(100 * share)} %`;
+const plural = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
+
+let events = null;
+let liveView = true;
+
+function say(text) {
+  $("message").textContent = text;
+  $("message").hidden = false;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { $("message").hidden = true; }, 6000);
+}
+
+// Does something that a button asks for: the button rests meanwhile, and what fails is said.
+async function act(button, work) {
+  button.disabled = true;
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof NotLoggedIn) showLogin();
+    say(error.message);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  Object.assign(made, attributes);
+  return made;
+}
+
+// ---- Login
+
+function showLogin() {
+  events?.close();
+  events = null;
+  stopWatching();
+  $("box").hidden = true;
+  $("login").hidden = false;
+  $("password").focus();
+}
+
+$("login-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act(event.submitter, async () => {
+    await api.logIn($("user").value, $("password").value);
+    $("password").value = "";
+    await showBox();
+  });
+});
+
+$("log-out").addEventListener("click", (event) => act(event.target, async () => {
+  await api.logOut();
+  showLogin();
+}));
+
+async function showBox() {
+  const info = await api.info();
+  $("login").hidden = true;
+  $("box").hidden = false;
+  const admin = info.role === "admin";
+  document.querySelectorAll(".for-admin").forEach((part) => { part.hidden = !admin; });
+  liveView = info.live_view;
+  $("watch").hidden = !liveView;
+  $("about").textContent =
+    `fmlora-edge ${info.version} · ${info.network} on ${info.device} · no picture is kept`;
+  showSource(info.source);
+  await showClasses();
+  if (admin) await showTokens();
+  listen();
+}
+
+// ---- What the camera shows
+
+function listen() {
+  events?.close();
+  events = new EventSource("/api/v1/events");
+  const on = (name, show) => events.addEventListener(name, (e) => show(JSON.parse(e.data)));
+  on("prediction", showAnswer);
+  on("source", showSource);
+  on("classes", () => showClasses().catch((error) => say(error.message)));
+  on("shot", ({ shot, of }) => showProgress(shot / of));
+  on("training", ({ step, of }) => {
+    $("learned").textContent = `Learning: step ${step} of ${of} at most …`;
+  });
+  events.onerror = () => {
+    $("camera").className = "state bad";
+    $("camera").textContent = "the box does not answer";
+    // Whether it is away or the login has ended, the next request tells.
+    api.info().then((info) => showSource(info.source)).catch((error) => {
+      if (error instanceof NotLoggedIn) showLogin();
+    });
+  };
+}
+
+function showSource({ open, trouble }) {
+  $("camera").className = open ? "state well" : "state bad";
+  $("camera").textContent = open ? "the camera works" : `no picture: ${trouble || "not open yet"}`;
+}
+
+function showAnswer({ class: name, confidence, unknown }) {
+  const known = name !== null && !unknown;
+  $("answer").textContent = known ? name : "nothing I know";
+  $("confidence").style.width = percent(known ? confidence : 0);
+  $("answer-hint").textContent = known
+    ? `${percent(confidence)} sure`
+    : name === null ? "Teach me something." : `The nearest is ${name}.`;
+}
+
+function stopWatching() {
+  $("live").removeAttribute("src");
+  $("live").hidden = true;
+  $("watch").textContent = "Show the picture";
+}
+
+$("watch").addEventListener("click", () => {
+  if (!$("live").hidden) return stopWatching();
+  $("live").src = "/api/v1/live.mjpg";
+  $("live").hidden = false;
+  $("watch").textContent = "Hide the picture";
+});
+$("live").addEventListener("error", () => {
+  if (!$("live").hidden) {
+    stopWatching();
+    say("The picture cannot be shown now.");
+  }
+});
+
+// ---- Teaching
+
+function showProgress(share) {
+  $("progress").hidden = share >= 1;
+  $("progress").value = share;
+}
+
+function showTaught({ class: name, added, shots, estimate }) {
+  const enough = estimate
+    ? `I expect to be right in ${percent(estimate.accuracy)} of cases. Advice: ${estimate.advice}.`
+    : "Teach me a second thing, so that I can tell one from the other.";
+  $("advice").textContent = `${name}: ${plural(added, "picture")} learned, ${shots} in all. ${enough}`;
+}
+
+$("count").addEventListener("input", () => { $("count-shown").textContent = $("count").value; });
+
+$("teach-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act($("show"), async () => {
+    showProgress(0);
+    try {
+      showTaught(await api.showToCamera($("name").value.trim(), Number($("count").value)));
+    } finally {
+      showProgress(1);
+    }
+  });
+});
+
+$("choose").addEventListener("click", () => {
+  if ($("name").reportValidity()) $("files").click();
+});
+
+$("files").addEventListener("change", () => act($("choose"), async () => {
+  const files = [...$("files").files];
+  const [name, refused] = [$("name").value.trim(), []];
+  let taught = null;
+  try {
+    for (const [i, file] of files.entries()) {
+      showProgress(i / files.length);
+      try {
+        taught = await api.teach(name, file);
+      } catch (error) {
+        if (error instanceof NotLoggedIn) throw error;
+        refused.push(`${file.name}: ${error.message}`);
+      }
+    }
+  } finally {
+    showProgress(1);
+    $("files").value = "";
+  }
+  if (taught) showTaught({ ...taught, added: files.length - refused.length });
+  if (refused.length) say(`${plural(refused.length, "picture")} left out. ${refused[0]}`);
+}));
+
+$("learn").addEventListener("click", () => $("folder").click());
+
+$("folder").addEventListener("change", () => act($("learn"), async () => {
+  const form = new FormData();
+  for (const file of $("folder").files) {
+    const folders = file.webkitRelativePath.split("/");
+    const picture = /\.(jpe?g|png|webp|bmp)$/i.test(file.name);
+    if (picture && folders.length >= 3) form.append(folders.at(-2), file);
+  }
+  $("folder").value = "";
+  if ([...form.keys()].length === 0) {
+    throw new Error("I found no pictures. Expected: a folder with one folder of pictures for each thing.");
+  }
+  $("learned").textContent = "Looking at the pictures …";
+  try {
+    const told = await api.learn(form);
+    const trained = told.rank === 0 ? "" : told.kept
+      ? " I adapted to them."
+      : " I tried to adapt to them, which made nothing better, and left it.";
+    $("learned").textContent = `${plural(told.classes.length, "thing")} learned from ` +
+      `${plural(told.shots, "picture")} in ${told.total_seconds.toFixed(1)} s.${trained}`;
+  } catch (error) {
+    $("learned").textContent = "";
+    throw error;
+  }
+}));
+
+// ---- What is known
+
+async function showClasses() {
+  const { classes, estimate, undo } = await api.classes();
+  $("nothing").hidden = classes.length > 0;
+  $("names").replaceChildren(...classes.map(({ name }) => element("option", "", { value: name })));
+  $("classes").replaceChildren(...classes.map((known) => classItem(known, estimate)));
+  $("undo").hidden = undo.length === 0;
+  $("undo").textContent = `Take back: ${undo[0]}`;
+}
+
+function classItem({ name, shots }, estimate) {
+  const share = estimate?.per_class[name];
+  const rate = share === null || share === undefined ? "" : ` · right in ${percent(share)}`;
+  const item = element("li", "");
+  const text = element("span", `${name} `);
+  text.append(element("small", `${plural(shots, "picture")}${rate}`, { className: "hint" }));
+  const rename = element("button", "Rename");
+  rename.addEventListener("click", () => {
+    const to = prompt(`Another name for ${name}:`, name);
+    if (to && to !== name) act(rename, () => api.rename(name, to));
+  });
+  const forget = element("button", "Forget");
+  forget.addEventListener("click", () => {
+    if (confirm(`Forget ${name}, as if I had never seen it?`)) act(forget, () => api.forget(name));
+  });
+  item.append(text);
+  if (!$("undo").closest(".for-admin").hidden) item.append(rename, forget);
+  return item;
+}
+
+$("undo").addEventListener("click", (event) => act(event.target, () => api.undo()));
+
+// ---- Asking
+
+$("ask").addEventListener("click", () => $("asked").click());
+$("asked").addEventListener("change", () => act($("ask"), async () => {
+  const [file] = $("asked").files;
+  $("asked").value = "";
+  const { top, unknown } = await api.classify(file);
+  const lines = top.map((guess) => `${guess.class}: ${percent(guess.confidence)}`);
+  if (unknown) lines.unshift(top.length ? "Probably nothing I know. The nearest:" : "I know nothing yet.");
+  $("guesses").replaceChildren(...lines.map((line) => element("li", line)));
+}));
+
+// ---- Who may use the box
+
+async function showTokens() {
+  const tokens = await api.tokens();
+  $("tokens").replaceChildren(...tokens.map(({ id, name, role }) => {
+    const item = element("li", "");
+    const remove = element("button", "Take back");
+    remove.addEventListener("click", () => act(remove, async () => {
+      await api.removeToken(id);
+      await showTokens();
+    }));
+    item.append(element("span", `${name} (${role})`), remove);
+    return item;
+  }));
+}
+
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act(event.submitter, async () => {
+    const { token } = await api.addToken($("token-name").value, $("token-role").value);
+    $("token-name").value = "";
+    $("token").textContent = `${token} – write it down, it is told this once.`;
+    await showTokens();
+  });
+});
+
+$("password-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act(event.submitter, async () => {
+    const role = $("password-role").value;
+    await api.setPassword(role, $("new-password").value);
+    $("new-password").value = "";
+    say(`The ${role} has a new password.`);
+  });
+});
+
+showBox().catch((error) => {
+  showLogin();
+  if (!(error instanceof NotLoggedIn)) say(error.message);
+});
