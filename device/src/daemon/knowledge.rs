@@ -40,9 +40,14 @@ impl Knowledge {
     /// What a session knows now.
     pub(crate) fn of(session: &mut Session) -> Result<Self, EdgeError> {
         let estimate = session.estimate()?.map(EstimateDto::new);
+        Ok(Self { estimate, ..Self::without_estimate(session)? })
+    }
+
+    /// The same without what takes its time to work out.
+    pub(crate) fn without_estimate(session: &Session) -> Result<Self, EdgeError> {
         Ok(Self {
             classes: classes(session),
-            estimate,
+            estimate: None,
             undo: session.store().journal()?,
             state_bytes: session.store().n_bytes(),
         })

@@ -11,7 +11,7 @@ use super::access::Gate;
 use super::answering::{Answering, Parts};
 use super::config::{DaemonConfig, LiveConfig};
 use super::http::{self, Server};
-use super::knowledge::SharedKnowledge;
+use super::knowledge::{Knowledge, SharedKnowledge};
 use super::metrics::Metrics;
 #[cfg(feature = "mqtt")]
 use super::mqtt::Mqtt;
@@ -62,6 +62,8 @@ impl Daemon {
         let (events, listening) = broadcast::channel(EVENTS);
         let (slot, source) = (Arc::new(Slot::default()), Arc::new(SharedHealth::default()));
         let knowledge = Arc::new(SharedKnowledge::default());
+        // Whoever asks first knows of all classes; the accuracy to expect follows from the thread that learns.
+        knowledge.set(Knowledge::without_estimate(&session)?);
         let preprocess = session.engine()?.preprocess();
         let (answering, answers) = Answering::start(Parts {
             engine: session.engine()?.twin(),

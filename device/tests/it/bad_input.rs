@@ -44,7 +44,7 @@ fn pictures_that_cannot_be_read_are_named() {
         (&["rename", "mug", "cup"], 1, "no class \"mug\""),
         (&["--device", "gpu:99", "classify", text(&good)], 1, "graphics adapter"),
         (&["teach", text(&good)], 2, "--class"),
-        (&["demo"], 2, "--headless"),
+        (&["demo", "--headless", "--listen", "127.0.0.1:0"], 2, "--listen"),
         (&["teech"], 2, "teach"),
     ];
     for (arguments, code, words) in cases {

@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_state;
 mod daemon;
 mod devices;
+mod http;
 mod readme;
 mod round_trip;
 mod setting;

@@ -59,6 +59,8 @@ impl Setting {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fmlora-edge"));
         command.current_dir(self.folder.path()).arg("--state").arg(self.path("state"));
         command.args(arguments).env_remove("FMLORA_BASE").env_remove("FMLORA_STATE");
+        // Tests run side by side: each daemon takes a port that is free.
+        command.env("FMLORA_HTTP_LISTEN", "127.0.0.1:0");
         command
     }
 
