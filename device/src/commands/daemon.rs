@@ -69,14 +69,20 @@ pub(super) fn watch(
     ))
 }
 
+/// The class that was printed last; none is unknown.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    class: Option<String>,
+}
+
 /// Prints an answer that is another one than the one before.
-fn print_change(shown: &mut Option<Option<String>>, seen: &Seen) -> Result<(), EdgeError> {
+fn print_change(shown: &mut Option<Shown>, seen: &Seen) -> Result<(), EdgeError> {
     let answer = &seen.answer;
-    let now = answer.class.clone().filter(|_| !answer.unknown);
+    let now = Shown { class: answer.class.clone().filter(|_| !answer.unknown) };
     if shown.as_ref() == Some(&now) {
         return Ok(());
     }
-    let line = match (&answer.class, &now) {
+    let line = match (&answer.class, &now.class) {
         (None, _) => "nothing was taught yet".to_owned(),
         (Some(_), None) => "unknown".to_owned(),
         (Some(_), Some(class)) => format!("{class} ({:.0} %)", 100.0 * answer.confidence),

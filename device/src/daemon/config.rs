@@ -160,6 +160,7 @@ pub(crate) struct PrivacyConfig {
 }
 
 /// `[mqtt]`
+#[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
 #[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct MqttConfig {
     /// Broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Without it, there is no MQTT.

@@ -170,7 +170,7 @@ impl Metrics {
         (n, Duration::from_micros(self.answer_micros.load(Ordering::Relaxed) / n.max(1)))
     }
 
-    /// All of them as text in the format of OpenMetrics.
+    /// All of them as text in the format of `OpenMetrics`.
     pub(crate) fn text(
         &self,
         counts: SlotCounts,

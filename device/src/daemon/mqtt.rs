@@ -31,7 +31,7 @@ const WAITING: usize = 64;
 
 /// Pauses between two tries to reach the broker.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// An answer is published when it changes, and again after this time.
 const AGAIN: Duration = Duration::from_secs(10);

@@ -158,14 +158,14 @@ impl Daemon {
                     }
                     self.all_live()?;
                     self.systemd.look(self.shared.metrics.answered().0);
-                    source = self.look_at_source(source);
+                    source = self.look_at_source(&source);
                 }
             }
         }
     }
 
     /// Tells everybody when the source changes between well and not.
-    fn look_at_source(&self, before: SourceHealth) -> SourceHealth {
+    fn look_at_source(&self, before: &SourceHealth) -> SourceHealth {
         let now = self.shared.source.get();
         if (now.open, now.trouble.is_some()) != (before.open, before.trouble.is_some()) {
             // An event that nobody listens to is none.

@@ -149,7 +149,7 @@ impl Loop {
             self.session.drop_engine();
         }
         if self.session.revision() != revision {
-            self.publish(Some((name, adapter)));
+            self.publish(Some(&(name, adapter)));
         }
         if let Ok(tell) = done {
             tell();
@@ -157,12 +157,11 @@ impl Loop {
     }
 
     /// Lets everybody know what the session is now, after an operation and what tasks had left before it.
-    fn publish(&mut self, after: Option<(&'static str, Option<Arc<AdapterState>>)>) {
+    fn publish(&mut self, after: Option<&(&'static str, Option<Arc<AdapterState>>)>) {
         let session = &mut self.session;
         let published = self.pool.install(|| -> Result<(Update, Knowledge), EdgeError> {
-            let adapted = after
-                .as_ref()
-                .is_some_and(|(_, before)| session.learner().adapter() != before.as_ref());
+            let adapted =
+                after.is_some_and(|(_, before)| session.learner().adapter() != before.as_ref());
             let engine = if adapted { Some(session.engine()?.twin()) } else { None };
             let update = Update { predictor: session.predictor()?.clone(), engine };
             Ok((update, Knowledge::of(session)?))
@@ -173,7 +172,7 @@ impl Loop {
                 let classes = knowledge.classes.iter().map(|class| class.name.clone()).collect();
                 listeners.answers.update(update);
                 listeners.knowledge.set(knowledge);
-                if let Some((operation, _)) = after {
+                if let Some(&(operation, _)) = after {
                     listeners.metrics.operated(operation);
                     // An event that nobody listens to is none.
                     let _ = listeners.events.send(Event::Classes { operation, classes });

@@ -28,7 +28,8 @@ impl Daemon {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let lines = BufReader::new(child.stdout.take().expect("its output"));
         let mut daemon = Self { child, lines, url: String::new(), cookie: String::new() };
-        daemon.url = daemon.line("page").as_str().expect("an address").to_owned();
+        let page = daemon.line("page");
+        page.as_str().expect("an address").clone_into(&mut daemon.url);
         daemon
     }
 
@@ -72,7 +73,7 @@ impl Daemon {
         let mut response = agent.run(request).expect("an answer");
         if let Some(cookie) = response.headers().get("set-cookie") {
             let cookie = cookie.to_str().expect("text").split(';').next();
-            self.cookie = cookie.unwrap_or_default().to_owned();
+            cookie.unwrap_or_default().clone_into(&mut self.cookie);
         }
         let text = response.body_mut().read_to_string().expect("a body");
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));

@@ -59,10 +59,10 @@ mod tests {
     #[test]
     fn logins_end_by_time_by_word_and_by_number() {
         let (mut logins, start) = (Logins::default(), Instant::now());
-        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
         logins.begin("a", Role::Admin, start, hour);
         logins.begin("v", Role::Viewer, start, hour);
-        assert_eq!(logins.role("a", start + hour - minute), Some(Role::Admin));
+        assert_eq!(logins.role("a", start + 59 * minute), Some(Role::Admin));
         assert_eq!(logins.role("a", start + hour), None);
         assert_eq!(logins.role("b", start), None);
         logins.end_all_of(Role::Admin);

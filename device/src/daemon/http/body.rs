@@ -33,6 +33,7 @@ impl FromRequest<Api> for Picture {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         may_be_picture(request.headers())?;
+        not_too_large(request.headers(), api)?;
         let _one = permit(&api.limits.uploads, "too many pictures are being read")?;
         let bytes = axum::body::Bytes::from_request(request, api).await;
         let bytes = bytes.map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
@@ -58,6 +59,18 @@ fn may_be_picture(headers: &HeaderMap) -> Result<(), ApiError> {
             Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
         }
     }
+}
+
+/// Refuses a body that is announced as larger than allowed, before it is sent.
+pub(super) fn not_too_large(headers: &HeaderMap, api: &Api) -> Result<(), ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let mib = api.shared.config.get().http.max_body_mib;
+    if announced.and_then(|bytes| bytes.parse().ok()).is_some_and(|bytes: usize| bytes > mib << 20)
+    {
+        let detail = format!("the request is larger than {mib} MiB (http.max_body_mib)");
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+    }
+    Ok(())
 }
 
 /// A place among those that do something at a time.

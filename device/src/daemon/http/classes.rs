@@ -15,7 +15,7 @@ use crate::report::EstimateDto;
 
 /// Everything that was taught.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Classes {
+pub(super) struct Known {
     classes: Vec<ClassDto>,
     /// The accuracy to expect; none while there is too little to say anything.
     estimate: Option<EstimateDto>,
@@ -48,10 +48,10 @@ pub(super) struct Changed {
 }
 
 /// List what the box knows.
-#[utoipa::path(get, path = "/api/v1/classes", tag = "classes", responses((status = 200, body = Classes)))]
-pub(super) async fn list(State(api): State<Api>) -> Json<Classes> {
+#[utoipa::path(get, path = "/api/v1/classes", tag = "classes", responses((status = 200, body = Known)))]
+pub(super) async fn list(State(api): State<Api>) -> Json<Known> {
     let known = api.shared.knowledge.get();
-    Json(Classes {
+    Json(Known {
         classes: known.classes.clone(),
         estimate: known.estimate.clone(),
         undo: known.undo.clone(),

@@ -107,12 +107,11 @@ impl From<NotDone> for ApiError {
 impl From<EdgeError> for ApiError {
     fn from(error: EdgeError) -> Self {
         let status = match &error {
-            EdgeError::Name(_) => StatusCode::UNPROCESSABLE_ENTITY,
             EdgeError::Learn(LearnError::NoSuchClass { .. }) => StatusCode::NOT_FOUND,
             EdgeError::Learn(LearnError::Exists { .. }) | EdgeError::NothingToUndo { .. } => {
                 StatusCode::CONFLICT
             }
-            EdgeError::Learn(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            EdgeError::Name(_) | EdgeError::Learn(_) => StatusCode::UNPROCESSABLE_ENTITY,
             EdgeError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

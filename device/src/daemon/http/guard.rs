@@ -20,7 +20,7 @@ use crate::daemon::metrics::RequestLabels;
 const TIME: Duration = Duration::from_secs(30);
 
 /// The same for those that bring many pictures or wait for a training.
-const LONG_TIME: Duration = Duration::from_secs(1800);
+const LONG_TIME: Duration = Duration::from_mins(30);
 
 /// Routes that may take long.
 const LONG: [&str; 2] = ["/api/v1/learn", "/api/v1/classes/{name}/shots/camera"];
@@ -30,7 +30,7 @@ const LOGINS: u32 = 5;
 const LOGIN_SECONDS: u64 = 12;
 
 /// After so long, addresses that have not been seen for a while are forgotten.
-const FORGET: Duration = Duration::from_secs(60);
+const FORGET: Duration = Duration::from_mins(1);
 
 /// How often each address may ask.
 pub(super) struct Rates {
@@ -159,11 +159,9 @@ pub(super) async fn at_a_fair_rate(
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let time = if route.is_some_and(|route| LONG.contains(&route)) { LONG_TIME } else { TIME };
-    match tokio::time::timeout(time, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail = format!("the request was not whole within {} s", time.as_secs());
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
-        }
+    if let Ok(response) = tokio::time::timeout(time, next.run(request)).await {
+        return response;
     }
+    let detail = format!("the request was not whole within {} s", time.as_secs());
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
 }

@@ -43,6 +43,7 @@ pub(super) struct Health {
 }
 
 /// Whether the box does what it is for.
+#[allow(clippy::struct_excessive_bools, reason = "each is the answer to a question of its own")]
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,

@@ -9,7 +9,7 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use fmlora_learner::{ClassName, Step, TaskClass};
 
 use super::Api;
-use super::body::{permit, ready};
+use super::body::{not_too_large, permit, ready};
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::task::{self, LearnReport, TaskShots};
@@ -44,6 +44,7 @@ pub(super) async fn learn(
 ) -> Result<Json<LearnReport>, ApiError> {
     let started = Instant::now();
     let _one = permit(&api.limits.tasks, "another task is being learned")?;
+    not_too_large(request.headers(), &api)?;
     let form = Multipart::from_request(request, &api).await;
     let form = form.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
     let posted = read(&api, form).await?;
