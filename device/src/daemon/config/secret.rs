@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize, Serializer};
 /// What stands in place of a secret.
 const HIDDEN: &str = "***";
 
-/// A password. It has no way out but [`Secret::reveal`].
+/// A password. It has one way out, `reveal`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(String);
 
 impl Secret {
     /// The password itself, for whom it is meant.
+    #[cfg(feature = "mqtt")]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
