@@ -71,12 +71,6 @@ pub(crate) enum AccessError {
     Store(#[from] StoreError),
 }
 
-/// What a token or a session opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pass {
-    pub(crate) role: Role,
-}
-
 /// Keeps the doors.
 pub(crate) struct Gate {
     record: Record,
@@ -164,14 +158,14 @@ impl Gate {
         lock(&self.logins).end(key);
     }
 
-    /// What a session opens.
-    pub(crate) fn session(&self, key: &str) -> Option<Pass> {
-        lock(&self.logins).role(key, Instant::now()).map(|role| Pass { role })
+    /// What the one who has a session may do.
+    pub(crate) fn session(&self, key: &str) -> Option<Role> {
+        lock(&self.logins).role(key, Instant::now())
     }
 
-    /// What a token opens.
-    pub(crate) fn token(&self, token: &str) -> Option<Pass> {
-        lock(&self.accounts).role_of_token(token).map(|role| Pass { role })
+    /// What the one who has a token may do.
+    pub(crate) fn token(&self, token: &str) -> Option<Role> {
+        lock(&self.accounts).role_of_token(token)
     }
 
     /// Makes a token for a script. The token itself is nowhere else.

@@ -70,8 +70,7 @@ struct Limits {
     info(
         title = "fmlora-edge",
         description = "Teaches a camera box new things from a few pictures. Log in with a cookie (`/api/v1/login`) or \
-                       send `Authorization: Bearer TOKEN`. What fails is told as application/problem+json (RFC 9457).",
-        license(name = "see the project")
+                       send `Authorization: Bearer TOKEN`. What fails is told as application/problem+json (RFC 9457)."
     ),
     components(schemas(error::Problem, super::event::Event))
 )]

@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) gate: Gate,
     pub(crate) ending: Ending,
-    /// The state's file, and whether it can be written as far as anybody knows.
+    /// The state's file.
     pub(crate) state: std::path::PathBuf,
     pub(crate) started: Instant,
 }

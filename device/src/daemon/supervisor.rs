@@ -31,8 +31,8 @@ const ROUND: Duration = Duration::from_millis(100);
 /// Events that may wait for a slow listener.
 const EVENTS: usize = 256;
 
-/// How long an operation may still take when the daemon ends.
-const LAST_OPERATION: Duration = Duration::from_secs(5);
+/// How long the end may take: requests, last words and the operation that is under way.
+const LAST_OPERATION: Duration = Duration::from_secs(8);
 
 /// Who is told what the daemon does.
 type Tell<'a> = &'a mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>;
@@ -224,6 +224,7 @@ impl Daemon {
 
     /// Ends all parts: first what takes requests, last what does them.
     pub(super) async fn end(mut self) -> RunReport {
+        let until = Instant::now() + LAST_OPERATION;
         self.systemd.stopping();
         self.shared.ending.begin();
         if let Some(server) = self.server.take() {
@@ -233,7 +234,6 @@ impl Daemon {
         if let Some(mqtt) = self.mqtt.take() {
             mqtt.end().await;
         }
-        let until = Instant::now() + LAST_OPERATION;
         while !self.teaching.is_over() && Instant::now() < until {
             tokio::time::sleep(ROUND / 10).await;
         }

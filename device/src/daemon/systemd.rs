@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 /// What systemd wants to know, and was told last.
 #[derive(Debug)]
 pub(super) struct Systemd {
-    /// How often it wants to hear that the daemon is alive, twice over.
+    /// How often it is told that the daemon is alive: three times as often as it wants to hear it.
     period: Option<Duration>,
     fed: Instant,
     answered: u64,

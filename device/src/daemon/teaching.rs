@@ -107,9 +107,10 @@ impl Teaching {
             .start_handler(|_| give_way())
             .build()
             .map_err(|error| fail(std::io::Error::other(error)))?;
+        let answering = session.learner().adapter().cloned();
         let run = move || {
             give_way();
-            Loop { session, pool, listeners }.run(&operations);
+            Loop { session, pool, listeners, answering }.run(&operations);
         };
         let thread = std::thread::Builder::new().name("teacher".to_owned());
         Ok((Self { thread: thread.spawn(run).map_err(fail)? }, Teacher { queue }))
@@ -125,6 +126,8 @@ struct Loop {
     session: Session,
     pool: rayon::ThreadPool,
     listeners: Listeners,
+    /// What tasks had left in the network that answers now.
+    answering: Option<Arc<AdapterState>>,
 }
 
 impl Loop {
@@ -141,7 +144,6 @@ impl Loop {
 
     fn operate(&mut self, Operation { name, work }: Operation) {
         let revision = self.session.revision();
-        let adapter = self.session.learner().adapter().cloned();
         let (session, pool) = (&mut self.session, &self.pool);
         let done = catch_unwind(AssertUnwindSafe(|| pool.install(|| work(session))));
         if done.is_err() {
@@ -149,19 +151,18 @@ impl Loop {
             self.session.drop_engine();
         }
         if self.session.revision() != revision {
-            self.publish(Some(&(name, adapter)));
+            self.publish(Some(name));
         }
         if let Ok(tell) = done {
             tell();
         }
     }
 
-    /// Lets everybody know what the session is now, after an operation and what tasks had left before it.
-    fn publish(&mut self, after: Option<&(&'static str, Option<Arc<AdapterState>>)>) {
-        let session = &mut self.session;
+    /// Lets everybody know what the session is now, after an operation or at the start.
+    fn publish(&mut self, operation: Option<&'static str>) {
+        let (session, answering) = (&mut self.session, &self.answering);
         let published = self.pool.install(|| -> Result<(Update, Knowledge), EdgeError> {
-            let adapted =
-                after.is_some_and(|(_, before)| session.learner().adapter() != before.as_ref());
+            let adapted = session.learner().adapter() != answering.as_ref();
             let engine = if adapted { Some(session.engine()?.twin()) } else { None };
             let update = Update { predictor: session.predictor()?.clone(), engine };
             Ok((update, Knowledge::of(session)?))
@@ -171,8 +172,9 @@ impl Loop {
             Ok((update, knowledge)) => {
                 let classes = knowledge.classes.iter().map(|class| class.name.clone()).collect();
                 listeners.answers.update(update);
+                self.answering = self.session.learner().adapter().cloned();
                 listeners.knowledge.set(knowledge);
-                if let Some(&(operation, _)) = after {
+                if let Some(operation) = operation {
                     listeners.metrics.operated(operation);
                     // An event that nobody listens to is none.
                     let _ = listeners.events.send(Event::Classes { operation, classes });

@@ -45,7 +45,7 @@ pub(super) async fn teach(
     Path(name): Path<String>,
     Body(showing): Body<Showing>,
 ) -> Result<(StatusCode, Json<TeachReport>), ApiError> {
-    let name = ClassName::new(&name).map_err(|e| ApiError::unprocessable(e.to_string()))?;
+    let name = ClassName::new(&name)?;
     let milliseconds = showing.interval_milliseconds.unwrap_or(300);
     if !(1..=100).contains(&showing.count) || milliseconds > 5000 {
         let detail = "expected a count of 1 to 100, and an interval of at most 5000 milliseconds";

@@ -68,7 +68,7 @@ pub(super) async fn forget(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<Changed>, ApiError> {
-    let name = class_name(&name)?;
+    let name = ClassName::new(&name)?;
     let forget = move |session: &mut Session| {
         let operation = session.learner().forget(&name)?;
         session.apply(&operation)?;
@@ -89,7 +89,7 @@ pub(super) async fn rename(
     Path(name): Path<String>,
     Body(new): Body<NewName>,
 ) -> Result<Json<Changed>, ApiError> {
-    let (old, new) = (class_name(&name)?, class_name(&new.name)?);
+    let (old, new) = (ClassName::new(&name)?, ClassName::new(&new.name)?);
     let rename = move |session: &mut Session| {
         let operation = session.learner().rename(&old, &new)?;
         session.apply(&operation)?;
@@ -119,8 +119,4 @@ pub(super) async fn undo(
 
 fn changed(session: &Session, done: Vec<String>) -> Changed {
     Changed { done, classes: session.learner().classes().len() }
-}
-
-fn class_name(name: &str) -> Result<ClassName, ApiError> {
-    ClassName::new(name).map_err(|e| ApiError::unprocessable(e.to_string()))
 }

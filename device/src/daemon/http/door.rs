@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::Api;
 use super::error::ApiError;
-use crate::daemon::access::{Gate, Pass, Role};
+use crate::daemon::access::{Gate, Role};
 
 /// Name of the cookie.
 const COOKIE: &str = "fmlora_session";
@@ -37,10 +37,10 @@ impl Key {
         session_of(headers).map(Self::Session)
     }
 
-    /// What it opens now: it may have been taken back, or be too old.
-    pub(super) fn pass(&self, gate: &Gate) -> Option<Pass> {
+    /// What it allows now: it may have been taken back, or be too old.
+    pub(super) fn role(&self, gate: &Gate) -> Option<Role> {
         match self {
-            Self::Open => Some(Pass { role: Role::Admin }),
+            Self::Open => Some(Role::Admin),
             Self::Token(token) => gate.token(token),
             Self::Session(key) => gate.session(key),
         }
@@ -58,18 +58,18 @@ pub(super) async fn open_for(
     let say = |what: &str| ApiError::new(StatusCode::UNAUTHORIZED, what);
     let key = Key::of(headers, login_enabled)
         .ok_or_else(|| say("log in first, or send Authorization: Bearer TOKEN"))?;
-    let pass = key
-        .pass(&api.shared.gate)
+    let allowed = key
+        .role(&api.shared.gate)
         .ok_or_else(|| say("the login has ended or the token is not known: log in again"))?;
     if !matches!(key, Key::Token(_)) {
         from_our_page(request.method(), headers)?;
     }
-    if pass.role < role {
+    if allowed < role {
         let detail = "only the administrator may do this";
         return Err(ApiError::new(StatusCode::FORBIDDEN, detail));
     }
     request.extensions_mut().insert(key);
-    request.extensions_mut().insert(pass);
+    request.extensions_mut().insert(allowed);
     Ok(next.run(request).await)
 }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fmlora_learner::LearnError;
+use fmlora_learner::{ClassNameError, LearnError};
 use fmlora_models::DecodeError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -119,6 +119,12 @@ impl From<EdgeError> for ApiError {
             tracing::error!("{}", with_causes(&error));
         }
         Self::new(status, with_causes(&error))
+    }
+}
+
+impl From<ClassNameError> for ApiError {
+    fn from(error: ClassNameError) -> Self {
+        Self::unprocessable(error.to_string())
     }
 }
 

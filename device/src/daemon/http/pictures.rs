@@ -56,7 +56,7 @@ pub(super) async fn teach(
     Path(name): Path<String>,
     Picture(pixels): Picture,
 ) -> Result<(StatusCode, Json<TeachReport>), ApiError> {
-    let name = ClassName::new(&name).map_err(|e| ApiError::unprocessable(e.to_string()))?;
+    let name = ClassName::new(&name)?;
     let teach = move |session: &mut crate::Session| teach_shots(session, &name, &[pixels]);
     let report = api.shared.teacher.ask("teach", teach).await?;
     Ok((StatusCode::CREATED, Json(report)))

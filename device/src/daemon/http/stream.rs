@@ -64,7 +64,7 @@ pub(super) async fn events(
                 Err(RecvError::Closed) => return,
             };
             // A login may end while somebody listens.
-            if key.pass(&api.shared.gate).is_none() {
+            if key.role(&api.shared.gate).is_none() {
                 return;
             }
             let told = sse::Event::default().event(event.name()).json_data(&event);
@@ -103,7 +103,7 @@ pub(super) async fn live(
         let mut last = 0;
         while !send.is_closed() && !api.shared.ending.has_begun() {
             let watching = api.shared.config.get().privacy.live_view;
-            if !watching || key.pass(&api.shared.gate).is_none() {
+            if !watching || key.role(&api.shared.gate).is_none() {
                 return;
             }
             let slot = api.shared.slot.clone();

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::error::ApiError;
-use crate::daemon::access::{Pass, Role};
+use crate::daemon::access::Role;
 use crate::daemon::shared::{About, Shared};
 use crate::daemon::source::SourceHealth;
 
@@ -57,13 +57,13 @@ pub(super) struct Readiness {
 
 /// Say what the box is and how it does.
 #[utoipa::path(get, path = "/api/v1/info", tag = "system", responses((status = 200, body = Info)))]
-pub(super) async fn info(State(api): State<Api>, Extension(pass): Extension<Pass>) -> Json<Info> {
+pub(super) async fn info(State(api): State<Api>, Extension(role): Extension<Role>) -> Json<Info> {
     let shared = &api.shared;
     let (counts, known) = (shared.slot.counts(), shared.knowledge.get());
     let (answered, time) = shared.metrics.answered();
     Json(Info {
         about: shared.about.clone(),
-        role: pass.role,
+        role,
         uptime_seconds: shared.started.elapsed().as_secs(),
         classes: known.classes.len(),
         state_bytes: known.state_bytes,
