@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,6 +14,7 @@ use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -53,10 +55,7 @@ impl Server {
         let address = listener.local_addr().map_err(fail)?;
         let tls = match (&config.certificate, &config.key) {
             (Some(certificate), Some(key)) => {
-                let tls = RustlsConfig::from_pem_file(certificate, key).await;
-                let what = "use it, or its key, for TLS";
-                let path = certificate.clone();
-                Some(tls.map_err(|source| EdgeError::File { path, what, source })?)
+                Some(RustlsConfig::from_config(read_certificate(certificate, key).await?))
             }
             _ => None,
         };
@@ -91,9 +90,7 @@ impl Server {
         if let (Some(tls), Some(certificate), Some(key)) =
             (&self.tls, &config.certificate, &config.key)
         {
-            let read = tls.reload_from_pem_file(certificate, key).await;
-            let (path, what) = (certificate.clone(), "use it, or its key, for TLS");
-            read.map_err(|source| EdgeError::File { path, what, source })?;
+            tls.reload_from_config(read_certificate(certificate, key).await?);
         }
         Ok(())
     }
@@ -109,6 +106,16 @@ impl Server {
         // It ended or it panicked: it is over.
         let _ = tokio::time::timeout(GRACE + Duration::from_secs(1), self.serving).await;
     }
+}
+
+/// Certificate and key for what this server speaks: it would be taken at its word if it offered more.
+async fn read_certificate(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, EdgeError> {
+    let what = "use it, or its key, for TLS";
+    let fail = |source| EdgeError::File { path: certificate.to_owned(), what, source };
+    let read = RustlsConfig::from_pem_file(certificate, key).await.map_err(fail)?;
+    let mut config = ServerConfig::clone(&read.get_inner());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Lets a connection in if there is a place.
