@@ -44,6 +44,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     cli::start_log(cli.global.verbose);
+    // Whatever encrypts takes this one; a second call of this function finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // Failures that tests ask for by the environment; nothing in a build without them.
     let _failures = fail::FailScenario::setup();
     match commands::run(&cli) {

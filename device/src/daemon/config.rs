@@ -131,7 +131,7 @@ pub(crate) struct HttpConfig {
     /// Requests a second of one address, and four times as many at once.
     #[config(env = "FMLORA_HTTP_REQUESTS_PER_SECOND", default = 50)]
     pub(crate) requests_per_second: u32,
-    /// Connections at a time; more have to wait.
+    /// Connections at a time, half of them of one address; more are told to come again.
     #[config(env = "FMLORA_HTTP_MAX_CONNECTIONS", default = 512)]
     pub(crate) max_connections: usize,
 }

@@ -12,6 +12,7 @@ mod error;
 mod guard;
 mod page;
 mod pictures;
+mod places;
 mod server;
 mod stream;
 mod system;

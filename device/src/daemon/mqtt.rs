@@ -67,6 +67,11 @@ impl Mqtt {
         }))
     }
 
+    /// Whether it is over though nobody asked it to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.talking.is_finished() || self.publishing.is_finished()
+    }
+
     /// Says that the box goes, and closes the connection.
     pub(super) async fn end(self) {
         let _ = tokio::time::timeout(LAST_WORDS, self.publishing).await;

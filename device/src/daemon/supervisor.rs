@@ -175,7 +175,12 @@ impl Daemon {
     }
 
     fn all_live(&self) -> Result<(), EdgeError> {
+        #[cfg(feature = "mqtt")]
+        let broker = self.mqtt.as_ref().is_some_and(Mqtt::is_over);
+        #[cfg(not(feature = "mqtt"))]
+        let broker = false;
         let over = [
+            ("speaks with the broker", broker),
             ("answers frames", self.answering.is_over()),
             ("learns", self.teaching.is_over()),
             ("serves the page", self.server.as_ref().is_some_and(Server::is_over)),

@@ -2,114 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Stdio};
-use std::time::Duration;
 
-use fmlora_device::{SyntheticCamera, Thing};
+use fmlora_device::Thing;
 use serde_json::{Value, json};
 
-use crate::setting::{Setting, text};
-
-/// A daemon that runs until this is dropped.
-struct Daemon {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-    url: String,
-    cookie: String,
-}
-
-impl Daemon {
-    /// Starts on the synthetic camera, and logs in with the password if it is told.
-    fn start(setting: &Setting, more: &str) -> Self {
-        let config = setting.path("http.toml");
-        let camera = "device = \"cpu\"\n[camera]\nsource = \"synthetic://?seed=3&fps=10\"\n";
-        std::fs::write(&config, format!("{camera}{more}")).expect("a file");
-        let mut command = setting.command(&["--json", "run", "--config", text(&config)]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("its output"));
-        let mut daemon = Self { child, lines, url: String::new(), cookie: String::new() };
-        let page = daemon.line("page");
-        page.as_str().expect("an address").clone_into(&mut daemon.url);
-        daemon
-    }
-
-    /// The next line that has a key, and its value.
-    fn line(&mut self, key: &str) -> Value {
-        loop {
-            let mut line = String::new();
-            let n = self.lines.read_line(&mut line).expect("a line");
-            assert_ne!(n, 0, "the daemon ended before it told {key}");
-            let mut line: Value = serde_json::from_str(&line).expect("JSON");
-            if !line[key].is_null() {
-                return line[key].take();
-            }
-        }
-    }
-
-    fn log_in(&mut self) {
-        let login = self.line("login");
-        let (status, _) =
-            self.send("POST", "/api/v1/login", "application/json", login.to_string().as_bytes());
-        assert_eq!(status, 200);
-        assert!(self.cookie.starts_with("fmlora_session="), "{}", self.cookie);
-    }
-
-    /// Status and body of an answer; a cookie is kept.
-    fn send(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, Value) {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build()
-            .into();
-        let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if !kind.is_empty() {
-            request = request.header("content-type", kind);
-        }
-        if !self.cookie.is_empty() {
-            request = request.header("cookie", &self.cookie);
-        }
-        let request = request.body(body.to_vec()).expect("a request");
-        let mut response = agent.run(request).expect("an answer");
-        if let Some(cookie) = response.headers().get("set-cookie") {
-            let cookie = cookie.to_str().expect("text").split(';').next();
-            cookie.unwrap_or_default().clone_into(&mut self.cookie);
-        }
-        let text = response.body_mut().read_to_string().expect("a body");
-        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        (response.status().as_u16(), value)
-    }
-
-    fn json(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        self.send(method, path, "application/json", body.to_string().as_bytes())
-    }
-
-    fn get(&mut self, path: &str) -> (u16, Value) {
-        self.send("GET", path, "", b"")
-    }
-
-    fn post_picture(&mut self, path: &str, picture: &[u8]) -> (u16, Value) {
-        self.send("POST", path, "image/jpeg", picture)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may be over already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn jpegs(thing: Thing, n: usize, seed: u64) -> Vec<Vec<u8>> {
-    let mut camera = SyntheticCamera::new(seed);
-    let one = |_| {
-        let mut bytes = std::io::Cursor::new(Vec::new());
-        camera.frame(thing).write_to(&mut bytes, image::ImageFormat::Jpeg).expect("a JPEG");
-        bytes.into_inner()
-    };
-    (0..n).map(one).collect()
-}
+use crate::served::{Daemon, jpegs};
+use crate::setting::Setting;
 
 #[test]
 fn a_script_teaches_asks_renames_forgets_and_takes_back() {
@@ -264,23 +162,4 @@ fn no_picture_is_left_in_the_state() {
         }
     }
     assert_eq!(files, 1, "one file is the state");
-}
-
-#[test]
-fn what_was_acknowledged_survives_a_kill() {
-    let setting = Setting::new();
-    let pictures = jpegs(Thing::Ball, 12, 1);
-    let mut daemon = Daemon::start(&setting, "[login]\nenabled = false\n");
-    let mut acknowledged = 0;
-    for (i, picture) in pictures.iter().enumerate() {
-        let (status, report) = daemon.post_picture("/api/v1/classes/ball/shots", picture);
-        assert_eq!(status, 201, "{report}");
-        acknowledged += 1;
-        if i % 3 == 2 {
-            drop(daemon);
-            daemon = Daemon::start(&setting, "[login]\nenabled = false\n");
-            let (_, known) = daemon.get("/api/v1/classes");
-            assert_eq!(known["classes"][0]["shots"], acknowledged, "{known}");
-        }
-    }
 }

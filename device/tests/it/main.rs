@@ -1,11 +1,19 @@
 //! `fmlora-edge` as its user runs it: a process, files, exit codes.
 
+mod bad_clients;
 mod bad_input;
 mod bad_state;
 mod daemon;
 mod devices;
+mod documents;
 mod http;
+mod kills;
+mod mqtt;
 mod readme;
 mod round_trip;
+mod served;
 mod setting;
+mod signals;
+mod streams;
 mod tasks;
+mod tls;

@@ -1,25 +1,19 @@
-//! Connections: how many, for how long, with TLS if there is a certificate.
+//! The server: where it listens, how long it waits, with TLS if there is a certificate.
 
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::places::Places;
 use crate::EdgeError;
 use crate::daemon::config::HttpConfig;
 
@@ -28,11 +22,6 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// How long requests that have begun may go on when the daemon ends.
 const GRACE: Duration = Duration::from_secs(3);
-
-/// What those are told for whom there is no connection left.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-    Retry-After: 1\r\nConnection: close\r\nContent-Length: 101\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections now\"}";
 
 /// The server; ends with [`Server::shutdown`].
 pub(crate) struct Server {
@@ -63,12 +52,12 @@ impl Server {
         let mut server = axum_server::from_tcp(listener).map_err(fail)?.handle(handle.clone());
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let door = Door { places: Arc::new(Semaphore::new(config.max_connections)) };
+        let places = Places::new(config.max_connections);
         let serving = match &tls {
-            None => tokio::spawn(server.http1_only().acceptor(door).serve(service)),
+            None => tokio::spawn(server.http1_only().acceptor(places).serve(service)),
             Some(tls) => {
                 let acceptor = RustlsAcceptor::new(tls.clone()).handshake_timeout(HEAD_TIME);
-                let acceptor = acceptor.acceptor(door);
+                let acceptor = acceptor.acceptor(places);
                 tokio::spawn(server.http1_only().acceptor(acceptor).serve(service))
             }
         };
@@ -116,71 +105,4 @@ async fn read_certificate(certificate: &Path, key: &Path) -> Result<Arc<ServerCo
     let mut config = ServerConfig::clone(&read.get_inner());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// Lets a connection in if there is a place.
-#[derive(Debug, Clone)]
-struct Door {
-    places: Arc<Semaphore>,
-}
-
-type Accepted<S> = Pin<Box<dyn Future<Output = io::Result<(Placed, S)>> + Send>>;
-
-impl<S: Send + 'static> Accept<TcpStream, S> for Door {
-    type Stream = Placed;
-    type Service = S;
-    type Future = Accepted<S>;
-
-    fn accept(&self, mut stream: TcpStream, service: S) -> Accepted<S> {
-        match self.places.clone().try_acquire_owned() {
-            Ok(place) => Box::pin(async move {
-                stream.set_nodelay(true)?;
-                Ok((Placed { stream, _place: place }, service))
-            }),
-            Err(_) => Box::pin(async move {
-                // Who is not told within a second is not told.
-                let told = async {
-                    stream.write_all(FULL).await?;
-                    stream.shutdown().await
-                };
-                let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
-                Err(io::Error::other("too many connections"))
-            }),
-        }
-    }
-}
-
-/// A connection that holds its place until it is closed.
-#[derive(Debug)]
-struct Placed {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

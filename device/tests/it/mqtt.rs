@@ -1,0 +1,202 @@
+//! What Home Assistant and others hear, from a real broker: mosquitto.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fmlora_device::Thing;
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
+use serde_json::{Value, json};
+
+use crate::served::{Daemon, OPEN, jpegs, until};
+use crate::setting::{Setting, text};
+use crate::tls::certificate;
+
+/// A broker that runs until this is dropped.
+struct Broker {
+    child: Child,
+    port: u16,
+}
+
+impl Broker {
+    /// Starts mosquitto on a port that is free. `None` where it is not installed, which is a failure in CI.
+    fn start(setting: &Setting, port: Option<u16>, more: &str) -> Option<Self> {
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr().map(|address| address.port());
+        let port = port.unwrap_or_else(|| free().expect("a port"));
+        let config = setting.path("mosquitto.conf");
+        std::fs::write(&config, format!("listener {port} localhost\nuser root\n{more}"))
+            .expect("a file");
+        let spawn = |program: &str| {
+            let mut command = Command::new(program);
+            command.args(["-c", text(&config)]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        };
+        let child = spawn("mosquitto").or_else(|_| spawn("/usr/sbin/mosquitto"));
+        let Ok(child) = child else {
+            assert!(std::env::var_os("CI").is_none(), "mosquitto is not installed");
+            eprintln!("not tested: mosquitto is not installed");
+            return None;
+        };
+        let broker = Self { child, port };
+        until("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(broker)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may be over already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Somebody who hears everything.
+#[derive(Clone)]
+struct Listener(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Listener {
+    fn start(options: MqttOptions) -> Self {
+        let (client, mut connection) = Client::new(options, 64);
+        let heard = Arc::new(Mutex::new(BTreeMap::new()));
+        let listener = Self(heard.clone());
+        std::thread::spawn(move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        client.subscribe("#", QoS::AtLeastOnce).expect("a subscription");
+                    }
+                    Ok(Event::Incoming(Packet::Publish(said))) => {
+                        let payload = String::from_utf8_lossy(&said.payload).into_owned();
+                        heard.lock().expect("no panic").insert(said.topic.clone(), payload);
+                    }
+                    Ok(_) => {}
+                    Err(_) => std::thread::sleep(Duration::from_millis(200)),
+                }
+            }
+        });
+        listener
+    }
+
+    fn text(&self, topic: &str) -> String {
+        self.0.lock().expect("no panic").get(topic).cloned().unwrap_or_default()
+    }
+
+    fn json(&self, topic: &str) -> Value {
+        serde_json::from_str(&self.text(topic)).unwrap_or_default()
+    }
+
+    fn wait_for(&self, topic: &str, payload: &str) {
+        until(&format!("{topic} {payload}"), || self.text(topic) == payload);
+    }
+
+    fn forget(&self) {
+        self.0.lock().expect("no panic").clear();
+    }
+}
+
+fn config(broker: &str, more: &str) -> String {
+    format!("{OPEN}[mqtt]\nbroker = \"{broker}\"\nname = \"hall\"\n{more}")
+}
+
+#[test]
+fn home_assistant_finds_the_box_sees_what_it_sees_and_that_it_is_gone() {
+    let setting = Setting::new();
+    let open = "allow_anonymous true\n";
+    let Some(broker) = Broker::start(&setting, None, open) else { return };
+    let port = broker.port;
+    let heard = Listener::start(MqttOptions::new("listener", "127.0.0.1", port));
+    let mut daemon = Daemon::start(&setting, &config(&format!("mqtt://127.0.0.1:{port}"), ""));
+
+    heard.wait_for("fmlora/hall/availability", "online");
+    heard.wait_for("fmlora/hall/source", "ON");
+    for entity in [
+        "sensor/fmlora_hall/class",
+        "sensor/fmlora_hall/confidence",
+        "binary_sensor/fmlora_hall/camera",
+    ] {
+        let topic = format!("homeassistant/{entity}/config");
+        until(&topic, || heard.json(&topic).is_object());
+        let entity = heard.json(&topic);
+        assert_eq!(entity["availability_topic"], "fmlora/hall/availability", "{entity}");
+        assert_eq!(entity["device"]["identifiers"], json!(["fmlora_hall"]), "{entity}");
+        let state = entity["state_topic"].as_str().expect("a topic");
+        assert!(state.starts_with("fmlora/hall/"), "{entity}");
+        assert!(entity["unique_id"].is_string(), "{entity}");
+    }
+
+    for thing in [Thing::Ball, Thing::Mug] {
+        for picture in jpegs(thing, 3, 1) {
+            let path = format!("/api/v1/classes/{}/shots", thing.name());
+            assert_eq!(daemon.post_picture(&path, &picture).0, 201);
+        }
+    }
+    until("both classes", || {
+        heard.json("fmlora/hall/classes") == json!({ "count": 2, "names": ["ball", "mug"] })
+    });
+    let state = "fmlora/hall/state";
+    until("an answer", || heard.json(state)["class"].is_string());
+    let confidence = heard.json(state)["confidence"].as_f64();
+    assert!(confidence.is_some_and(|c| (0.0..=1.0).contains(&c)), "{}", heard.text(state));
+
+    // A broker that starts anew has forgotten everything, and hears it again.
+    drop(broker);
+    heard.forget();
+    let _broker = Broker::start(&setting, Some(port), open).expect("it started before");
+    heard.wait_for("fmlora/hall/availability", "online");
+    until("both classes again", || heard.json("fmlora/hall/classes")["count"] == 2);
+
+    // Nobody says goodbye when the power goes: the broker does.
+    daemon.kill();
+    heard.wait_for("fmlora/hall/availability", "offline");
+    let daemon = Daemon::start(&setting, &config(&format!("mqtt://127.0.0.1:{port}"), ""));
+    heard.wait_for("fmlora/hall/availability", "online");
+    daemon.signal("TERM");
+    heard.wait_for("fmlora/hall/availability", "offline");
+}
+
+#[test]
+fn a_broker_with_tls_and_a_password_hears_no_names_that_are_hidden() {
+    let setting = Setting::new();
+    certificate(&setting);
+    let (chain, key) = (setting.path("certificate.pem"), setting.path("key.pem"));
+    let passwords = setting.path("passwords");
+    let made = Command::new("mosquitto_passwd")
+        .args(["-c", "-b", text(&passwords), "box", "brokersecret"])
+        .status();
+    if made.is_err() && std::env::var_os("CI").is_none() {
+        eprintln!("not tested: mosquitto is not installed");
+        return;
+    }
+    assert!(made.expect("mosquitto_passwd").success());
+    let secured = format!(
+        "certfile {}\nkeyfile {}\nallow_anonymous false\npassword_file {}\n",
+        text(&chain),
+        text(&key),
+        text(&passwords)
+    );
+    let Some(broker) = Broker::start(&setting, None, &secured) else { return };
+    let mut options = MqttOptions::new("listener", "localhost", broker.port);
+    options.set_credentials("box", "brokersecret");
+    let ca = std::fs::read(&chain).expect("the certificate");
+    // What the client of this test encrypts with; the daemon brings its own.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let tls = TlsConfiguration::Simple { ca, alpn: None, client_auth: None };
+    options.set_transport(Transport::tls_with_config(tls));
+    let heard = Listener::start(options);
+
+    let secrets = format!(
+        "user = \"box\"\npassword = \"brokersecret\"\nauthority = \"{}\"\n[privacy]\nhide_names = true\n",
+        text(&chain)
+    );
+    let address = format!("mqtts://localhost:{}", broker.port);
+    let mut daemon = Daemon::start(&setting, &config(&address, &secrets));
+    heard.wait_for("fmlora/hall/availability", "online");
+    let picture = jpegs(Thing::Mug, 1, 1).remove(0);
+    assert_eq!(daemon.post_picture("/api/v1/classes/Rosebud/shots", &picture).0, 201);
+    until("a class", || heard.json("fmlora/hall/classes") == json!({ "count": 1 }));
+    until("an answer", || heard.json("fmlora/hall/state")["class"].is_string());
+    let all = heard.0.lock().expect("no panic");
+    assert!(all.values().all(|payload| !payload.contains("Rosebud")), "{all:?}");
+}
