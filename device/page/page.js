@@ -108,7 +108,7 @@ function showSource({ open, trouble }) {
 function showAnswer({ class: name, confidence, unknown }) {
   const known = name !== null && !unknown;
   $("answer").textContent = known ? name : "nothing I know";
-  $("confidence").style.width = percent(known ? confidence : 0);
+  $("confidence").style.width = `${100 * (known ? confidence : 0)}%`;
   $("answer-hint").textContent = known
     ? `${percent(confidence)} sure`
     : name === null ? "Teach me something." : `The nearest is ${name}.`;
@@ -136,6 +136,7 @@ $("live").addEventListener("error", () => {
 // ---- Teaching
 
 function showProgress(share) {
+  if (share === 0) $("advice").textContent = "";
   $("progress").hidden = share >= 1;
   $("progress").value = share;
 }
@@ -254,8 +255,10 @@ $("asked").addEventListener("change", () => act($("ask"), async () => {
   const [file] = $("asked").files;
   $("asked").value = "";
   const { top, unknown } = await api.classify(file);
-  const lines = top.map((guess) => `${guess.class}: ${percent(guess.confidence)}`);
-  if (unknown) lines.unshift(top.length ? "Probably nothing I know. The nearest:" : "I know nothing yet.");
+  // How sure it is among things that it is probably none of says nothing.
+  const lines = unknown
+    ? [top.length ? `Probably nothing I know. The nearest is ${top[0].class}.` : "I know nothing yet."]
+    : top.map((guess) => `${guess.class}: ${percent(guess.confidence)}`);
   $("guesses").replaceChildren(...lines.map((line) => element("li", line)));
 }));
 

@@ -13,21 +13,21 @@ const CONFIG: &str = "device = \"cpu\"\n[camera]\nsource = \"synthetic://?seed=3
     [login]\nenabled = false\n[http]\nlisten = \"127.0.0.1:0\"\nrequests_per_second = 1000\n";
 
 /// A frame that was answered.
-pub struct Answered {
-    pub at: Instant,
+pub(crate) struct Answered {
+    pub(crate) at: Instant,
     /// From the frame to the answer.
-    pub milliseconds: f64,
+    pub(crate) milliseconds: f64,
 }
 
 /// A running daemon.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     reader: Option<JoinHandle<Vec<Answered>>>,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Daemon {
-    pub fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let config = folder.join("fmlora.toml");
         std::fs::write(&config, CONFIG).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_fmlora-edge"));
@@ -54,7 +54,7 @@ impl Daemon {
     }
 
     /// Resident memory in KiB.
-    pub fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the process runs, on Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -63,7 +63,7 @@ impl Daemon {
     }
 
     /// Ends it in good order; gives the frames that it answered.
-    pub fn end(&mut self) -> Vec<Answered> {
+    pub(crate) fn end(&mut self) -> Vec<Answered> {
         let pid = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(told.expect("kill").success());

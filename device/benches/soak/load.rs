@@ -23,21 +23,21 @@ const LEARN_PERIOD: Duration = Duration::from_secs(30);
 const WARM: Duration = Duration::from_secs(40);
 
 /// What came of the load.
-pub struct Load {
-    pub seconds: f64,
+pub(crate) struct Load {
+    pub(crate) seconds: f64,
     /// When a picture was to be posted, and how long after that its answer was there.
-    pub classified: Vec<(Instant, Duration)>,
+    pub(crate) classified: Vec<(Instant, Duration)>,
     /// When a class was learned.
-    pub learned: Vec<(Instant, Instant)>,
-    pub failures: Vec<String>,
+    pub(crate) learned: Vec<(Instant, Instant)>,
+    pub(crate) failures: Vec<String>,
     /// Shots that were acknowledged and are not there.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// KiB when warm, at the end, and at most.
-    pub resident: [u64; 3],
+    pub(crate) resident: [u64; 3],
 }
 
 impl Load {
-    pub fn run(daemon: &Daemon, time: Duration) -> Self {
+    pub(crate) fn run(daemon: &Daemon, time: Duration) -> Self {
         let agent: Agent =
             Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
         let (started, over) = (Instant::now(), AtomicBool::new(false));

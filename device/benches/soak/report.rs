@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::daemon::Answered;
 use crate::load::Load;
 
-pub fn print(load: &Load, frames: &[Answered]) {
+pub(crate) fn print(load: &Load, frames: &[Answered]) {
     let learning =
         |at: Instant| load.learned.iter().any(|(begin, end)| (*begin..*end).contains(&at));
     let milliseconds = |during: bool| {
