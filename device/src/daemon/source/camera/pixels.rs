@@ -100,7 +100,8 @@ pub(super) enum PixelError {
         /// Bytes of a whole frame.
         expected: usize,
     },
-    /// The camera says so.
+    /// The camera says so; only V4L2 tells.
+    #[cfg(all(feature = "camera", target_os = "linux"))]
     #[error("the camera marks it as broken")]
     Marked,
     /// No JPEG.
