@@ -207,5 +207,6 @@ if [ ${#more[@]} -gt 0 ]; then
     at_most silence_recovered "$RECOVER"
     enough answered_after_silence
 fi
+if grep -q 'resource busy' "$work/errors"; then fail "the camera was opened again before it was closed"; fi
 [[ $(figure report) = *'"frames":'* ]] || fail "the daemon did not end in good order"
 say "the camera is watched, missed and found again"
