@@ -28,6 +28,10 @@ fn create(path: &Path) -> Result<(), StoreError> {
     std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(fail)
 }
 
+/// Pages that redb keeps in memory. What is read often is in ours already; without a bound, its cache grows with all that
+/// was ever written.
+const CACHE_BYTES: usize = 2 << 20;
+
 pub(super) fn open_reader(path: &Path) -> Result<Handle, StoreError> {
     match ReadOnlyDatabase::open(path) {
         Ok(database) => Ok(Handle::Reader(database)),
@@ -42,7 +46,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Database, StoreError> {
     if !exists(path)? {
         create(path)?;
     }
-    match Database::create(path) {
+    match Database::builder().set_cache_size(CACHE_BYTES).create(path) {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
         Err(error) => Err(failed(path, "be opened for writing")(error)),
