@@ -39,7 +39,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn run(daemon: &Daemon, time: Duration) -> Self {
         let agent: Agent =
-            Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+            Agent::config_builder().timeout_global(Some(Duration::from_mins(1))).build().into();
         let (started, over) = (Instant::now(), AtomicBool::new(false));
         let until = started + time;
         let mut load = scope(|scope| {

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use crate::daemon::Answered;
 use crate::load::Load;
 
+/// Prints the table.
+#[allow(clippy::print_stdout, reason = "the table is what the program is for")]
 pub(crate) fn print(load: &Load, frames: &[Answered]) {
     let learning =
         |at: Instant| load.learned.iter().any(|(begin, end)| (*begin..*end).contains(&at));

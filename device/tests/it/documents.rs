@@ -1,4 +1,4 @@
-//! Documents say what the program does: the OpenAPI document, and the examples of docs/http-api.md.
+//! Documents say what the program does: `docs/openapi.json`, and the examples of docs/http-api.md.
 
 use std::path::Path;
 use std::process::Command;

@@ -56,6 +56,7 @@ fn work(daemon: &Daemon, pictures: &[Vec<u8>], from: &Acknowledged) -> Acknowled
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "figures for who asked for many kills")]
 fn what_was_acknowledged_survives_every_kill() {
     let setting = Setting::new();
     let kills = std::env::var("FMLORA_TEST_KILLS").ok().and_then(|n| n.parse().ok());

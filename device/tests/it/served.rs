@@ -19,7 +19,7 @@ const CAMERA: &str = "device = \"cpu\"\n[camera]\nsource = \"synthetic://?seed=3
 pub(crate) const OPEN: &str = "[login]\nenabled = false\n";
 
 /// How long anything may take that comes at once on a machine with nothing else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A daemon that runs until this is dropped.
 pub(crate) struct Daemon {
