@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
-use fmlora_learner::{AdapterState, BaseId};
+use fmlora_learner::{Adapter, AdapterState, BaseId};
 use fmlora_models::{DeviceSpec, VitConfig};
 
 use crate::{EdgeError, Engine};
@@ -64,6 +64,11 @@ impl BaseFile {
     /// Numbers of a feature.
     pub(crate) fn d_feature(&self) -> usize {
         self.base.backbone.feature.d_feature(self.vit())
+    }
+
+    /// Shared bases, if the base has any.
+    pub(crate) fn adapter(&self) -> Option<&Adapter> {
+        self.base.adapter.as_ref()
     }
 
     /// Builds the network with what tasks have left in it, on the device that is asked for.
