@@ -82,6 +82,7 @@ pub(crate) struct DaemonConfig {
 #[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
 #[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct CameraConfig {
+    /// camera://0?format=yuyv&width=640&height=480&fps=5 (in builds with cameras; settings may be left out),
     /// dir:///PATH?fps=5&loop=1, synthetic://?seed=7&fps=5, http://... or https://... (MJPEG, or a picture asked for
     /// again and again), or exec: (runs `command`).
     #[config(env = "FMLORA_CAMERA_SOURCE")]

@@ -1,5 +1,7 @@
 //! Where frames come from, by URI.
 
+#[cfg(any(feature = "camera", test))]
+mod camera;
 mod directory;
 mod exec;
 mod http;
@@ -18,6 +20,8 @@ use url::Url;
 
 pub(crate) use keeper::{Keeper, Keeping, SharedHealth, SourceHealth};
 
+#[cfg(feature = "camera")]
+use camera::{CameraSource, CameraSpec};
 use directory::DirectorySource;
 use exec::ExecSource;
 use http::HttpSource;
@@ -62,7 +66,7 @@ pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
 pub(crate) type Closer = Box<dyn FnOnce() + Send>;
 
 /// A source that is open.
-pub(crate) trait Source: Send {
+pub(crate) trait Source {
     /// The next frame; waits for it.
     fn next_frame(&mut self) -> Result<RgbImage, SourceError>;
 
@@ -108,6 +112,9 @@ pub(crate) enum SourceSpec {
         /// Whether it begins again at its end.
         repeat: bool,
     },
+    /// A camera of this machine.
+    #[cfg(feature = "camera")]
+    Camera(CameraSpec),
     /// MJPEG, or a picture that is asked for again and again.
     Http(Url),
     /// A program that writes JPEG pictures.
@@ -122,7 +129,7 @@ impl SourceSpec {
     /// A text that says what is wrong.
     pub(crate) fn parse(uri: &str, command: &[String]) -> Result<Self, String> {
         let url = Url::parse(uri).map_err(|error| {
-            format!("{uri:?}: {error}; expected dir:///path, synthetic://, http://... or exec:")
+            format!("{uri:?}: {error}; expected camera://0, dir:///path, synthetic://, http://... or exec:")
         })?;
         let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         let mut take = |name: &str| {
@@ -145,12 +152,16 @@ impl SourceSpec {
                 return Err("exec: needs camera.command, the program and its arguments".to_owned());
             }
             "exec" => Self::Exec(command.to_vec()),
+            #[cfg(feature = "camera")]
+            "camera" => Self::Camera(CameraSpec::parse(&url, &mut take)?),
+            #[cfg(not(feature = "camera"))]
             "camera" => {
-                let way = "through exec: and a program that reads them, such as ffmpeg -f v4l2";
-                return Err(format!("{uri:?}: cameras of this machine are reached {way}"));
+                let ways = "build it with --features camera, which needs libclang, or take exec: with a program \
+                            that reads the camera, such as ffmpeg -f v4l2";
+                return Err(format!("{uri:?}: this program was built without cameras: {ways}"));
             }
             other => {
-                let known = "dir, synthetic, http, https, exec";
+                let known = "camera, dir, synthetic, http, https, exec";
                 return Err(format!("{uri:?}: unknown kind {other:?}, expected one of {known}"));
             }
         };
@@ -160,13 +171,16 @@ impl SourceSpec {
         }
     }
 
-    /// Opens the source. `fps` is how often a server is asked for a picture, `timeout` how long it may take to answer.
+    /// Opens the source. `fps` is how often a server or a camera is asked for a picture, `timeout` how long it may take to
+    /// answer.
     fn open(&self, fps: f64, timeout: Duration) -> Result<Box<dyn Source>, SourceError> {
         Ok(match self {
             Self::Synthetic { seed, fps } => Box::new(SyntheticSource::new(*seed, *fps)),
             Self::Directory { path, fps, repeat } => {
                 Box::new(DirectorySource::open(path, *fps, *repeat)?)
             }
+            #[cfg(feature = "camera")]
+            Self::Camera(spec) => Box::new(CameraSource::open(spec, fps, timeout)?),
             Self::Http(url) => Box::new(HttpSource::open(url, fps, timeout)?),
             Self::Exec(command) => Box::new(ExecSource::open(command)?),
         })

@@ -86,12 +86,48 @@ fn values_that_fit_no_box_are_refused() {
             assert!(run.stderr.contains(key), "{key} is not in:\n{}", run.stderr);
         }
     }
-    let wrong = ["rtsp://box", "synthetic://?speed=3", "camera://front", "exec:", "nothing"];
+    let wrong = [
+        "rtsp://box",
+        "synthetic://?speed=3",
+        "camera://front",
+        "camera://0?speed=3",
+        "exec:",
+        "nothing",
+    ];
     for source in wrong {
         let config = configured(&setting, &format!("[camera]\nsource = \"{source}\"\n"));
         let run = setting.run(&["check", "--config", &config]);
         assert!(run.stderr.contains("camera.source"), "{source}: {}", run.stderr);
     }
+}
+
+/// The number of a camera that no machine has.
+const NO_CAMERA: &str = "[camera]\nsource = \"camera://65000\"\nretry_seconds = 0.5\n";
+
+#[cfg(not(feature = "camera"))]
+#[test]
+fn without_cameras_it_says_how_to_get_them() {
+    let setting = Setting::new();
+    let run = setting.run(&["check", "--config", &configured(&setting, NO_CAMERA)]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    for expected in ["camera.source", "--features camera", "libclang", "exec:"] {
+        assert!(run.stderr.contains(expected), "{expected:?} is not in:\n{}", run.stderr);
+    }
+}
+
+#[cfg(feature = "camera")]
+#[test]
+fn a_camera_that_is_not_there_is_asked_for_again_and_again() {
+    let setting = Setting::new();
+    let checked = setting.run(&["check", "--config", &configured(&setting, NO_CAMERA)]);
+    assert_eq!(checked.code, 1, "{}", checked.stderr);
+    let said = "there is no camera 65000";
+    assert!(checked.stderr.contains(said), "{}", checked.stderr);
+    let (run, lines) = run_for(&setting, NO_CAMERA, "2");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.matches(said).count() >= 2, "{}", run.stderr);
+    let trouble = lines.iter().find_map(|line| line["source"]["trouble"].as_str());
+    assert!(trouble.is_some_and(|why| why.contains(said)), "{trouble:?}");
 }
 
 #[test]

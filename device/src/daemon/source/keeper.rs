@@ -115,10 +115,7 @@ impl Loop {
         loop {
             let started = Instant::now();
             let Some(trouble) = self.read() else { return };
-            self.health.change(|health| {
-                health.open = false;
-                health.trouble = Some(masked(&trouble.to_string()));
-            });
+            self.report(&trouble);
             if started.elapsed() > self.keeping.longest_pause {
                 pause = FIRST_PAUSE;
             }
@@ -138,6 +135,14 @@ impl Loop {
             }
             pause = (2 * pause).min(self.keeping.longest_pause);
         }
+    }
+
+    /// Says that no frames come, and why.
+    fn report(&self, trouble: &SourceError) {
+        self.health.change(|health| {
+            health.open = false;
+            health.trouble = Some(masked(&trouble.to_string()));
+        });
     }
 
     /// Whether the loop was told to end within this time.
@@ -192,6 +197,10 @@ impl Loop {
             }
         };
         given_up.store(true, Ordering::Release);
+        // Before the closing, which may take a moment.
+        if let Some(trouble) = &trouble {
+            self.report(trouble);
+        }
         if let Some(close) = closer {
             close();
         }
