@@ -54,8 +54,8 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     let signer: Signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
     let mut plan = Plan::default();
     plan.add(&file, bytes, format!("adapter {}, release {}", offer.name, offer.release));
-    let expiries = Expiries::new(&args.repo.expires);
-    plan.append(next_state(&repository, &signer, Some(targets), &expiries)?);
+    let lives = Expiries::new(&args.repo.expires);
+    plan.append(next_state(&repository, &signer, Some(targets), &lives)?);
     let done = plan.carry_out(args.repo.dry_run)?;
     done.print(as_json, json!({ "target": name.raw(), "custom": json_of(&offer)? }))
 }

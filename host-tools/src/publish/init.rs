@@ -29,22 +29,22 @@ pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
             Some(Lock::take(folder)?)
         }
     };
-    let (ring, expiries) = (KeyRing::new(&args.keys)?, Expiries::new(&args.repo.expires));
+    let (ring, lives) = (KeyRing::new(&args.keys)?, Expiries::new(&args.repo.expires));
     let mut plan = Plan::default();
     // A start that ended early may have left a root; somebody may have given it to devices since.
     let left = read_roots(folder)?;
     let (root, keys) = match left.first() {
         Some(root) => (root.signed.clone(), all_keys(&ring, &root.signed)?),
-        None => new_root(&ring, &expiries, &mut plan)?,
+        None => new_root(&ring, &lives, &mut plan)?,
     };
     let signer = Signer { root: root.clone(), before: None, keys };
     if left.is_empty() {
         signing::add_root(&mut plan, folder, &signer, &root)?;
     }
-    let targets = signing::no_targets(&expiries)?;
+    let targets = signing::no_targets(&lives)?;
     let about = signing::add_targets(&mut plan, folder, &signer, &targets)?;
     let first = Versions { snapshot: NonZeroU64::MIN, timestamp: NonZeroU64::MIN };
-    signing::add_snapshot_and_timestamp(&mut plan, folder, &signer, about, &first, &expiries)?;
+    signing::add_snapshot_and_timestamp(&mut plan, folder, &signer, about, &first, &lives)?;
     let done = plan.carry_out(args.repo.dry_run)?;
     done.print(as_json, json!({ "root": metadata(folder, "1.root.json").display().to_string() }))?;
     if !as_json && !args.repo.dry_run {
@@ -81,11 +81,7 @@ fn all_keys(ring: &KeyRing, root: &Root) -> Result<Vec<SigningKey>> {
 }
 
 /// New keys, or those that were named, and a root of them.
-fn new_root(
-    ring: &KeyRing,
-    expiries: &Expiries,
-    plan: &mut Plan,
-) -> Result<(Root, Vec<SigningKey>)> {
+fn new_root(ring: &KeyRing, lives: &Expiries, plan: &mut Plan) -> Result<(Root, Vec<SigningKey>)> {
     let mut keys: Vec<(Role, SigningKey)> = Vec::new();
     let mut used: BTreeSet<Vec<u8>> = BTreeSet::new();
     for role in ROLES {
@@ -102,6 +98,6 @@ fn new_root(
             keys.push((role, key));
         }
     }
-    let root = signing::root(NonZeroU64::MIN, &keys, expiries)?;
+    let root = signing::root(NonZeroU64::MIN, &keys, lives)?;
     Ok((root, keys.into_iter().map(|(_, key)| key).collect()))
 }

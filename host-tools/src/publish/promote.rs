@@ -29,8 +29,8 @@ pub(super) fn run(args: &PromoteArgs, as_json: bool) -> Result<()> {
     let ring = KeyRing::new(&args.keys)?;
     let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
     let signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
-    let expiries = Expiries::new(&args.repo.expires);
-    let plan = next_state(&repository, &signer, Some(targets), &expiries)?;
+    let lives = Expiries::new(&args.repo.expires);
+    let plan = next_state(&repository, &signer, Some(targets), &lives)?;
     let done = plan.carry_out(args.repo.dry_run)?;
     let after = args.percent;
     done.print(

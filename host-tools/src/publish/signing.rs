@@ -72,7 +72,7 @@ pub(super) struct Versions {
 pub(super) fn root(
     version: NonZeroU64,
     keys: &[(Role, SigningKey)],
-    expiries: &Expiries,
+    lives: &Expiries,
 ) -> Result<Root> {
     let role_keys = |role: Role| {
         let of_role = keys.iter().filter(|(r, _)| *r == role);
@@ -83,7 +83,7 @@ pub(super) fn root(
         spec_version: SPEC_VERSION.to_owned(),
         consistent_snapshot: true,
         version,
-        expires: expiries.of(Role::Root)?,
+        expires: lives.of(Role::Root)?,
         keys: keys.iter().map(|(_, key)| (key.id().clone(), key.public().clone())).collect(),
         roles: ROLES.iter().map(|&role| (role.kind(), role_keys(role))).collect(),
         _extra: HashMap::new(),
@@ -91,8 +91,8 @@ pub(super) fn root(
 }
 
 /// An empty list of targets.
-pub(super) fn no_targets(expiries: &Expiries) -> Result<Targets> {
-    let expires = expiries.of(Role::Targets)?;
+pub(super) fn no_targets(lives: &Expiries) -> Result<Targets> {
+    let expires = lives.of(Role::Targets)?;
     let targets = Targets::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, expires);
     Ok(Targets { delegations: None, ..targets })
 }
@@ -103,14 +103,14 @@ pub(super) fn next_state(
     repository: &Repository,
     signer: &Signer,
     targets: Option<Targets>,
-    expiries: &Expiries,
+    lives: &Expiries,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
     let folder = repository.folder();
     let about_targets = match targets {
         Some(mut targets) => {
             targets.version = next(repository.targets.signed.version)?;
-            targets.expires = expiries.of(Role::Targets)?;
+            targets.expires = lives.of(Role::Targets)?;
             add_targets(&mut plan, folder, signer, &targets)?
         }
         None => repository.about_targets()?,
@@ -119,7 +119,7 @@ pub(super) fn next_state(
         snapshot: next(repository.snapshot.signed.version)?,
         timestamp: next(repository.timestamp.signed.version)?,
     };
-    add_snapshot_and_timestamp(&mut plan, folder, signer, about_targets, &versions, expiries)?;
+    add_snapshot_and_timestamp(&mut plan, folder, signer, about_targets, &versions, lives)?;
     Ok(plan)
 }
 
@@ -144,15 +144,15 @@ pub(super) fn add_snapshot_and_timestamp(
     signer: &Signer,
     about_targets: Metafile,
     versions: &Versions,
-    expiries: &Expiries,
+    lives: &Expiries,
 ) -> Result<()> {
-    let expires = expiries.of(Role::Snapshot)?;
+    let expires = lives.of(Role::Snapshot)?;
     let mut snapshot = Snapshot::new(SPEC_VERSION.to_owned(), versions.snapshot, expires);
     snapshot.meta.insert("targets.json".to_owned(), about_targets);
     let signed = signer.sign(&snapshot)?;
     let path = metadata(folder, &snapshot.filename(true));
     plan.add(&path, signed.buffer().clone(), "snapshot");
-    let expires = expiries.of(Role::Timestamp)?;
+    let expires = lives.of(Role::Timestamp)?;
     let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), versions.timestamp, expires);
     let about = about(signed.buffer(), versions.snapshot);
     timestamp.meta.insert("snapshot.json".to_owned(), about);
