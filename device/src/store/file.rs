@@ -28,8 +28,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
     std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(fail)
 }
 
-/// Pages that redb keeps in memory. What is read often is in ours already; without a bound, its cache grows with all that
-/// was ever written.
+/// Pages that redb keeps in memory: by itself it would keep up to a gibibyte of them, and what is read often is in memory
+/// anyway.
 const CACHE_BYTES: usize = 2 << 20;
 
 pub(super) fn open_reader(path: &Path) -> Result<Handle, StoreError> {

@@ -50,7 +50,6 @@ fn every_curl_line_of_the_http_document_works() {
             .replace("http://127.0.0.1:8321", &daemon.url)
             .replace("\"password\": \"...\"", &format!("\"password\": \"{password}\""))
             // What does not end is looked at for a moment.
-            .replace("curl -N", "timeout 3 curl -N")
             .replace(" -N ", " -N --max-time 2 ");
         let mut shell = Command::new("sh");
         shell.args(["-c", &line]).current_dir(setting.path("")).env("TOKEN", &token);
