@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::side_branch::BlockBranches;
-use crate::vit::PackedBlocks;
+use crate::vit::{PackedBlocks, Wanted};
 use crate::{
     ConfigError, FeatureConfig, Observer, Preprocess, PreprocessError, SideBranches, Vit,
     VitConfig, VitWeights,
@@ -170,12 +170,17 @@ impl Backbone {
     /// - output: `[batch, d_feature]`
     pub fn suffix(&self, tokens: Tensor<3>) -> Tensor<2> {
         let tokens = self.prompted(tokens, self.prompt.as_ref());
-        self.suffix_of(tokens, |block, tokens| self.block(block, tokens))
+        match &self.packed {
+            Some(packed) => {
+                self.packed_suffix_of(tokens, |i, t, wanted| packed.block(i, t, wanted))
+            }
+            None => self.suffix_of(tokens, |i, t| self.block(i, t)),
+        }
     }
 
     fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
         match (&self.packed, &self.half) {
-            (Some(packed), _) => packed.block(index, tokens),
+            (Some(packed), _) => packed.block(index, tokens, Wanted::Tokens),
             (None, Some(half)) => half.block(index, tokens),
             (None, None) => self.vit.block(index, tokens),
         }
@@ -201,9 +206,9 @@ impl Backbone {
             let (config, first) = (&self.vit_config, self.config.first_adapted_block);
             let before = config.n_prefix_tokens();
             let prompt = before..before + branches.prompt.as_ref().map_or(0, |p| p.dims()[0]);
-            return self.suffix_of(tokens, |i, tokens| {
-                let wanted = if i == first { prompt.clone() } else { 0..tokens.dims()[1] };
-                packed.block_with(config, i, tokens, branches, wanted)
+            return self.packed_suffix_of(tokens, |i, tokens, wanted| {
+                let back_to = if i == first { prompt.clone() } else { 0..tokens.dims()[1] };
+                packed.block_with(config, i, tokens, branches, wanted, back_to)
             });
         }
         self.suffix_of(tokens, |block, tokens| {
@@ -235,17 +240,42 @@ impl Backbone {
 
     fn suffix_of(
         &self,
-        mut tokens: Tensor<3>,
+        tokens: Tensor<3>,
         mut block_of: impl FnMut(usize, Tensor<3>) -> Tensor<3>,
     ) -> Tensor<2> {
+        let n_patches = self.vit_config.n_patches();
+        self.feature_of(tokens, |block, tokens| (block_of(block, tokens), n_patches))
+    }
+
+    /// As [`Backbone::suffix_of`], but of the last block only that is computed which the feature takes.
+    fn packed_suffix_of(
+        &self,
+        tokens: Tensor<3>,
+        mut block_of: impl FnMut(usize, Tensor<3>, Wanted) -> Tensor<3>,
+    ) -> Tensor<2> {
+        let (last, n_patches) = (self.config.feature.last_block(), self.vit_config.n_patches());
+        self.feature_of(tokens, |block, tokens| {
+            if block == last {
+                (block_of(block, tokens, Wanted::ClassAndMean { n_patches }), 1)
+            } else {
+                (block_of(block, tokens, Wanted::Tokens), n_patches)
+            }
+        })
+    }
+
+    /// The feature from what blocks give: tokens, and how many of them, at their end, are patches.
+    fn feature_of(
+        &self,
+        mut tokens: Tensor<3>,
+        mut block_of: impl FnMut(usize, Tensor<3>) -> (Tensor<3>, usize),
+    ) -> Tensor<2> {
         let feature = &self.config.feature;
-        let last = feature.blocks.iter().copied().max().unwrap_or(0);
-        let not_patches = tokens.dims()[1] - self.vit_config.n_patches();
         let mut parts = vec![None; feature.blocks.len()];
-        for block in self.config.first_adapted_block..=last {
-            tokens = block_of(block, tokens);
+        for block in self.config.first_adapted_block..=feature.last_block() {
+            let n_patches;
+            (tokens, n_patches) = block_of(block, tokens);
             if let Some(place) = feature.blocks.iter().position(|&b| b == block) {
-                parts[place] = Some(feature.of_block(&tokens, not_patches));
+                parts[place] = Some(feature.of_block(&tokens, n_patches));
             }
         }
         Tensor::cat(parts.into_iter().flatten().collect(), 1)

@@ -35,6 +35,11 @@ impl FeatureConfig {
         Self { blocks: (first..config.depth).collect(), tokens }
     }
 
+    /// The last block that gives a part; nothing after it has to be computed.
+    pub(crate) fn last_block(&self) -> usize {
+        self.blocks.iter().copied().max().unwrap_or(0)
+    }
+
     /// Numbers of a feature.
     pub fn d_feature(&self, config: &VitConfig) -> usize {
         self.blocks.len() * self.tokens.len() * config.d_model
@@ -68,15 +73,16 @@ impl FeatureConfig {
     ///
     /// # Shapes
     ///
-    /// - `tokens`: `[batch, tokens, d]` after that block, the patches last
+    /// - `tokens`: `[batch, tokens, d]` after that block, the class token first, the patches last; or their mean in
+    ///   place of the patches
     /// - output: `[batch, kinds * d]`
-    pub(crate) fn of_block(&self, tokens: &Tensor<3>, n_other_tokens: usize) -> Tensor<2> {
+    pub(crate) fn of_block(&self, tokens: &Tensor<3>, n_patches: usize) -> Tensor<2> {
         let [_, n_tokens, _] = tokens.dims();
         let parts = self.tokens.iter().map(|kind| {
             let vector = match kind {
                 TokenKind::Class => tokens.clone().narrow(1, 0, 1),
                 TokenKind::Mean => {
-                    tokens.clone().narrow(1, n_other_tokens, n_tokens - n_other_tokens).mean_dim(1)
+                    tokens.clone().narrow(1, n_tokens - n_patches, n_patches).mean_dim(1)
                 }
             };
             normalised(vector.squeeze_dim::<2>(1))

@@ -10,6 +10,8 @@ mod linear;
 mod norm;
 mod op;
 mod split;
+mod step;
+mod summed;
 
 use std::sync::Arc;
 
@@ -23,7 +25,9 @@ use attention::{AttentionShape, attend};
 pub(super) use backward::{BranchGradients, BranchSizes, BranchViews};
 use linear::PackedLinear;
 use norm::{Norm, Standing};
-pub(super) use op::{run, run_with};
+pub(crate) use op::Wanted;
+pub(super) use op::run;
+pub(super) use step::run_with;
 
 /// One block's weights, in the order in which the products read them.
 #[derive(Debug, Clone)]
@@ -47,7 +51,8 @@ const MLP_ROWS: usize = 66;
 const KERNEL_ROWS: usize = 6;
 
 /// What some pictures leave on their way through a block: scratch in inference, and what the way back needs in a
-/// training. Their tokens stand one below the other: `tokens` in a shape means those of all of them.
+/// training. Their tokens stand one below the other: `tokens` in a shape means those of all of them; in a block
+/// that is summed up ([`summed`]), from `heads` on, class tokens and patches alone.
 #[derive(Debug, Default)]
 pub(super) struct Activations {
     /// Mean and reciprocal deviation of each token before the first norm.
@@ -168,6 +173,13 @@ impl PackedBlock {
         a: &mut Activations,
         purpose: Purpose,
     ) {
+        self.to_hidden(tokens, heads, a, purpose);
+        self.fc2.apply(&a.hidden, &mut a.branch);
+        add(&a.middle, &a.branch, self.scale(1), output);
+    }
+
+    /// The same, up to GELU.
+    fn to_hidden(&self, tokens: &[f32], heads: &[f32], a: &mut Activations, purpose: Purpose) {
         self.proj.apply(heads, &mut a.branch);
         a.middle.resize(tokens.len(), 0.0);
         add(tokens, &a.branch, self.scale(0), &mut a.middle);
@@ -179,8 +191,6 @@ impl PackedBlock {
             }
             Purpose::Training => norm::gelu_with_slope(&mut a.hidden, &mut a.slope),
         }
-        self.fc2.apply(&a.hidden, &mut a.branch);
-        add(&a.middle, &a.branch, self.scale(1), output);
     }
 
     fn scale(&self, which: usize) -> Option<&[f32]> {

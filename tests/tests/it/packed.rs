@@ -13,6 +13,9 @@ const TOLERANCE: f32 = 2e-4;
 
 const RANK: usize = 3;
 
+/// Pictures: fewer than cores, as many, and several groups of which the last may be smaller.
+const BATCHES: [usize; 4] = [1, 2, 3, 8];
+
 fn backbone(layer_scale: bool) -> Backbone {
     let config = VitConfig {
         image_size: 40,
@@ -84,9 +87,15 @@ fn numbers(tensor: Tensor<2>) -> Vec<f32> {
 }
 
 /// Feature and gradients; whoever watches a forward pass gets it tensor by tensor.
-fn pass(backbone: &Backbone, sites: &[Site], watched: bool) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
+fn pass(
+    backbone: &Backbone,
+    batch: usize,
+    sites: &[Site],
+    watched: bool,
+) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
     let leaves = Leaves::new(backbone, sites);
-    let tokens = wave([6, backbone.vit_config().n_tokens(), backbone.vit_config().d_model], 0.31);
+    let tokens =
+        wave([batch, backbone.vit_config().n_tokens(), backbone.vit_config().d_model], 0.31);
     let mut watch = |_: Place, _: Tensor<2>| {};
     let observer = watched.then_some(&mut watch as &mut dyn FnMut(Place, Tensor<2>));
     let feature = backbone.suffix_with(tokens, &leaves.side_branches(), observer);
@@ -105,13 +114,15 @@ fn values_and_gradients_are_those_of_the_tensors() {
     let mut failures = Vec::new();
     for layer_scale in [false, true] {
         let backbone = backbone(layer_scale);
-        for sites in sets {
-            let (feature, gradients) = pass(&backbone, sites, false);
-            let (expected, expected_gradients) = pass(&backbone, sites, true);
+        for (batch, sites) in BATCHES.iter().flat_map(|&batch| sets.map(|sites| (batch, sites))) {
+            let (feature, gradients) = pass(&backbone, batch, sites, false);
+            let (expected, expected_gradients) = pass(&backbone, batch, sites, true);
             let mut compare = |name: &str, found: &[f32], expected: &[f32]| {
                 let apart = relative_difference(found, expected);
                 if apart.is_nan() || apart > TOLERANCE {
-                    failures.push(format!("{sites:?}, scales {layer_scale}, {name}: {apart:.1e}"));
+                    failures.push(format!(
+                        "{batch} pictures, {sites:?}, scales {layer_scale}, {name}: {apart:.1e}"
+                    ));
                 }
             };
             compare("feature", &feature, &expected);
@@ -125,6 +136,35 @@ fn values_and_gradients_are_those_of_the_tensors() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// What is folded in once computes what the tensors do, whatever the batch; with a prompt and without.
+#[test]
+fn features_are_those_of_the_tensors() {
+    for layer_scale in [false, true] {
+        let packed = backbone(layer_scale);
+        let mut branches = Leaves::new(&packed, &Site::ALL).side_branches();
+        for branch in branches.branches.values_mut() {
+            let plain = |t: &Tensor<2>| t.clone().inner();
+            let [down, core, up] = [&branch.down, &branch.core, &branch.up].map(plain);
+            *branch = SideBranch { down, core, up };
+        }
+        let prompt = branches.prompt.take().map(Tensor::inner);
+        let without = packed.folded(&branches);
+        let with = packed.folded(&SideBranches { prompt, ..branches });
+        for network in [packed, without, with] {
+            let by_tensor = network.clone().unpacked();
+            for batch in BATCHES {
+                let tokens = wave([batch, 27, 24], 0.31);
+                let expected = by_tensor.suffix(tokens.clone()).into_data();
+                let found = network.suffix(tokens).into_data();
+                let [found, expected] =
+                    [found, expected].map(|data| data.try_into_vec::<f32>().expect("f32"));
+                let apart = relative_difference(&found, &expected);
+                assert!(apart <= TOLERANCE, "{batch} pictures, scales {layer_scale}: {apart:.1e}");
+            }
+        }
+    }
 }
 
 /// Batches are cut among threads, and so is a picture that comes alone: what one picture gives must not depend on its company.

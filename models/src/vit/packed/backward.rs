@@ -39,6 +39,14 @@ pub(super) struct Asked {
     pub(super) rights: bool,
 }
 
+/// Gradients of the branches as the way back comes to them.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    branches: &'a BranchViews<'a>,
+    asked: &'a Asked,
+    by_site: Vec<(Site, BranchGradients)>,
+}
+
 impl BranchSizes {
     /// A site with a branch of rank `rank`.
     pub(in crate::vit) fn push(&mut self, site: Site, rank: usize, config: &VitConfig) {
@@ -103,6 +111,42 @@ impl BranchGradients {
     }
 }
 
+impl<'a> Found<'a> {
+    pub(super) fn new(branches: &'a BranchViews<'a>, asked: &'a Asked) -> Self {
+        Self { branches, asked, by_site: Vec::with_capacity(branches.sizes.sites.len()) }
+    }
+
+    /// Finds the gradients of the branches of these sites, whose layer has `width` outputs.
+    pub(super) fn collect(
+        &mut self,
+        block: &PackedBlock,
+        sites: &[Site],
+        inputs: &[f32],
+        outputs: &[f32],
+        width: usize,
+    ) {
+        for (site, left, right) in self.branches.iter().filter(|(site, ..)| sites.contains(site)) {
+            let (_, column) = block.layer(site);
+            let outputs = View::part(outputs, width, column, right.columns);
+            self.by_site.push((site, of_branch(inputs, outputs, left, right, self.asked)));
+        }
+    }
+
+    fn wants(&self, site: Site) -> bool {
+        self.branches.sizes.has(site)
+    }
+
+    pub(super) fn in_order(mut self) -> BranchGradients {
+        self.by_site.sort_by_key(|&(site, _)| site);
+        let mut all = BranchGradients::default();
+        for (_, of_site) in self.by_site {
+            all.lefts.extend(of_site.lefts);
+            all.rights.extend(of_site.rights);
+        }
+        all
+    }
+}
+
 impl PackedBlock {
     /// Gradients of a block that was folded with `branches` and went forward on `tokens`: of the tokens, where
     /// asked for, and of the branches.
@@ -120,53 +164,74 @@ impl PackedBlock {
         gradient: &[f32],
         asked: &Asked,
     ) -> (Vec<f32>, BranchGradients) {
-        let sizes = branches.sizes;
-        let mut found: Vec<(Site, BranchGradients)> = Vec::with_capacity(sizes.sites.len());
-        let mut collect = |sites: &[Site], inputs: &[f32], outputs: &[f32], width: usize| {
-            for (site, left, right) in branches.iter().filter(|(site, ..)| sites.contains(site)) {
-                let (_, column) = self.layer(site);
-                let outputs = View::part(outputs, width, column, right.columns);
-                found.push((site, of_branch(inputs, outputs, left, right, asked)));
-            }
-        };
-
+        let mut found = Found::new(branches, asked);
         // x2 = middle + s2 fc2(gelu(fc1(norm2(middle))))
         let scaled = times(gradient, self.scale(1));
-        collect(&[Site::Fc2], &saved.hidden, &scaled, self.d_model);
-        let (mut inner, mut back) = (Vec::new(), Vec::new());
+        found.collect(self, &[Site::Fc2], &saved.hidden, &scaled, self.d_model);
+        let mut inner = Vec::new();
         self.fc2.apply_back(&scaled, &mut inner);
         inner.iter_mut().zip(&saved.slope).for_each(|(g, slope)| *g *= slope);
-        if sizes.has(Site::Fc1) {
-            self.norm2.again(&saved.middle, &saved.standing2, &mut back);
-            collect(&[Site::Fc1], &back, &inner, inner.len() / (tokens.len() / self.d_model));
-        }
-        self.fc1.apply_back(&inner, &mut back);
         let mut middle = gradient.to_vec();
-        self.norm2.back(&saved.middle, &saved.standing2, &back, &mut middle);
+        let heads = self.back_to_heads(saved, &inner, &mut middle, &mut found);
+        self.back_to_tokens(n_tokens, tokens, saved, &heads, &mut middle, &mut found);
+        (middle, found.in_order())
+    }
+
+    /// From the output of `fc1` to that of the heads, whose gradient is returned; `middle` has the gradient of the
+    /// tokens between the two halves as far as it does not come through `fc1`, and gets the rest.
+    ///
+    /// # Shapes
+    ///
+    /// - `inner`: `[tokens, d_mlp]`
+    /// - `middle` and the result: `[tokens, d]`
+    pub(super) fn back_to_heads(
+        &self,
+        saved: &Activations,
+        inner: &[f32],
+        middle: &mut [f32],
+        found: &mut Found<'_>,
+    ) -> Vec<f32> {
+        let mut back = Vec::new();
+        if found.wants(Site::Fc1) {
+            self.norm2.again(&saved.middle, &saved.standing2, &mut back);
+            found.collect(self, &[Site::Fc1], &back, inner, self.fc2.d_in());
+        }
+        self.fc1.apply_back(inner, &mut back);
+        self.norm2.back(&saved.middle, &saved.standing2, &back, middle);
 
         // middle = x + s1 proj(attend(qkv(norm1(x))))
-        let scaled = times(&middle, self.scale(0));
-        collect(&[Site::Proj], &saved.heads, &scaled, self.d_model);
+        let scaled = times(middle, self.scale(0));
+        found.collect(self, &[Site::Proj], &saved.heads, &scaled, self.d_model);
         self.proj.apply_back(&scaled, &mut back);
-        attend_back(self.shape(n_tokens), &saved.qkv, &saved.weights, &back, &mut inner);
+        back
+    }
+
+    /// From the heads' output to the tokens: `middle` becomes their gradient, as far as it is asked for.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`, `heads` and `middle`: `[pictures n_tokens, d]`
+    pub(super) fn back_to_tokens(
+        &self,
+        n_tokens: usize,
+        tokens: &[f32],
+        saved: &Activations,
+        heads: &[f32],
+        middle: &mut [f32],
+        found: &mut Found<'_>,
+    ) {
+        let (d, mut inner, mut back) = (self.d_model, Vec::new(), Vec::new());
+        attend_back(self.shape(n_tokens), &saved.qkv, &saved.weights, heads, &mut inner);
         let thirds = [Site::Query, Site::Key, Site::Value];
-        if thirds.iter().any(|&site| sizes.has(site)) {
+        if thirds.iter().any(|&site| found.wants(site)) {
             self.norm1.again(tokens, &saved.standing1, &mut back);
-            collect(&thirds, &back, &inner, 3 * self.d_model);
+            found.collect(self, &thirds, &back, &inner, 3 * d);
         }
-        let d = self.d_model;
-        for rows in asked.spans(n_tokens, tokens.len() / d) {
+        for rows in found.asked.spans(n_tokens, tokens.len() / d) {
             self.qkv.apply_back(&inner[3 * d * rows.start..3 * d * rows.end], &mut back);
             let (standing, rows) = (&saved.standing1[rows.clone()], d * rows.start..d * rows.end);
             self.norm1.back(&tokens[rows.clone()], standing, &back, &mut middle[rows]);
         }
-        found.sort_by_key(|&(site, _)| site);
-        let mut all = BranchGradients::default();
-        for (_, of_site) in found {
-            all.lefts.extend(of_site.lefts);
-            all.rights.extend(of_site.rights);
-        }
-        (middle, all)
     }
 }
 
@@ -193,7 +258,7 @@ fn of_branch(
     gradients
 }
 
-fn times(gradient: &[f32], scale: Option<&[f32]>) -> Vec<f32> {
+pub(super) fn times(gradient: &[f32], scale: Option<&[f32]>) -> Vec<f32> {
     match scale {
         None => gradient.to_vec(),
         Some(scale) => gradient.iter().zip(scale.iter().cycle()).map(|(g, s)| g * s).collect(),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use burn::backend::Flex;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
@@ -65,6 +66,15 @@ pub(super) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec::<f32>().expect("weights on the CPU are f32")
 }
 
+/// Packs a weight, `[d_in, d_out]`, or its transpose. It is not copied before.
+fn pack(weight: &Tensor<2>, transposed: bool) -> PackedBMatrix<f32> {
+    let d_out = weight.dims()[1];
+    let weight = weight.clone().try_into_primitive::<Flex>();
+    let weight = weight.expect("weights that are packed are on the CPU").to_contiguous();
+    let view = View::new(weight.as_slice().expect("weights on the CPU are f32"), d_out);
+    gemm().prepack_b(if transposed { view.transposed() } else { view }.tensor())
+}
+
 /// `output = alpha a b`, sized to fit.
 pub(super) fn product(a: View<'_>, b: View<'_>, alpha: f32, output: &mut Vec<f32>) {
     output.resize(a.rows * b.columns, 0.0);
@@ -85,7 +95,7 @@ impl PackedLinear {
         let [d_in, d_out] = layer.weight.dims();
         let bias = layer.bias.as_ref().map_or_else(|| vec![0.0; d_out], |b| numbers(b.val()));
         let weight = layer.weight.val();
-        let packed = gemm().prepack_b(View::new(&numbers(weight.clone()), d_out).tensor());
+        let packed = pack(&weight, false);
         Self {
             weight,
             bias: Arc::new(bias),
@@ -113,10 +123,7 @@ impl PackedLinear {
 
     /// `output = gradient W^T`, sized to fit.
     pub(super) fn apply_back(&self, gradient: &[f32], output: &mut Vec<f32>) {
-        let packed = self.packed_back.get_or_init(|| {
-            let weight = numbers(self.weight.clone());
-            gemm().prepack_b(View::new(&weight, self.d_out).transposed().tensor())
-        });
+        let packed = self.packed_back.get_or_init(|| pack(&self.weight, true));
         let gradient = View::new(gradient, self.d_out);
         output.resize(gradient.rows * self.d_in, 0.0);
         times(gradient, packed, 0.0, output);
@@ -146,8 +153,7 @@ impl PackedLinear {
     /// Packs weights that have changed.
     pub(super) fn pack(&mut self) {
         if std::mem::take(&mut self.stale) {
-            let weight = numbers(self.weight.clone());
-            self.packed = Arc::new(gemm().prepack_b(View::new(&weight, self.d_out).tensor()));
+            self.packed = Arc::new(pack(&self.weight, false));
             self.packed_back = Arc::default();
         }
     }

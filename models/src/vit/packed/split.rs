@@ -11,9 +11,16 @@ const ROWS: usize = 12;
 /// Scratch of each part of the tokens, and of the whole picture; serves one picture after the other.
 #[derive(Debug, Default)]
 pub(super) struct SplitScratch {
-    parts: Vec<Activations>,
+    pub(super) parts: Vec<Activations>,
     qkv: Vec<f32>,
-    heads: Vec<f32>,
+    pub(super) heads: Vec<f32>,
+}
+
+impl SplitScratch {
+    /// Rows of each part of a picture.
+    pub(super) fn rows(n_parts: usize, n_rows: usize) -> usize {
+        even_rows(n_rows, (n_rows / ROWS).clamp(1, n_parts))
+    }
 }
 
 impl PackedBlock {
@@ -30,8 +37,21 @@ impl PackedBlock {
         scratch: &mut SplitScratch,
     ) {
         let d = self.d_model;
+        self.attend_split(n_parts, tokens, scratch);
+        let SplitScratch { parts, heads, .. } = scratch;
+        let rows = SplitScratch::rows(n_parts, tokens.len() / d);
+        let ends = tokens.par_chunks(rows * d).zip(output.par_chunks_mut(rows * d));
+        let ends = ends.zip(heads.par_chunks(rows * d)).zip(parts);
+        ends.for_each(|(((tokens, output), heads), part)| {
+            self.after_attention(tokens, heads, output, part, Purpose::Inference);
+        });
+    }
+
+    /// The same up to the output of the heads, in `scratch.heads`.
+    pub(super) fn attend_split(&self, n_parts: usize, tokens: &[f32], scratch: &mut SplitScratch) {
+        let d = self.d_model;
         let shape = self.shape(tokens.len() / d);
-        let rows = even_rows(shape.n_tokens, (shape.n_tokens / ROWS).clamp(1, n_parts));
+        let rows = SplitScratch::rows(n_parts, shape.n_tokens);
         let SplitScratch { parts, qkv, heads } = scratch;
         parts.resize_with(shape.n_tokens.div_ceil(rows), Activations::default);
 
@@ -47,12 +67,6 @@ impl PackedBlock {
         heads.resize(tokens.len(), 0.0);
         let d_head = shape.d_head();
         each.iter().enumerate().for_each(|(head, one)| put(one, d_head, heads, d, head * d_head));
-
-        let ends = tokens.par_chunks(rows * d).zip(output.par_chunks_mut(rows * d));
-        let ends = ends.zip(heads.par_chunks(rows * d)).zip(parts);
-        ends.for_each(|(((tokens, output), heads), part)| {
-            self.after_attention(tokens, heads, output, part, Purpose::Inference);
-        });
     }
 }
 
