@@ -2,7 +2,7 @@
 
 pub(crate) mod decode;
 
-use fast_image_resize::images::Image;
+use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -88,14 +88,12 @@ impl Preprocess {
         let scale = f64::from(size) / f64::from(short);
         let scaled = |side: u32| size.max((f64::from(side) * scale).round_ties_even() as u32);
         let (new_width, new_height) = (scaled(width), scaled(height));
-        let resized = if (new_width, new_height) == (width, height) {
-            None
-        } else {
-            Some(resize(picture, new_width, new_height))
-        };
-        let pixels = resized.as_ref().map_or(picture.as_raw().as_slice(), |r| r.buffer());
         let (left, top) = ((new_width - size) / 2, (new_height - size) / 2);
-        self.normalise(pixels, new_width as usize, left as usize, top as usize)
+        if (new_width, new_height) == (width, height) {
+            return self.normalise(picture, width as usize, left as usize, top as usize);
+        }
+        let [x, y] = [(left, new_width, width), (top, new_height, height)].map(span(size));
+        self.normalise(resize(picture, size, x, y).buffer(), self.size, 0, 0)
     }
 
     /// Cuts the square at (`left`, `top`) out of interleaved RGB bytes.
@@ -117,19 +115,30 @@ impl Preprocess {
     }
 }
 
-fn resize(picture: &RgbImage, width: u32, height: u32) -> Image<'static> {
-    let (from_width, from_height) = picture.dimensions();
-    let source = fast_image_resize::images::ImageRef::new(
-        from_width,
-        from_height,
-        picture.as_raw(),
-        PixelType::U8x3,
-    )
-    .expect("an RgbImage holds 3 bytes a pixel");
-    let mut target = Image::new(width, height, PixelType::U8x3);
+/// Where the square lies in the picture as it was: its start and length along a side that is to be resized to
+/// another one.
+fn span(size: u32) -> impl Fn((u32, u32, u32)) -> [f64; 2] {
+    move |(start, resized, side)| {
+        let step = f64::from(side) / f64::from(resized);
+        [
+            f64::from(start) * step,
+            if resized == size { f64::from(side) } else { f64::from(size) * step },
+        ]
+    }
+}
+
+/// Resizes a part of a picture to a square. The filter sees what lies around the part, so that the result is that
+/// of a cut after resizing the whole.
+fn resize(picture: &RgbImage, size: u32, x: [f64; 2], y: [f64; 2]) -> Image<'static> {
+    let (width, height) = picture.dimensions();
+    let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3);
+    let source = source.expect("an RgbImage holds 3 bytes a pixel");
+    let mut target = Image::new(size, size, PixelType::U8x3);
     // Catmull-Rom is the bicubic filter of Pillow (a = -0.5); the convolution widens it when the
     // picture shrinks, which is the antialias.
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new().resize(&source, &mut target, &options).expect("both pictures are U8x3");
+    let filter = ResizeAlg::Convolution(FilterType::CatmullRom);
+    let options = ResizeOptions::new().resize_alg(filter).crop(x[0], y[0], x[1], y[1]);
+    let done = Resizer::new().resize(&source, &mut target, &options);
+    done.expect("both pictures are U8x3, and the part lies inside");
     target
 }
