@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
 use fmlora_learner::{AdapterState, BaseId};
-use fmlora_models::{DeviceSpec, VitConfig};
+use fmlora_models::{DeviceSpec, Preprocess, VitConfig};
 
 use crate::{EdgeError, Engine};
 
@@ -64,6 +64,11 @@ impl BaseFile {
     /// Numbers of a feature.
     pub(crate) fn d_feature(&self) -> usize {
         self.base.backbone.feature.d_feature(self.vit())
+    }
+
+    /// How pictures become numbers.
+    pub(crate) fn preprocess(&self) -> Preprocess {
+        self.base.backbone.preprocess
     }
 
     /// Builds the network with what tasks have left in it, on the device that is asked for.

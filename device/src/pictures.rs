@@ -1,6 +1,7 @@
-//! Picture files to features: the next pictures are read, decoded and resized while those before them go
-//! through the network.
+//! Picture files to features: the next pictures are read, decoded and resized while the network is built and while
+//! those before them go through it.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -12,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 
 use crate::engine::BATCH;
-use crate::{EdgeError, Engine};
+use crate::{EdgeError, Session};
 
 /// Largest picture file that is read: far beyond any camera's, far below what would hurt a small box.
 const MAX_FILE_BYTES: u64 = 128 << 20;
@@ -90,13 +91,29 @@ pub(crate) fn decoded(bytes: &[u8], preprocess: &Preprocess) -> Result<Vec<f32>,
 /// What became of some files, with their places.
 type Loaded = Receiver<(usize, Result<Vec<f32>, PictureError>)>;
 
+/// Batches that are loaded ahead. While the network is built some cores have nothing to do, for as long as a few
+/// batches take.
+const AHEAD: usize = 3;
+
+/// What is kept of the pictures beside their features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Nothing.
+    Features,
+    /// Tokens for a training, in the engine, where the base has shared bases.
+    Tokens,
+}
+
 /// Computes the features of picture files, in their order, with a progress bar on a terminal when it
 /// takes long.
-pub(crate) fn intake(engine: &mut Engine, paths: &[PathBuf]) -> Result<Intake, EdgeError> {
-    let preprocess = engine.preprocess();
+pub(crate) fn intake(
+    session: &mut Session,
+    paths: &[PathBuf],
+    keep: Keep,
+) -> Result<Intake, EdgeError> {
+    let preprocess = session.preprocess();
     let places: Vec<usize> = (0..paths.len()).collect();
     let batches: Vec<&[usize]> = places.chunks(BATCH).collect();
-    let bar = progress_bar(paths.len());
     // Files are loaded by the pool that the CPU computes with, so that no core has two threads to share.
     rayon::in_place_scope(|scope| {
         let load_all = |batch: &&[usize]| -> Loaded {
@@ -110,11 +127,16 @@ pub(crate) fn intake(engine: &mut Engine, paths: &[PathBuf]) -> Result<Intake, E
             }
             loaded
         };
+        let mut ahead: VecDeque<Loaded> = batches.iter().take(AHEAD).map(load_all).collect();
+        let engine = session.engine()?;
+        if keep == Keep::Tokens && engine.adapter().is_some() {
+            engine.record();
+        }
+        let bar = progress_bar(paths.len());
         let mut intake = Intake::default();
-        let mut next = batches.first().map(load_all);
         for n in 0..batches.len() {
-            let following = batches.get(n + 1).map(load_all);
-            let loaded = std::mem::replace(&mut next, following);
+            let loaded = ahead.pop_front();
+            ahead.extend(batches.get(n + AHEAD).map(load_all));
             let mut loaded: Vec<_> = loaded.into_iter().flatten().collect();
             loaded.sort_by_key(|(place, _)| *place);
             let (mut places, mut pixels) = (Vec::new(), Vec::new());

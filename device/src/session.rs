@@ -8,7 +8,7 @@ use fmlora_learner::{
     Class, ClassName, Estimate, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind,
     Predictor, fit_head,
 };
-use fmlora_models::{DeviceSpec, keep_measurements_in};
+use fmlora_models::{DeviceSpec, Preprocess, keep_measurements_in};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
@@ -114,6 +114,11 @@ impl Session {
     /// Lets the network be built anew when it is next needed: what was under way with it broke off.
     pub(crate) fn drop_engine(&mut self) {
         self.engine = None;
+    }
+
+    /// How pictures become numbers; known before the network is built.
+    pub(crate) fn preprocess(&self) -> Preprocess {
+        self.base.preprocess()
     }
 
     /// The network, built when it is first needed.

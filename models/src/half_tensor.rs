@@ -99,18 +99,23 @@ impl HalfTensor<'_> {
 
     /// The first `n` numbers in f32, row-major.
     pub fn leading(&self, n: usize) -> Vec<f32> {
+        let mut values = vec![0.0; n.min(self.bytes.len() / 2)];
+        self.widen_from(0, &mut values);
+        values
+    }
+
+    /// The numbers from the `first` on in f32, row-major, as many as there is room for.
+    pub(crate) fn widen_from(&self, first: usize, values: &mut [f32]) {
         // Some at a time, because the processor converts slices, and files are not aligned as slices are.
         let mut halves = [f16::ZERO; 1024];
-        let mut values = vec![0.0; n.min(self.bytes.len() / 2)];
-        let parts = values.chunks_mut(halves.len()).zip(self.bytes.chunks(2 * halves.len()));
-        for (values, bytes) in parts {
+        let bytes = self.bytes[2 * first..].chunks(2 * halves.len());
+        for (values, bytes) in values.chunks_mut(halves.len()).zip(bytes) {
             let halves = &mut halves[..values.len()];
             for (half, b) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
                 *half = f16::from_le_bytes([b[0], b[1]]);
             }
             halves.convert_to_f32_slice(values);
         }
-        values
     }
 
     /// Deserialises without borrowing from the input: `#[serde(deserialize_with = "HalfTensor::owned")]`.

@@ -19,7 +19,7 @@ impl VitWeights<'_> {
         let to = VitConfig { image_size, ..from.clone() };
         to.check()?;
         let positions = resample(
-            &self.values("pos_embed"),
+            &self.tensor("pos_embed").to_f32(),
             from.d_model,
             from.n_prefix_positions,
             from.grid(),

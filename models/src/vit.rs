@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use crate::side_branch::{BlockBranches, Place, SideBranches, Site};
 use crate::{VitConfig, VitWeights};
 use block::Block;
+pub(crate) use packed::Wanted;
 use packed::{BranchSizes, PackedBlock};
 use parameters::Parameters;
 use patch_embed::PatchEmbed;
@@ -153,19 +154,21 @@ impl PackedBlocks {
         Self(self.0.iter().enumerate().map(block).collect())
     }
 
-    /// As [`Vit::block`].
-    pub(crate) fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
-        packed::run(&self.0[index], tokens)
+    /// As [`Vit::block`], as far as it is wanted.
+    pub(crate) fn block(&self, index: usize, tokens: Tensor<3>, wanted: Wanted) -> Tensor<3> {
+        packed::run(&self.0[index], tokens, wanted)
     }
 
-    /// As [`Vit::block_with`]; of the gradient of the tokens only that of `wanted` in each picture is whole.
+    /// As [`Vit::block_with`], as far as it is wanted; of the gradient of the tokens only that of `back_to` in each
+    /// picture is whole.
     pub(crate) fn block_with(
         &self,
         config: &VitConfig,
         index: usize,
         tokens: Tensor<3>,
         branches: &SideBranches,
-        wanted: Range<usize>,
+        wanted: Wanted,
+        back_to: Range<usize>,
     ) -> Tensor<3> {
         let device = tokens.device();
         let mut sizes = BranchSizes::default();
@@ -186,6 +189,7 @@ impl PackedBlocks {
                 Tensor::cat(parts, 0)
             }
         };
-        packed::run_with(&self.0[index], tokens, joined(lefts), joined(rights), sizes, wanted)
+        let (lefts, rights) = (joined(lefts), joined(rights));
+        packed::run_with(&self.0[index], tokens, lefts, rights, sizes, wanted, back_to)
     }
 }

@@ -145,9 +145,9 @@ impl<'a> VitWeights<'a> {
         &self.config
     }
 
-    /// The numbers of one parameter; `name` is one of [`expected_shapes`].
-    pub(crate) fn values(&self, name: &str) -> Cow<'_, [f32]> {
-        self.tensors[name].to_f32()
+    /// One parameter; `name` is one of [`expected_shapes`].
+    pub(crate) fn tensor(&self, name: &str) -> &WeightTensor<'a> {
+        &self.tensors[name]
     }
 
     /// All parameters, borrowing nothing.

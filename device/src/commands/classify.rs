@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::{ClassifyArgs, Global};
-use crate::pictures::intake;
+use crate::pictures::{Keep, intake};
 use crate::report::{self, PredictionDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
@@ -18,7 +18,7 @@ struct Unreadable {
 pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError> {
     let paths = folders::expand(&args.images)?;
     let mut session = Session::open(global, Access::Read)?;
-    let taken = intake(session.engine()?, &paths)?;
+    let taken = intake(&mut session, &paths, Keep::Features)?;
     let mut skipped = taken.skipped.iter();
     let mut features = taken.features.iter().peekable();
     let predictor = session.predictor()?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::cli::{EvaluateArgs, Global};
-use crate::pictures::{intake, no_pictures};
+use crate::pictures::{Keep, intake, no_pictures};
 use crate::report::{self, SkippedDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError>
     let folders = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Read)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
-    let taken = intake(session.engine()?, &paths)?;
+    let taken = intake(&mut session, &paths, Keep::Features)?;
     report::warn_skipped(&taken.skipped);
     let mut end = 0;
     for folder in &folders {

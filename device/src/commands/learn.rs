@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::{Global, LearnArgs};
 use crate::folders::ClassFolder;
-use crate::pictures::{Intake, intake, no_pictures};
+use crate::pictures::{Intake, Keep, intake, no_pictures};
 use crate::report::{self, SkippedDto};
 use crate::store::Access;
 use crate::task::{self, LearnReport, TaskShots};
@@ -29,11 +29,8 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     let folders = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Write)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
+    let taken = intake(&mut session, &paths, Keep::Tokens)?;
     let engine = session.engine()?;
-    if engine.adapter().is_some() {
-        engine.record();
-    }
-    let taken = intake(engine, &paths)?;
     let (forward, tokens) = (engine.forward_time(), engine.recorded());
     report::warn_skipped(&taken.skipped);
     let classes = rows_of_classes(&folders, &taken)?;

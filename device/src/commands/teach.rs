@@ -4,7 +4,7 @@ use fmlora_learner::ClassName;
 use serde::Serialize;
 
 use crate::cli::{Global, TeachArgs};
-use crate::pictures::{intake, no_pictures};
+use crate::pictures::{Keep, intake, no_pictures};
 use crate::report::{self, SkippedDto, TeachReport};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
@@ -21,7 +21,7 @@ pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> 
     let name = ClassName::new(&args.class)?;
     let paths = folders::expand(&args.images)?;
     let mut session = Session::open(global, Access::Write)?;
-    let taken = intake(session.engine()?, &paths)?;
+    let taken = intake(&mut session, &paths, Keep::Features)?;
     report::warn_skipped(&taken.skipped);
     if taken.features.is_empty() {
         return Err(no_pictures(&name, &paths, &taken.skipped));

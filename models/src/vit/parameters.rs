@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::weights::expected_shapes;
-use crate::{LAYER_NORM_EPS, VitConfig, VitWeights};
+use crate::{LAYER_NORM_EPS, VitConfig, VitWeights, WeightTensor};
 
 /// Weights on their way to one device. Names exist and shapes fit: [`VitWeights`] checked both.
 pub(super) struct Parameters<'a> {
@@ -24,14 +24,14 @@ impl<'a> Parameters<'a> {
     pub(super) fn new(weights: &'a VitWeights<'a>, device: &'a Device) -> Self {
         let config = weights.config();
         let shapes: Vec<(String, Vec<usize>)> = expected_shapes(config).into_iter().collect();
-        let tensors = shapes.into_par_iter().map(|(name, shape)| {
-            let values = weights.values(&name);
-            match shape[..] {
-                [d_out, d_in] => {
-                    let turned = transposed(&values, d_out, d_in);
-                    (name, (vec![d_in, d_out], turned))
-                }
-                _ => (name, (shape, values.into_owned())),
+        let tensors = shapes.into_par_iter().map(|(name, shape)| match shape[..] {
+            [d_out, d_in] => {
+                let turned = transposed(weights.tensor(&name), d_out, d_in);
+                (name, (vec![d_in, d_out], turned))
+            }
+            _ => {
+                let values = weights.tensor(&name).to_f32().into_owned();
+                (name, (shape, values))
             }
         });
         Self { config, device, tensors: tensors.collect() }
@@ -86,15 +86,26 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`, a tile at a time so that both stay in the cache.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// `[rows, columns]` to `[columns, rows]` in f32, a tile at a time so that both stay in the cache.
+fn transposed(tensor: &WeightTensor<'_>, rows: usize, columns: usize) -> Vec<f32> {
     const TILE: usize = 16;
-    let mut turned = vec![0.0; values.len()];
+    let mut turned = vec![0.0; rows * columns];
+    // Rows are widened as they are needed: a whole matrix more would cost as much as the turning.
+    let mut widened = vec![0.0; TILE.min(rows) * columns];
     for top in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - top);
+        let band = &mut widened[..height * columns];
+        match tensor {
+            WeightTensor::Half(half) => half.widen_from(top * columns, band),
+            WeightTensor::Single(_, values) => {
+                band.copy_from_slice(&values[top * columns..][..height * columns]);
+            }
+        }
         for left in (0..columns).step_by(TILE) {
-            for row in top..rows.min(top + TILE) {
-                for column in left..columns.min(left + TILE) {
-                    turned[column * rows + row] = values[row * columns + column];
+            for column in left..columns.min(left + TILE) {
+                let target = &mut turned[column * rows + top..][..height];
+                for (row, value) in target.iter_mut().enumerate() {
+                    *value = band[row * columns + column];
                 }
             }
         }
