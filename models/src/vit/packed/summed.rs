@@ -48,9 +48,12 @@ impl Summing {
             return Cow::Borrowed(rows);
         }
         let patches = (self.n_tokens - self.n_patches) * width;
-        let pictures = rows.chunks_exact(self.n_tokens * width);
-        let kept = |picture: &[f32]| [&picture[..width], &picture[patches..]].concat();
-        Cow::Owned(pictures.flat_map(kept).collect())
+        let mut kept = Vec::with_capacity(rows.len());
+        for picture in rows.chunks_exact(self.n_tokens * width) {
+            kept.extend_from_slice(&picture[..width]);
+            kept.extend_from_slice(&picture[patches..]);
+        }
+        Cow::Owned(kept)
     }
 
     /// What [`Summing::kept`] was made of, with nothing between.
@@ -59,8 +62,13 @@ impl Summing {
             return kept;
         }
         let between = vec![0.0; (self.n_tokens - self.n_kept()) * width];
-        let pictures = kept.chunks_exact(self.n_kept() * width);
-        pictures.flat_map(|p| [&p[..width], &between, &p[width..]].concat()).collect()
+        let mut rows = Vec::with_capacity(kept.len() / self.n_kept() * self.n_tokens);
+        for picture in kept.chunks_exact(self.n_kept() * width) {
+            rows.extend_from_slice(&picture[..width]);
+            rows.extend_from_slice(&between);
+            rows.extend_from_slice(&picture[width..]);
+        }
+        rows
     }
 
     /// Adds kept rows, the first of which is row `first` of all pictures, to `[2 pictures, width]`. One row after
