@@ -17,8 +17,8 @@ use crate::trainer::{
     Watcher, train_bases, train_task,
 };
 use crate::{
-    Adapter, AdapterConfig, Class, ClassStatistics, Complexity, DriftMap, HeadError, RankSelector,
-    StatisticsError, TransportError,
+    Adapter, AdapterConfig, AdapterTask, Class, ClassStatistics, Complexity, DriftMap, HeadError,
+    RankSelector, StatisticsError, TransportError,
 };
 
 use task_shots::Split;
@@ -68,8 +68,8 @@ pub struct Adaptation {
 pub struct Kept {
     /// The adapter with the task merged.
     pub adapter: Adapter,
-    /// Weight of the merge.
-    pub weight: f32,
+    /// What the task added: for another device that had the same adapter before.
+    pub task: AdapterTask,
     /// Old classes with their statistics moved.
     pub classes: Vec<Arc<Class>>,
     /// Features of the task's shots with the new adapter, by row of the cache.
@@ -269,11 +269,15 @@ fn decide(
     trained: &TrainedTask,
     adaptation: &mut Adaptation,
 ) -> Result<(), AdaptError> {
+    // As files hold it, so that what is judged is what will be there after a restart, here or on another device.
+    let (update, grams) = (trained.update.clone(), trained.grams.clone());
+    let n_pictures = (split.rows.len() + split.held_out.len()) as u32;
+    let mergeable = AdapterTask { update, weight: 1.0, grams, n_pictures };
+    let mut mergeable = mergeable.rounded().map_err(StatisticsError::from)?;
     let mut best: Option<(f64, Kept)> = None;
     for &weight in &config.merge_weights {
-        // As a file holds it, so that what is judged is what will be there after a restart.
-        let mut next =
-            adapter.merge(&trained.update, weight).rounded().map_err(StatisticsError::from)?;
+        mergeable.weight = weight;
+        let next = adapter.with_task(&mergeable).map_err(StatisticsError::from)?;
         let features = adapted_features(backbone, &next, task.tokens)?;
         let pick = |from: &[Vec<f32>]| -> Vec<Vec<f32>> {
             split.rows.iter().map(|&row| from[row].clone()).collect()
@@ -293,10 +297,10 @@ fn decide(
         adaptation.judgements.push((weight, judgement));
         let enough = judgement.gain > config.margin * judgement.standard_error;
         if enough && best.as_ref().is_none_or(|(gain, _)| judgement.gain > *gain) {
-            let n_shots = split.rows.len() + split.held_out.len();
-            next.remember(&trained.grams, n_shots as u64);
-            next = next.rounded().map_err(StatisticsError::from)?;
-            best = Some((judgement.gain, Kept { adapter: next, weight, classes, features }));
+            best = Some((
+                judgement.gain,
+                Kept { adapter: next, task: mergeable.clone(), classes, features },
+            ));
         }
     }
     adaptation.kept = best.map(|(_, kept)| kept);
@@ -309,9 +313,6 @@ fn modes_of(classes: &[Arc<Class>]) -> impl Iterator<Item = &ClassStatistics> {
 }
 
 fn moved(known: &[Arc<Class>], map: &DriftMap) -> Result<Vec<Arc<Class>>, StatisticsError> {
-    let moved = |class: &Arc<Class>| {
-        let modes = class.modes.iter().map(|mode| map.transport(mode)).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Class { name: class.name.clone(), modes }))
-    };
+    let moved = |class: &Arc<Class>| class.moved(|mode| map.transport(mode)).map(Arc::new);
     known.iter().map(moved).collect()
 }

@@ -5,6 +5,7 @@
 //! the memory of all tasks is one `r x r` matrix a layer and a prediction costs the same after a hundred
 //! tasks as after one.
 
+mod adapter_task;
 mod shared_basis;
 mod task_factors;
 
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 use crate::Matrix;
 
+pub use adapter_task::AdapterTask;
 pub(crate) use shared_basis::orthonormalise;
 pub use shared_basis::{SharedBases, SharedBasis};
 pub use task_factors::{TaskFactors, TaskUpdate};
@@ -78,8 +80,8 @@ pub enum AdapterError {
         /// Last block.
         last: usize,
     },
-    /// Layers of the merged state and of the bases differ.
-    #[error("the merged state and the bases name different layers")]
+    /// Layers of the merged state, or of an update, and of the bases differ.
+    #[error("the merged state or an update names other layers than the bases")]
     Layers,
 }
 
@@ -156,6 +158,29 @@ impl Adapter {
         SideBranches { branches, prompt: self.state.prompt.as_ref().map(|p| p.to_tensor(device)) }
     }
 
+    /// Checks that an update is one of these bases and this prompt: [`Adapter::merge`] takes that for granted.
+    ///
+    /// # Errors
+    ///
+    /// [`AdapterError`] names what does not fit.
+    pub fn check_update(&self, update: &TaskUpdate) -> Result<(), AdapterError> {
+        if !update.factors.keys().eq(self.bases.by_place().keys()) {
+            return Err(AdapterError::Layers);
+        }
+        let expected = [self.bases.rank(), update.rank];
+        for (place, factors) in &update.factors {
+            expect_shape("M", place.to_string(), &factors.m, expected)?;
+            expect_shape("N", place.to_string(), &factors.n, expected)?;
+        }
+        let Some(step) = &update.prompt_step else { return Ok(()) };
+        let tokens = step.shape()[0];
+        let expected = match (&self.state.prompt, self.bases.d_model()) {
+            (Some(prompt), _) => prompt.shape(),
+            (None, d_model) => [tokens, d_model.unwrap_or(0)],
+        };
+        expect_shape("the step of P", "the prompt".into(), step, expected)
+    }
+
     /// The adapter after a task, merged with `weight`: `S + weight * M N^T`, and the prompt moved as far.
     #[must_use]
     pub fn merge(&self, update: &TaskUpdate, weight: f32) -> Self {
@@ -187,7 +212,8 @@ impl Adapter {
     /// Adds what a task's pictures put into the adapted layers: mean `z z^T` of `n` pictures.
     pub(crate) fn remember(&mut self, grams: &BTreeMap<Place, Matrix>, n: u64) {
         let state = &mut self.state;
-        let share = n as f32 / (state.n_seen + n).max(1) as f32;
+        let total = state.n_seen.saturating_add(n);
+        let share = n as f32 / total.max(1) as f32;
         for (place, gram) in &mut state.grams {
             if let Some(new) = grams.get(place) {
                 *gram = Matrix::zeros(gram.shape()[0], gram.shape()[1])
@@ -195,7 +221,7 @@ impl Adapter {
                     .plus(share, new);
             }
         }
-        state.n_seen += n;
+        state.n_seen = total;
     }
 
     /// Checks that everything fits a network whose blocks from `first` on are adapted.

@@ -70,6 +70,15 @@ impl Class {
         (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap_or(0)
     }
 
+    /// The class with each of its modes moved.
+    pub(crate) fn moved(
+        &self,
+        moved: impl Fn(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
+    ) -> Result<Self, StatisticsError> {
+        let modes = self.modes.iter().map(moved).collect::<Result<_, _>>()?;
+        Ok(Self { name: self.name.clone(), modes })
+    }
+
     /// All modes as one.
     ///
     /// # Errors

@@ -3,10 +3,15 @@
 //! docs/formats.md describes every byte. A decoder never trusts a length that it has not checked, and
 //! says what it expected and what it found.
 
+mod adapter;
 mod base;
 mod header;
 mod state;
 
+pub use adapter::{
+    AdapterFacts, AdapterFile, AdapterFileError, AdapterName, Applied, ApplyError, DaemonVersion,
+    FactsError, Ground, MAX_ADAPTER_BYTES, MeasuredAccuracy, decode_adapter, encode_adapter,
+};
 pub use base::{Base, BaseError, Provenance, decode_base, encode_base};
 pub use header::{FileKind, HEADER_BYTES, HeaderError, Opened, identify, open, seal};
 pub use state::{StateError, StateFile, decode_state, encode_state};

@@ -1,9 +1,11 @@
 //! What belongs together: ids of bases and of the feature spaces they make.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 
 use crate::AdapterState;
 
@@ -15,6 +17,14 @@ pub struct BaseId([u8; 32]);
 /// mean nothing in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeatureSpaceId([u8; 32]);
+
+/// Why a text is no id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{text:?} is no id, expected 64 hexadecimal digits in lower case")]
+pub struct IdError {
+    /// The text.
+    pub text: String,
+}
 
 impl BaseId {
     /// The id of a base whose content has this SHA-256.
@@ -45,6 +55,35 @@ impl BaseId {
         hash.update(b" after tasks ");
         hash.update(postcard::to_stdvec(&(&state.merged, &state.prompt))?);
         Ok(FeatureSpaceId(hash.finalize().into()))
+    }
+}
+
+/// What [`hex`] writes, read back.
+fn unhex(text: &str) -> Result<[u8; 32], IdError> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks_exact(2).map(pair).collect();
+    let bytes = bytes.filter(|_| text.len() == 64).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| IdError { text: text.chars().take(80).collect() })
+}
+
+impl FromStr for BaseId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        unhex(text).map(Self)
+    }
+}
+
+impl FromStr for FeatureSpaceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        unhex(text).map(Self)
     }
 }
 

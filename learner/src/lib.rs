@@ -9,24 +9,28 @@
 //! 3. [`Learner`] holds the statistics of all classes and turns teaching, forgetting, renaming and
 //!    importing into [`Operation`]s, which a store can write, apply and undo as a whole.
 //! 4. [`fit_head`] turns statistics into a [`Predictor`] and an [`Estimate`] of its accuracy.
-//! 5. [`mod@format`] holds the bytes of bases and states.
+//! 5. [`mod@format`] holds the bytes of bases, states and adapters; an [`Offer`] is what a repository says of an adapter.
 
 mod adaptation;
 mod adapter;
+mod byte_rows;
 mod class;
 mod class_name;
 mod complexity;
 pub mod format;
 mod head;
 mod ids;
+mod known_answer;
 mod learner;
 mod matrix;
 mod metrics;
+mod offer;
 mod operation;
 mod placement;
 mod predictor;
 mod rank_selector;
 mod statistics;
+mod task_summary;
 mod trainer;
 mod transport;
 
@@ -35,9 +39,10 @@ pub use adaptation::{
     adapted_features, complexity_of, with_task,
 };
 pub use adapter::{
-    Adapter, AdapterConfig, AdapterError, AdapterState, SharedBases, SharedBasis, TaskFactors,
-    TaskUpdate,
+    Adapter, AdapterConfig, AdapterError, AdapterState, AdapterTask, SharedBases, SharedBasis,
+    TaskFactors, TaskUpdate,
 };
+pub use byte_rows::ByteRows;
 pub use class::{Class, MAX_MODES};
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
 pub use complexity::Complexity;
@@ -45,10 +50,12 @@ pub use head::{
     ClassEstimate, Confusion, Estimate, FittedHead, HeadChoice, HeadError, LeftOut, SHRINKAGES,
     fit_head,
 };
-pub use ids::{BaseId, FeatureSpaceId};
+pub use ids::{BaseId, FeatureSpaceId, IdError};
+pub use known_answer::{KnownAnswer, test_pattern};
 pub use learner::{LearnError, Learner};
 pub use matrix::Matrix;
 pub use metrics::AccuracyMatrix;
+pub use offer::{OFFER_FORMAT, Offer, OfferError, Rollout};
 pub use operation::{AdapterChange, Change, Operation, OperationKind};
 pub use placement::{
     HALF_TOLERANCE, PARITY_TOLERANCE, Parity, ParityError, Placement, PlacementError, check_parity,
@@ -57,10 +64,11 @@ pub use placement::{
 pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, UnknownTest};
 pub use rank_selector::RankSelector;
 pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};
+pub use task_summary::{ClassSummary, MAX_CLASSES, TaskSummary};
 pub use trainer::{
     Built, Examples, ExamplesError, FeaturePull, FixedHead, Leaves, LoraPair, Objective,
     ParameterId, Parameters, Step, TaskConfig, TaskHead, TokenCache, TrainError, TrainedBases,
     TrainedHead, TrainedTask, TrainingConfig, TrainingHead, Watcher, add_head, add_lora,
     lora_branches, train, train_bases, train_task,
 };
-pub use transport::{DriftMap, TransportError};
+pub use transport::{DriftMap, LowRankDrift, TransportError};

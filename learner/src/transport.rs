@@ -1,10 +1,14 @@
 //! The drift map: statistics of old classes, moved along when the features move.
 
+mod low_rank;
+
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use thiserror::Error;
 
 use crate::{ClassStatistics, StatisticsError};
+
+pub use low_rank::LowRankDrift;
 
 /// `x -> offset + x + (x - origin) D`: where a feature went, as the current task's pictures tell.
 ///

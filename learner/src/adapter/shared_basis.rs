@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use faer::Mat;
-use fmlora_models::{HalfTensorError, Place, VitConfig};
+use fmlora_models::{HalfTensorError, Place, Site, VitConfig};
 use serde::{Deserialize, Serialize};
 
 use super::{AdapterError, expect_shape};
@@ -47,6 +47,14 @@ impl SharedBases {
         };
         let by_place = self.by_place.iter().map(rounded).collect::<Result<_, HalfTensorError>>()?;
         Ok(Self { rank: self.rank, by_place })
+    }
+
+    /// Numbers of a token, as a layer's shape tells; `None` without layers.
+    pub(super) fn d_model(&self) -> Option<usize> {
+        self.by_place.iter().next().map(|(place, basis)| match place.site {
+            Site::Fc2 => basis.a.shape()[0],
+            _ => basis.b.shape()[0],
+        })
     }
 
     /// Bytes in a file.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fmlora_models::Place;
+use fmlora_models::{HalfTensorError, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::Matrix;
@@ -35,6 +35,22 @@ impl TaskFactors {
 }
 
 impl TaskUpdate {
+    /// The same update as a file will hold it: f16 everywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`HalfTensorError`] for a number that f16 cannot hold.
+    pub fn rounded(&self) -> Result<Self, HalfTensorError> {
+        let rounded = |(&place, factors): (&Place, &TaskFactors)| {
+            Ok((place, TaskFactors { m: factors.m.rounded()?, n: factors.n.rounded()? }))
+        };
+        Ok(Self {
+            rank: self.rank,
+            factors: self.factors.iter().map(rounded).collect::<Result<_, HalfTensorError>>()?,
+            prompt_step: self.prompt_step.as_ref().map(Matrix::rounded).transpose()?,
+        })
+    }
+
     /// Bytes in a file.
     pub fn n_bytes(&self) -> usize {
         let factors = self.factors.values().flat_map(|f| [&f.m, &f.n]);

@@ -2,7 +2,7 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 0..4 | magic: `FMLB` base, `FMLS` state, later `FMLA` adapter |
+//! | 0..4 | magic: `FMLB` base, `FMLS` state, `FMLA` adapter |
 //! | 4..6 | version of the format, little endian |
 //! | 6..8 | zero |
 //! | 8..16 | length of the content in bytes, little endian |
@@ -23,6 +23,8 @@ pub enum FileKind {
     Base,
     /// `*.fmls`: the classes of a device.
     State,
+    /// `*.fmla`: a task trained elsewhere.
+    Adapter,
 }
 
 /// Why bytes are none of our files, or not the one expected.
@@ -71,6 +73,7 @@ impl FileKind {
         match self {
             Self::Base => "FMLB",
             Self::State => "FMLS",
+            Self::Adapter => "FMLA",
         }
     }
 
@@ -79,6 +82,7 @@ impl FileKind {
         match self {
             Self::Base => 2,
             Self::State => 3,
+            Self::Adapter => 1,
         }
     }
 
@@ -86,6 +90,7 @@ impl FileKind {
         match self {
             Self::Base => "a base (.fmlb)",
             Self::State => "an exported state (.fmls)",
+            Self::Adapter => "an adapter (.fmla)",
         }
     }
 }
@@ -101,7 +106,8 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(content: &'a [u8]) -> postcard::Res
 
 /// The kind of a file, by its first bytes.
 pub fn identify(bytes: &[u8]) -> Option<FileKind> {
-    [FileKind::Base, FileKind::State].into_iter().find(|k| bytes.starts_with(k.magic().as_bytes()))
+    let kinds = [FileKind::Base, FileKind::State, FileKind::Adapter];
+    kinds.into_iter().find(|kind| bytes.starts_with(kind.magic().as_bytes()))
 }
 
 /// Puts the header before the content.

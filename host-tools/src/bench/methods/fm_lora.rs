@@ -262,7 +262,7 @@ fn decision(outcome: &Adaptation) -> String {
         )
     };
     let judged: String = outcome.judgements.iter().map(judged).collect();
-    let kept = outcome.kept.as_ref().map_or(0.0, |kept| kept.weight);
+    let kept = outcome.kept.as_ref().map_or(0.0, |kept| kept.task.weight);
     let (h, rank) = (outcome.complexity.h(), outcome.rank);
     format!("  H {h:.2} rank {rank} losses {:.3?} kept a = {kept}{judged}", outcome.losses)
 }

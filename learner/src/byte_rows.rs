@@ -1,0 +1,96 @@
+//! Rows of numbers in eight bits, for what an adapter can say roughly.
+
+use serde::{Deserialize, Serialize};
+
+/// Rows of `n_columns` numbers, each row in steps of its own: a 127th of its largest number.
+///
+/// Half of what f16 takes. A number is off by at most half a step, which is under a hundredth of the size that the
+/// numbers of a row have on the mean.
+///
+/// # Shapes
+///
+/// - `[n_rows, n_columns]`, `n_rows` being the number of steps
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ByteRows {
+    n_columns: u32,
+    steps: Vec<f32>,
+    numbers: Vec<i8>,
+}
+
+/// The largest number of a row in its own steps.
+const LARGEST: f64 = 127.0;
+
+impl ByteRows {
+    /// Rounds rows, all of `n_columns` numbers.
+    pub fn new<'a>(n_columns: usize, rows: impl IntoIterator<Item = &'a [f64]>) -> Self {
+        let mut rounded =
+            Self { n_columns: n_columns as u32, steps: Vec::new(), numbers: Vec::new() };
+        for row in rows {
+            let largest = row.iter().fold(0.0f64, |most, v| most.max(v.abs()));
+            let step = (largest / LARGEST) as f32;
+            let by = if step > 0.0 { f64::from(step).recip() } else { 0.0 };
+            let number = |v: &f64| (v * by).round().clamp(-LARGEST, LARGEST) as i8;
+            rounded.numbers.extend(row.iter().map(number));
+            rounded.steps.push(step);
+        }
+        rounded
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Numbers of a row.
+    pub fn n_columns(&self) -> usize {
+        self.n_columns as usize
+    }
+
+    /// Bytes in a file, but for a few.
+    pub fn n_bytes(&self) -> usize {
+        4 * self.steps.len() + self.numbers.len()
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> Vec<f64> {
+        let step = f64::from(self.steps[row]);
+        let d = self.n_columns();
+        self.numbers[row * d..][..d].iter().map(|&n| f64::from(n) * step).collect()
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> impl Iterator<Item = Vec<f64>> {
+        (0..self.len()).map(|row| self.row(row))
+    }
+
+    /// Whether these are `n_rows` (any number if `None`) rows of `n_columns` finite numbers.
+    pub(crate) fn fits(&self, n_rows: Option<usize>, n_columns: usize) -> bool {
+        let finite = self.steps.iter().all(|step| step.is_finite() && *step >= 0.0);
+        let filled = self.len().checked_mul(self.n_columns()) == Some(self.numbers.len());
+        finite && filled && self.n_columns() == n_columns && n_rows.is_none_or(|n| n == self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_kept_within_half_a_step() {
+        let rows = [vec![0.5, -1.0, 0.003], vec![0.0; 3], vec![1e-7, 2e-7, -3e-7]];
+        let bytes = ByteRows::new(3, rows.iter().map(Vec::as_slice));
+        assert!(bytes.fits(Some(3), 3) && !bytes.fits(Some(2), 3) && !bytes.fits(None, 4));
+        for (row, kept) in rows.iter().zip(bytes.rows()) {
+            let largest = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (a, b) in row.iter().zip(kept) {
+                // Half a step, and what f32 rounds of a step.
+                assert!((a - b).abs() <= largest / 127.0 * 0.500_001, "{a} {b}");
+            }
+        }
+    }
+}

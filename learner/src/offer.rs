@@ -1,0 +1,166 @@
+//! What a repository says of an adapter before anybody has fetched it.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::format::{AdapterFacts, AdapterName, DaemonVersion};
+use crate::{BaseId, FeatureSpaceId};
+
+/// Version of [`Offer`]; a device leaves offers of other versions alone.
+pub const OFFER_FORMAT: u32 = 1;
+
+/// The `custom` of a target in a TUF repository: the facts of the adapter's own header, and who shall have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// [`OFFER_FORMAT`].
+    pub format: u32,
+    /// As in the file.
+    pub name: AdapterName,
+    /// As in the file.
+    #[serde(with = "as_text")]
+    pub base_id: BaseId,
+    /// As in the file.
+    #[serde(with = "as_text")]
+    pub feature_space_before: FeatureSpaceId,
+    /// As in the file.
+    #[serde(with = "as_text")]
+    pub feature_space_after: FeatureSpaceId,
+    /// As in the file.
+    pub release: u64,
+    /// The devices of this channel are meant: a plain word such as `stable`.
+    pub channel: String,
+    /// How many of them.
+    pub rollout: Rollout,
+    /// As in the file, as a text.
+    #[serde(with = "as_text")]
+    pub min_daemon: DaemonVersion,
+}
+
+/// Which devices of a channel shall have an adapter by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Share of the devices in percent, 0 to 100.
+    pub percent: u8,
+    /// Makes every release begin with other devices; it stays while the share grows.
+    pub salt: String,
+}
+
+/// Where an adapter is not what its repository says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the repository says {what} {offered}, the adapter says {found}")]
+pub struct OfferError {
+    /// The fact.
+    pub what: &'static str,
+    /// What was offered.
+    pub offered: String,
+    /// What the file says.
+    pub found: String,
+}
+
+impl Rollout {
+    /// Whether a device is among those that shall have it: its bucket, from 0 to 99, is below the share. A larger share
+    /// keeps all devices of a smaller one.
+    pub fn reaches(&self, device_id: &str) -> bool {
+        bucket(&self.salt, device_id) < self.percent
+    }
+}
+
+/// The first eight bytes of `SHA-256(salt, 0, device id)`, as a number with the largest byte first, modulo 100.
+fn bucket(salt: &str, device_id: &str) -> u8 {
+    let mut hash = Sha256::new();
+    hash.update(salt.as_bytes());
+    hash.update([0]);
+    hash.update(device_id.as_bytes());
+    let first = hash.finalize().iter().take(8).fold(0u64, |n, &b| n << 8 | u64::from(b));
+    (first % 100) as u8
+}
+
+impl Offer {
+    /// Offers an adapter.
+    pub fn new(facts: &AdapterFacts, channel: &str, rollout: Rollout) -> Self {
+        Self {
+            format: OFFER_FORMAT,
+            name: facts.name.clone(),
+            base_id: facts.base_id,
+            feature_space_before: facts.space_before,
+            feature_space_after: facts.space_after,
+            release: facts.release,
+            channel: channel.to_owned(),
+            rollout,
+            min_daemon: facts.min_daemon,
+        }
+    }
+
+    /// Checks that a file is what was offered.
+    ///
+    /// # Errors
+    ///
+    /// [`OfferError`] names the first fact that differs.
+    pub fn check(&self, facts: &AdapterFacts) -> Result<(), OfferError> {
+        let pairs = [
+            ("name", self.name.to_string(), facts.name.to_string()),
+            ("base", self.base_id.to_string(), facts.base_id.to_string()),
+            (
+                "feature space before",
+                self.feature_space_before.to_string(),
+                facts.space_before.to_string(),
+            ),
+            (
+                "feature space after",
+                self.feature_space_after.to_string(),
+                facts.space_after.to_string(),
+            ),
+            ("release", self.release.to_string(), facts.release.to_string()),
+            ("least daemon", self.min_daemon.to_string(), facts.min_daemon.to_string()),
+        ];
+        match pairs.into_iter().find(|(_, offered, found)| offered != found) {
+            Some((what, offered, found)) => Err(OfferError { what, offered, found }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Ids and versions as texts.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_growing_share_keeps_its_devices() {
+        let rollout = |percent| Rollout { percent, salt: "salt".to_owned() };
+        let reached = |percent| -> Vec<usize> {
+            let device = |i: &usize| rollout(percent).reaches(&format!("device {i}"));
+            (0..2000).filter(device).collect()
+        };
+        let (few, many) = (reached(5), reached(25));
+        // 2000 draws: 100 +- 10 and 500 +- 20.
+        assert!((60..140).contains(&few.len()) && (420..580).contains(&many.len()));
+        assert!(few.iter().all(|i| many.contains(i)));
+        assert!(reached(0).is_empty() && reached(100).len() == 2000);
+        // Written down, so that devices of all releases agree.
+        assert_eq!(bucket("salt", "device 0"), 84);
+    }
+}

@@ -1,0 +1,146 @@
+//! A drift map small enough to travel with an adapter.
+
+use faer::{Mat, Side};
+use serde::{Deserialize, Serialize};
+
+use super::DriftMap;
+use crate::byte_rows::ByteRows;
+use crate::{ClassStatistics, Matrix, StatisticsError};
+
+/// `x -> shift + x + (x U) V^T`: a [`DriftMap`] of few columns.
+///
+/// Ours: reduced-rank regression. With `V` the leading directions in which the full map moves the pictures that it was fitted on, and
+/// `U = D V`, no map of as many columns is nearer to it on these pictures. It is computed number by number in
+/// f64, in one order, so that every processor finds the same.
+///
+/// # Shapes
+///
+/// - `shift`: `[1, d]`, f16 in files
+/// - `down` (`U^T`), `up` (`V^T`): `[k, d]`, eight bits a number
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LowRankDrift {
+    shift: Matrix,
+    down: ByteRows,
+    up: ByteRows,
+}
+
+impl DriftMap {
+    /// The nearest map of at most `rank` columns, on the pictures whose features `before` it was fitted on.
+    ///
+    /// # Errors
+    ///
+    /// `None` for features that are not finite.
+    pub fn low_rank(&self, before: &[Vec<f32>], rank: usize) -> Option<LowRankDrift> {
+        let (n, d) = (before.len(), self.origin.len());
+        let z = Mat::from_fn(n, d, |p, i| f64::from(before[p][i]) - self.origin[i]);
+        let moves = self.moved(&z);
+        // Leading right singular vectors of the moves, through the smaller of the two Gram matrices.
+        let ups: Vec<Vec<f64>> = if n < d {
+            let eigen = (&moves * moves.transpose()).self_adjoint_eigen(Side::Lower).ok()?;
+            let energies: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
+            leading(&energies, rank)
+                .into_iter()
+                .map(|k| {
+                    let along = moves.transpose() * eigen.U().subcols(k, 1);
+                    along.col(0).iter().map(|v| v / energies[k].sqrt()).collect()
+                })
+                .collect()
+        } else {
+            let eigen = (moves.transpose() * &moves).self_adjoint_eigen(Side::Lower).ok()?;
+            let energies: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
+            let column = |k: usize| eigen.U().col(k).iter().copied().collect();
+            leading(&energies, rank).into_iter().map(column).collect()
+        };
+        let up = ByteRows::new(d, ups.iter().map(Vec::as_slice));
+        // From `V` as it will be read, whose columns are no longer quite orthonormal: its own best coordinates.
+        let v: Vec<Vec<f64>> = up.rows().collect();
+        let v = Mat::from_fn(d, v.len(), |i, k| v[k][i]);
+        let gram = v.transpose() * &v;
+        let onto = faer::linalg::solvers::Solve::solve(&gram.llt(Side::Lower).ok()?, v.transpose());
+        let u = &self.drift * onto.transpose();
+        let downs: Vec<Vec<f64>> =
+            (0..u.ncols()).map(|k| u.col(k).iter().copied().collect()).collect();
+        let down = ByteRows::new(d, downs.iter().map(Vec::as_slice));
+        let mut map = LowRankDrift { shift: Matrix::zeros(1, d), down, up };
+        // The mean of the pictures goes exactly where the full map takes it.
+        let moved = map.moved(&self.origin);
+        let shift = |_, i: usize| (self.offset[i] - moved[i]) as f32;
+        map.shift = Matrix::from_fn(1, d, shift).rounded().ok()?;
+        Some(map)
+    }
+}
+
+/// Places of the largest energies that are more than noise; they come in ascending order.
+fn leading(energies: &[f64], rank: usize) -> Vec<usize> {
+    let noise = energies.iter().sum::<f64>() * 1e-9;
+    (0..energies.len()).rev().filter(|&k| energies[k] > noise).take(rank).collect()
+}
+
+impl LowRankDrift {
+    /// Number of columns.
+    pub fn rank(&self) -> usize {
+        self.down.len()
+    }
+
+    /// Numbers of a feature.
+    pub fn d_feature(&self) -> usize {
+        self.down.n_columns()
+    }
+
+    /// Bytes in a file, but for a few.
+    pub fn n_bytes(&self) -> usize {
+        2 * self.shift.values().len() + self.down.n_bytes() + self.up.n_bytes()
+    }
+
+    /// `(x U) V^T`.
+    fn moved(&self, x: &[f64]) -> Vec<f64> {
+        let mut moved = vec![0.0; x.len()];
+        for (down, up) in self.down.rows().zip(self.up.rows()) {
+            let along: f64 = x.iter().zip(&down).map(|(x, u)| x * u).sum();
+            moved.iter_mut().zip(&up).for_each(|(m, v)| *m += along * v);
+        }
+        moved
+    }
+
+    /// Where a feature went.
+    ///
+    /// # Shapes
+    ///
+    /// - `feature`: `d_feature` numbers
+    pub fn apply(&self, feature: &[f32]) -> Vec<f32> {
+        let x: Vec<f64> = feature.iter().map(|&v| f64::from(v)).collect();
+        let moved = self.moved(&x);
+        let parts = x.iter().zip(self.shift.values()).zip(&moved);
+        parts.map(|((x, &s), m)| (x + f64::from(s) + m) as f32).collect()
+    }
+
+    /// Statistics in the new features.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a moved number
+    /// cannot be stored.
+    pub fn transport(
+        &self,
+        statistics: &ClassStatistics,
+    ) -> Result<ClassStatistics, StatisticsError> {
+        let d = statistics.d_feature();
+        if d != self.d_feature() {
+            return Err(StatisticsError::Length { found: d, expected: self.d_feature() });
+        }
+        let rows = statistics.scatter().rows();
+        let row = |row: &[f32]| -> Vec<f64> {
+            let x: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+            self.moved(&x).iter().zip(&x).map(|(m, x)| x + m).collect()
+        };
+        let rows: Vec<Vec<f64>> = rows.chunks_exact(d.max(1)).map(row).collect();
+        ClassStatistics::from_parts(statistics.count(), &self.apply(&statistics.mean()), &rows)
+    }
+
+    /// Whether all parts are for features of `d_feature` numbers.
+    pub(crate) fn fits(&self, d_feature: usize) -> bool {
+        self.shift.shape() == [1, d_feature]
+            && self.down.fits(None, d_feature)
+            && self.up.fits(Some(self.down.len()), d_feature)
+    }
+}
