@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fmlora_learner::format::{AdapterName, DaemonVersion};
 use fmlora_models::{DeviceSpec, Site};
 
 use crate::bench::{NAMES, Scenario};
@@ -55,6 +56,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  host-tools pretrain --base vit.fmlb --data folder:pictures --out bases.fmlb --epochs 5"
     )]
     Pretrain(PretrainArgs),
+    /// Train a task for devices, as an adapter to publish
+    #[command(
+        after_help = "Example:\n  host-tools train-adapter --base base.fmlb --data folder:birds --out birds-1.fmla --name birds --release 1\n  host-tools train-adapter --base base.fmlb --after birds-1.fmla --data folder:insects --out insects-2.fmla --release 2"
+    )]
+    TrainAdapter(TrainAdapterArgs),
     /// Measure continual learning against rivals
     #[command(
         after_help = "Example:\n  host-tools bench --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --tasks 10 --orders 1993,1994,1995 --out results\n\nA killed benchmark goes on where it stopped when it is started again with the same --out."
@@ -117,7 +123,7 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A base (.fmlb) or an exported state (.fmls)
+    /// A base (.fmlb), an exported state (.fmls) or an adapter (.fmla)
     pub(crate) file: PathBuf,
 }
 
@@ -207,6 +213,52 @@ pub(crate) struct PretrainArgs {
     /// Learning rate at the start
     #[arg(long, default_value_t = 1e-3)]
     pub(crate) learning_rate: f64,
+    /// Seed of everything drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainAdapterArgs {
+    /// Base of the devices
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// The task: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N&test=N to limit pictures a class and classes=A..B to take some classes
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: DataSpec,
+    /// File to write
+    #[arg(long, value_name = "FILE.fmla")]
+    pub(crate) out: PathBuf,
+    /// State that the devices have (fmlora-edge export) [default: nothing learnt yet]
+    #[arg(long, value_name = "FILE.fmls")]
+    pub(crate) from: Option<PathBuf>,
+    /// Adapter that the devices have before this one; several in their order
+    #[arg(long, value_name = "FILE.fmla")]
+    pub(crate) after: Vec<PathBuf>,
+    /// Name of the adapter [default: that of the file]
+    #[arg(long)]
+    pub(crate) name: Option<AdapterName>,
+    /// Counter of releases: devices never go back to a smaller one
+    #[arg(long, default_value_t = 1)]
+    pub(crate) release: u64,
+    /// Oldest daemon that can use it
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"), value_name = "X.Y.Z")]
+    pub(crate) min_daemon: DaemonVersion,
+    /// More test pictures, of classes that the devices know already
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) measure: Option<DataSpec>,
+    /// Rank of the task [default: DRS chooses]
+    #[arg(long)]
+    pub(crate) rank: Option<usize>,
+    /// Passes over the pictures [default: as a device trains]
+    #[arg(long)]
+    pub(crate) epochs: Option<usize>,
+    /// Rows of the scatter that the classes share in the file; 1.5 KiB each where a feature has 1536 numbers
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub(crate) scatter_rows: usize,
+    /// Columns of the drift map in the file; 3 KiB each where a feature has 1536 numbers
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub(crate) drift_columns: usize,
     /// Seed of everything drawn
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

@@ -5,6 +5,7 @@ mod import_weights;
 mod inspect;
 mod pretrain;
 mod probe;
+mod train_adapter;
 
 use crate::cli::{Cli, Command};
 
@@ -16,6 +17,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args, cli.json),
         Command::Probe(args) => probe::run(args, &cli.device, cli.json),
         Command::Pretrain(args) => pretrain::run(args, &cli.device, cli.json),
+        Command::TrainAdapter(args) => train_adapter::run(args, &cli.device, cli.json),
         Command::Bench(args) => crate::bench::run(args, &cli.device, cli.json),
     }
 }

@@ -70,6 +70,31 @@ impl Class {
         (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap_or(0)
     }
 
+    /// The class with the modes of another device's class of the same name: each joins its nearest mode, or stays a mode
+    /// of its own if it lies apart from all.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if the two do not fit together.
+    pub fn joined(&self, other: &Self) -> Result<Self, StatisticsError> {
+        let mut class = self.clone();
+        for new in &other.modes {
+            let nearest = class.nearest_mode(&new.mean());
+            let n_modes = class.modes.len();
+            let mode = class.modes.get_mut(nearest).ok_or(StatisticsError::NoShots)?;
+            if new.d_feature() != mode.d_feature() {
+                let (found, expected) = (new.d_feature(), mode.d_feature());
+                return Err(StatisticsError::Length { found, expected });
+            }
+            if n_modes < MAX_MODES && new.count() >= FOUNDERS && apart(mode, new) {
+                class.modes.push(new.clone());
+            } else {
+                *mode = mode.merged(new)?;
+            }
+        }
+        Ok(class)
+    }
+
     /// The class with each of its modes moved.
     pub(crate) fn moved(
         &self,
@@ -171,6 +196,22 @@ mod tests {
             assert!((x - y).abs() < 2e-3, "{x} {y}");
         }
         assert!((one.energy() / together.modes[0].energy() - 1.0).abs() < 2e-3);
+    }
+
+    #[test]
+    fn a_class_of_the_same_name_joins_as_if_its_shots_had_been_taught_here() {
+        let (here, near, far) = (shots(0.0, 12, 1), shots(0.0, 9, 400), shots(2.0, 9, 7));
+        for (there, modes) in [(near, 1), (far, 2)] {
+            let joined = class(&here).joined(&class(&there)).expect("sound shots");
+            let taught = class(&here).with_shots(&there).expect("sound shots");
+            assert_eq!((joined.modes.len(), joined.count()), (modes, 21));
+            for (a, b) in joined.modes.iter().zip(&taught.modes) {
+                // Mean and scatter are kept in f16, each class's own.
+                let away = squared_distance(&a.mean(), &b.mean()).sqrt();
+                assert!(away < 4e-3, "{away}");
+                assert!((a.energy() / b.energy() - 1.0).abs() < 2e-3);
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! What an adapter carries of the classes of its task: less than a device keeps of its own.
 
+mod shared_scatter;
+
 use std::sync::Arc;
 
+use fmlora_models::HalfTensorError;
 use serde::{Deserialize, Serialize};
 
 use crate::byte_rows::ByteRows;
 use crate::{Class, ClassName, ClassStatistics, Matrix, StatisticsError};
+
+use shared_scatter::shared_scatter;
 
 /// One class of the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +45,47 @@ pub struct TaskSummary {
 pub const MAX_CLASSES: usize = 4096;
 
 impl TaskSummary {
+    /// Sums up the classes of a task, each of them as one mode, with a shared scatter of at most `n_rows` rows.
+    ///
+    /// `shrinkage` is the one that the head of these classes has: there the few rows tell them apart as well as all
+    /// would.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if there is no class or no shot, or for numbers that cannot be stored.
+    pub fn of(
+        classes: &[Arc<Class>],
+        shrinkage: f64,
+        n_rows: usize,
+    ) -> Result<Self, StatisticsError> {
+        let modes: Vec<ClassStatistics> =
+            classes.iter().map(|class| class.as_one_mode()).collect::<Result<_, _>>()?;
+        let d = modes.first().ok_or(StatisticsError::NoShots)?.d_feature();
+        let rows = shared_scatter(&modes.iter().collect::<Vec<_>>(), shrinkage, n_rows);
+        // Numbers that are not finite are all that has no eigenvalues.
+        let odd = HalfTensorError::OutOfRange { index: 0, value: f32::NAN };
+        let rows = rows.ok_or(StatisticsError::Number(odd))?;
+        let summary = |(class, mode): (&Arc<Class>, &ClassStatistics)| ClassSummary {
+            name: class.name.clone(),
+            count: mode.count(),
+            energy: mode.energy() as f32,
+            mean: Matrix::from_fn(1, d, {
+                let mean = mode.mean();
+                move |_, i| mean[i]
+            }),
+        };
+        Ok(Self {
+            classes: classes.iter().zip(&modes).map(summary).collect(),
+            scatter: ByteRows::new(d, rows.iter().map(Vec::as_slice)),
+        })
+    }
+
+    /// Bytes in a file of the means and of the scatter, but for a few.
+    pub fn n_bytes(&self) -> (usize, usize) {
+        let means = self.classes.iter().map(|class| 2 * class.mean.values().len());
+        (means.sum(), self.scatter.n_bytes())
+    }
+
     /// Numbers of a feature.
     pub fn d_feature(&self) -> usize {
         self.scatter.n_columns()

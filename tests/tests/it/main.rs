@@ -1,6 +1,7 @@
 //! The one integration binary: what holds across crates.
 
 mod adaptation;
+mod adapter_files;
 mod architecture;
 mod decoding;
 mod devices;

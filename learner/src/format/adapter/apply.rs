@@ -88,6 +88,27 @@ pub enum ApplyError {
     Unnamed(#[source] postcard::Error),
 }
 
+impl Applied {
+    /// All classes from now on: those known before, and those brought. A class of the same name joins the known one, as
+    /// shots of it taught here would ([`Class::joined`]). Classes that cannot be moved are not among them: see
+    /// [`Applied::known`].
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if two classes of one name do not fit together.
+    pub fn classes(&self) -> Result<Vec<Arc<Class>>, StatisticsError> {
+        let mut classes = self.known.clone().unwrap_or_default();
+        for brought in &self.brought {
+            let key = brought.name.key();
+            match classes.iter_mut().find(|class| class.name.key() == key) {
+                Some(class) => *class = Arc::new(class.joined(brought)?),
+                None => classes.push(Arc::clone(brought)),
+            }
+        }
+        Ok(classes)
+    }
+}
+
 impl AdapterFile {
     /// Computes what follows from using this adapter.
     ///

@@ -1,0 +1,174 @@
+//! What the file is worth on test pictures, as a device reads it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use fmlora_learner::format::{AdapterFile, MeasuredAccuracy};
+use fmlora_learner::{BaseId, Class, HeadChoice, Predictor, TokenCache, fit_head, with_task};
+use fmlora_models::Backbone;
+use serde::Serialize;
+
+use super::{Shots, Start, features_with, summary, test_tokens};
+use crate::cli::TrainAdapterArgs;
+use crate::dataset::Dataset;
+use crate::files;
+
+/// The network that learns, and what it knew before.
+pub(super) struct Pupil<'a> {
+    pub(super) backbone: &'a Backbone,
+    pub(super) base_id: BaseId,
+    pub(super) start: &'a Start,
+}
+
+/// Accuracies on test pictures, over all classes known to the workstation.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Measured {
+    test_pictures: usize,
+    /// What a device gets from this file.
+    accuracy: f64,
+    /// What it would get from statistics of the same classes alone, without a change of the network.
+    accuracy_without: f64,
+    /// With all scatters of the task instead of the few rows of the file: what fits into no file.
+    accuracy_full_statistics: f64,
+    /// On pictures of the task's classes, and of those known before (where `--measure` brings some).
+    accuracy_new: Option<f64>,
+    accuracy_known: Option<f64>,
+}
+
+impl Pupil<'_> {
+    /// Features before the task.
+    pub(super) fn features(&self, tokens: &TokenCache) -> Result<Vec<Vec<f32>>> {
+        features_with(self.backbone, self.start.adapter.as_ref(), tokens)
+    }
+}
+
+/// Measures on the test pictures of the data, and of `--measure`; `None` without any.
+pub(super) fn measure(
+    pupil: &Pupil<'_>,
+    file: &AdapterFile,
+    shots: &Shots,
+    args: &TrainAdapterArgs,
+    data: &Dataset,
+) -> Result<Option<Measured>> {
+    let mut exams = vec![test_tokens(pupil.backbone, &data.test, &data.names)?];
+    if let Some(spec) = &args.measure {
+        let more = spec.load()?;
+        exams.push(test_tokens(pupil.backbone, &more.test, &more.names)?);
+    }
+    if exams.iter().all(|(_, keys)| keys.is_empty()) {
+        return Ok(None);
+    }
+    let applied = file.apply(&pupil.start.ground(pupil.base_id))?;
+    let known = applied.known.clone().context("the adapter has no drift map")?;
+    let after = match (&pupil.start.adapter, &applied.state) {
+        (Some(adapter), Some(state)) => Some(adapter.with_state(state.clone())?),
+        (adapter, _) => adapter.clone(),
+    };
+    let with = head(&applied.classes()?)?;
+    let features_after = match (&file.task, &after) {
+        (Some(_), Some(adapter)) => features_with(pupil.backbone, Some(adapter), &shots.tokens)?,
+        _ => shots.features.clone(),
+    };
+    let full = head(&with_task(&known, &shots.classes, &features_after, |_| true)?)?;
+    let bare = AdapterFile {
+        facts: fmlora_learner::format::AdapterFacts {
+            space_after: file.facts.space_before,
+            ..file.facts.clone()
+        },
+        task: None,
+        drift: None,
+        summary: summary(&shots.classes, &shots.features, args.scatter_rows)?,
+        ..file.clone()
+    };
+    let bare = bare.apply(&pupil.start.ground(pupil.base_id))?;
+    let without = head(&bare.classes()?)?;
+    let mut tally = Tally::default();
+    for (tokens, keys) in &exams {
+        let before = pupil.features(tokens)?;
+        let moved = match &file.task {
+            Some(_) => Some(features_with(pupil.backbone, after.as_ref(), tokens)?),
+            None => None,
+        };
+        let seen = moved.as_ref().unwrap_or(&before);
+        for ((key, was), is) in keys.iter().zip(&before).zip(seen) {
+            let new = shots.classes.iter().any(|class| class.name.key() == *key);
+            let right = tells(&with, is, key);
+            tally.add(right, tells(&without, was, key), tells(&full, is, key), new);
+        }
+    }
+    Ok(Some(tally.measured()))
+}
+
+fn head(classes: &[Arc<Class>]) -> Result<Predictor> {
+    let d = classes.first().map_or(0, |class| class.modes[0].d_feature());
+    Ok(fit_head(classes, d, HeadChoice::Auto, &[])?.predictor)
+}
+
+fn tells(head: &Predictor, feature: &[f32], key: &str) -> bool {
+    let top = head.predict(feature, 1).top;
+    top.first().is_some_and(|guess| guess.class.key() == key)
+}
+
+/// Pictures told right.
+#[derive(Debug, Default)]
+struct Tally {
+    pictures: usize,
+    with: usize,
+    without: usize,
+    full: usize,
+    /// Pictures of new and of known classes, and how many of them are told right.
+    new: (usize, usize),
+    known: (usize, usize),
+}
+
+impl Tally {
+    fn add(&mut self, with: bool, without: bool, full: bool, new: bool) {
+        self.pictures += 1;
+        self.with += usize::from(with);
+        self.without += usize::from(without);
+        self.full += usize::from(full);
+        let part = if new { &mut self.new } else { &mut self.known };
+        part.0 += 1;
+        part.1 += usize::from(with);
+    }
+
+    fn measured(&self) -> Measured {
+        let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
+        let part = |(of, right): (usize, usize)| (of > 0).then(|| share(right, of));
+        Measured {
+            test_pictures: self.pictures,
+            accuracy: share(self.with, self.pictures),
+            accuracy_without: share(self.without, self.pictures),
+            accuracy_full_statistics: share(self.full, self.pictures),
+            accuracy_new: part(self.new),
+            accuracy_known: part(self.known),
+        }
+    }
+}
+
+impl Measured {
+    /// As the file says it.
+    pub(super) fn in_file(&self) -> MeasuredAccuracy {
+        MeasuredAccuracy {
+            with: self.accuracy as f32,
+            without: self.accuracy_without as f32,
+            n_pictures: self.test_pictures as u32,
+        }
+    }
+
+    pub(super) fn print(&self) -> Result<()> {
+        let part = |what, share: Option<f64>| match share {
+            Some(share) => format!(", {what} classes {share:.3}"),
+            None => String::new(),
+        };
+        files::line(format!(
+            "accuracy on {} test pictures: {:.3}{}{} (statistics alone {:.3}, with all statistics {:.3})",
+            self.test_pictures,
+            self.accuracy,
+            part("new", self.accuracy_new),
+            part("known", self.accuracy_known),
+            self.accuracy_without,
+            self.accuracy_full_statistics
+        ))
+    }
+}

@@ -1,0 +1,339 @@
+//! Adapters from outside: what is written is read, what does not fit is refused, and what they do is the same
+//! everywhere.
+
+use std::sync::Arc;
+
+use fmlora_learner::format::{
+    AdapterFacts, AdapterFile, AdapterFileError, AdapterName, ApplyError, DaemonVersion, FileKind,
+    Ground, HEADER_BYTES, MeasuredAccuracy, decode_adapter, encode_adapter, seal,
+};
+use fmlora_learner::{
+    Adapter, AdapterTask, BaseId, Class, ClassName, Complexity, DriftMap, HeadChoice, KnownAnswer,
+    LowRankDrift, Matrix, Offer, Predictor, Rollout, SharedBases, SharedBasis, TaskFactors,
+    TaskSummary, TaskUpdate, fit_head,
+};
+use fmlora_models::{Place, Site};
+use fmlora_tests::{GaussianClasses, wave_matrix};
+use proptest::prelude::*;
+
+const D: usize = 24;
+const RANK: usize = 4;
+const BASE: [u8; 32] = [7; 32];
+
+fn places() -> Vec<Place> {
+    [Site::Query, Site::Value].map(|site| Place { block: 2, site }).to_vec()
+}
+
+/// Bases of two layers, with a prompt of one token.
+fn bases() -> Adapter {
+    let basis = |&place: &Place| {
+        let basis = SharedBasis { a: wave_matrix(8, RANK, 1.3), b: wave_matrix(8, RANK, 0.7) };
+        (place, basis)
+    };
+    let bases = SharedBases::new(RANK, places().iter().map(basis).collect());
+    Adapter::new(Arc::new(bases), Some(wave_matrix(1, 8, 0.9))).rounded().expect("small numbers")
+}
+
+/// A task of rank 2 in these bases; others for other seeds.
+fn task(seed: f32) -> AdapterTask {
+    let factors = |&place: &Place| {
+        let m = wave_matrix(RANK, 2, 1.1 + seed);
+        (place, TaskFactors { m, n: wave_matrix(RANK, 2, 2.3) })
+    };
+    let gram = |&place: &Place| (place, Matrix::identity(RANK));
+    let update = TaskUpdate {
+        rank: 2,
+        factors: places().iter().map(factors).collect(),
+        prompt_step: Some(wave_matrix(1, 8, 0.3)),
+    };
+    let grams = places().iter().map(gram).collect();
+    AdapterTask { update, weight: 0.5, grams, n_pictures: 40 }.rounded().expect("small numbers")
+}
+
+fn classes(names: &[&str], distance: f32, seed: u64) -> Vec<Arc<Class>> {
+    let mut source = GaussianClasses::new(names.len(), D, distance, seed);
+    let class = |(i, name): (usize, &&str)| {
+        let name = ClassName::new(name).expect("a sound name");
+        Arc::new(Class::from_shots(name, &source.shots(i, 40)).expect("sound shots"))
+    };
+    names.iter().enumerate().map(class).collect()
+}
+
+/// Everything shifts a little along a few directions.
+fn went(x: &[f32]) -> Vec<f32> {
+    (0..D).map(|i| x[i] + 0.2 * x[i / 8] + 0.05).collect()
+}
+
+fn drift() -> LowRankDrift {
+    let before = GaussianClasses::new(1, D, 1.0, 5).shots(0, 200);
+    let after: Vec<Vec<f32>> = before.iter().map(|x| went(x)).collect();
+    let map = DriftMap::fit(&before, &after, 1e-9).expect("sound features");
+    map.low_rank(&before, 3).expect("finite features")
+}
+
+fn facts(release: u64) -> AdapterFacts {
+    let base_id = BaseId::new(BASE);
+    AdapterFacts {
+        name: AdapterName::new("garden").expect("a sound name"),
+        base_id,
+        space_before: base_id.feature_space(),
+        space_after: base_id.feature_space(),
+        release,
+        min_daemon: DaemonVersion { major: 0, minor: 1, patch: 0 },
+    }
+}
+
+/// Statistics alone.
+fn rank_0() -> AdapterFile {
+    let summary = TaskSummary::of(&classes(&["cup", "plant"], 1.0, 1), 0.3, 6);
+    AdapterFile {
+        facts: facts(3),
+        task: None,
+        drift: None,
+        summary: summary.expect("sound classes"),
+        complexity: Complexity { difficulty: 0.25, novelty: 0.5, evidence: 0.4 },
+        rank: 0,
+        accuracy: Some(MeasuredAccuracy { with: 0.75, without: 0.5, n_pictures: 8 }),
+        known_answer: KnownAnswer::of(&[0.5; D]).expect("finite numbers"),
+    }
+}
+
+/// With a task that changes the network.
+fn adapted() -> AdapterFile {
+    let after = bases().with_task(&task(0.0)).expect("small numbers");
+    let space_after = facts(3).base_id.feature_space_after(after.state()).expect("finite");
+    AdapterFile {
+        facts: AdapterFacts { space_after, ..facts(3) },
+        task: Some(task(0.0)),
+        drift: Some(drift()),
+        rank: 2,
+        ..rank_0()
+    }
+}
+
+fn encoded(file: &AdapterFile) -> Vec<u8> {
+    encode_adapter(file).expect("a sound adapter")
+}
+
+#[test]
+fn an_adapter_that_is_written_is_read_and_written_alike() {
+    for file in [rank_0(), adapted()] {
+        let bytes = encoded(&file);
+        let (read, sha256) = decode_adapter(&bytes).expect("what was just written");
+        assert_eq!(encoded(&read), bytes);
+        assert_eq!(sha256, bytes[16..48]);
+        assert_eq!((read.facts, read.task), (file.facts, file.task));
+    }
+}
+
+#[test]
+fn an_adapter_with_a_bit_flipped_or_cut_is_noticed() {
+    let file = encoded(&adapted());
+    for length in 0..file.len() {
+        assert!(decode_adapter(&file[..length]).is_err(), "cut to {length} bytes");
+    }
+    for bit in 0..file.len() * 8 {
+        let mut flipped = file.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode_adapter(&flipped).is_err(), "bit {bit} flipped");
+    }
+    assert!(decode_adapter(&[file, vec![0]].concat()).is_err(), "a byte too many");
+}
+
+#[test]
+fn parts_of_an_adapter_that_do_not_fit_are_named() {
+    type Change = fn(&mut AdapterFile);
+    let cases: [(&str, Change); 14] = [
+        ("the change of the network is missing", |f| f.task = None),
+        ("the feature space after", |f| f.facts.space_after = f.facts.space_before),
+        ("the rank of the factors is 2, expected 3", |f| f.rank = 3),
+        ("the number of classes is 0", |f| f.summary.classes.clear()),
+        ("\"cup\" twice", |f| f.summary.classes[1].name = f.summary.classes[0].name.clone()),
+        ("the number of shots of a class is 0", |f| f.summary.classes[0].count = 0),
+        ("the energy of a class is NaN", |f| f.summary.classes[0].energy = f32::NAN),
+        ("a mean is 1 x 3, expected 1 x 24", |f| {
+            f.summary.classes[0].mean = Matrix::zeros(1, 3);
+        }),
+        ("a share among complexity and accuracy is NaN", |f| f.complexity.novelty = f64::NAN),
+        ("the known answer", |f| f.known_answer = KnownAnswer::of(&[0.5]).expect("finite")),
+        ("the weight of the merge is 0", |f| change_task(f, |t| t.weight = 0.0)),
+        ("a factor is 3 x 2, expected 4 x 2", |f| {
+            change_task(f, |t| {
+                for (_, factors) in t.update.factors.iter_mut().skip(1) {
+                    factors.m = Matrix::zeros(3, 2);
+                }
+            });
+        }),
+        ("the layers of the grams", |f| change_task(f, |t| t.grams.clear())),
+        ("the number of pictures learnt is 0", |f| change_task(f, |t| t.n_pictures = 0)),
+    ];
+    let mut wrong = Vec::new();
+    for (words, change) in cases {
+        let mut file = adapted();
+        change(&mut file);
+        // A careless or hostile program could write it all the same.
+        let content = postcard::to_stdvec(&file).expect("postcard encodes everything");
+        match decode_adapter(&seal(FileKind::Adapter, &content)) {
+            Err(error) if error.to_string().contains(words) => {
+                assert!(encode_adapter(&file).is_err(), "{words}");
+            }
+            other => wrong.push((words, other.map(|_| ()).map_err(|e| e.to_string()))),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let huge = vec![0; fmlora_learner::format::MAX_ADAPTER_BYTES + 1];
+    assert!(matches!(decode_adapter(&huge), Err(AdapterFileError::TooLarge { .. })));
+}
+
+fn change_task(file: &mut AdapterFile, change: impl Fn(&mut AdapterTask)) {
+    change(file.task.as_mut().expect("a task"));
+}
+
+#[test]
+fn an_adapter_without_a_task_changes_no_feature() {
+    let (file, known) = (rank_0(), classes(&["tool"], 1.0, 9));
+    let ground = Ground {
+        base_id: BaseId::new(BASE),
+        adapter: None,
+        state: None,
+        d_feature: D,
+        classes: &known,
+    };
+    let applied = file.apply(&ground).expect("it fits");
+    assert_eq!((applied.space, &applied.state), (file.facts.space_before, &None));
+    assert_eq!(applied.known.as_deref(), Some(known.as_slice()), "to the bit");
+    let all = applied.classes().expect("sound classes");
+    let names: Vec<&str> = all.iter().map(|class| class.name.as_str()).collect();
+    assert_eq!(names, ["tool", "cup", "plant"]);
+    all.iter().for_each(|class| class.check(D).expect("statistics that a device may keep"));
+}
+
+#[test]
+fn an_adapter_moves_known_classes_and_leads_to_the_features_that_it_says() {
+    let (file, known, bases) = (adapted(), classes(&["tool"], 1.0, 9), bases());
+    let ground = Ground {
+        base_id: BaseId::new(BASE),
+        adapter: Some(&bases),
+        state: None,
+        d_feature: D,
+        classes: &known,
+    };
+    let (file, _) = decode_adapter(&encoded(&file)).expect("what was just written");
+    let applied = file.apply(&ground).expect("it fits");
+    assert_eq!(applied.space, file.facts.space_after);
+    let moved = applied.known.as_ref().expect("a drift map");
+    assert_eq!(moved[0].count(), known[0].count());
+    let truth = went(&known[0].modes[0].mean());
+    for (a, b) in moved[0].modes[0].mean().iter().zip(&truth) {
+        // Three columns hold this drift; eight bits a number and f16 are what it loses.
+        assert!((a - b).abs() < 0.02, "{a} {b}");
+    }
+    // The next one continues where this one ends, and nowhere else.
+    let next = bases.with_state(applied.state.clone().expect("a state")).expect("it fits");
+    let after = next.with_task(&task(1.0)).expect("small numbers");
+    let mut second = adapted();
+    second.task = Some(task(1.0));
+    second.facts.space_before = applied.space;
+    second.facts.space_after =
+        ground.base_id.feature_space_after(after.state()).expect("finite numbers");
+    let here = Ground { state: applied.state.as_ref(), ..ground };
+    assert!(second.apply(&here).is_ok());
+    assert!(matches!(second.apply(&ground), Err(ApplyError::Before { .. })));
+}
+
+#[test]
+fn an_adapter_for_something_else_is_refused() {
+    let (file, known, bases) = (adapted(), classes(&["tool"], 1.0, 9), bases());
+    let ground = Ground {
+        base_id: BaseId::new(BASE),
+        adapter: Some(&bases),
+        state: None,
+        d_feature: D,
+        classes: &known,
+    };
+    let other = Ground { base_id: BaseId::new([8; 32]), ..ground };
+    assert!(matches!(file.apply(&other), Err(ApplyError::Base { .. })));
+    let no_bases = Ground { adapter: None, ..ground };
+    assert!(matches!(file.apply(&no_bases), Err(ApplyError::NoBases)));
+    let longer = Ground { d_feature: D + 1, ..ground };
+    assert!(matches!(file.apply(&longer), Err(ApplyError::Length { .. })));
+    let mut lying = file.clone();
+    change_task(&mut lying, |t| t.weight = 0.25);
+    assert!(matches!(lying.apply(&ground), Err(ApplyError::After { .. })));
+    let mut wider = file.clone();
+    change_task(&mut wider, |t| t.update.prompt_step = Some(wave_matrix(2, 8, 0.3)));
+    assert!(matches!(wider.apply(&ground), Err(ApplyError::Adapter(_))));
+    // Without a drift map nothing is lost without being asked for.
+    let silent = AdapterFile { drift: None, ..file };
+    assert!(silent.apply(&ground).expect("it fits").known.is_none());
+    let nobody = Ground { classes: &[], ..ground };
+    assert!(silent.apply(&nobody).expect("it fits").known.is_some());
+}
+
+/// The few rows of the file tell the task's classes apart as all scatters together would, at the shrinkage
+/// they were made for.
+#[test]
+fn the_shared_scatter_keeps_what_the_head_asks_of_it() {
+    let names = ["a", "b", "c", "d", "e"];
+    let all = classes(&names, 0.6, 3);
+    let summary = TaskSummary::of(&all, 0.3, 6).expect("sound classes");
+    let few = summary.to_classes().expect("sound numbers");
+    for (a, b) in all.iter().zip(&few) {
+        assert_eq!((&a.name, a.count()), (&b.name, b.count()));
+        let energies = a.modes[0].energy() / b.modes[0].energy();
+        assert!((energies - 1.0).abs() < 0.01, "{energies}");
+    }
+    let head = |classes: &[Arc<Class>]| -> Predictor {
+        fit_head(classes, D, HeadChoice::Lda(0.3), &[]).expect("a head").predictor
+    };
+    let (with_all, with_few) = (head(&all), head(&few));
+    let mut source = GaussianClasses::new(5, D, 0.6, 3);
+    let (mut same, mut wrong_means) = (0, 0);
+    for i in 0..500 {
+        let shot = source.shot(i % 5);
+        let best = |p: &Predictor| p.predict(&shot, 1).top[0].class.clone();
+        same += usize::from(best(&with_all) == best(&with_few));
+        let nearest = fit_head(&few, D, HeadChoice::NearestMean, &[]).expect("a head").predictor;
+        wrong_means += usize::from(best(&with_all) != best(&nearest));
+    }
+    // Eight bits a number and f16 change some close decisions; the nearest mean changes many more.
+    assert!(same >= 490, "{same} of 500 decided alike");
+    assert!(wrong_means > 2 * (500 - same), "{wrong_means}");
+}
+
+#[test]
+fn an_offer_repeats_the_facts_and_notices_a_difference() {
+    let file = adapted();
+    let rollout = Rollout { percent: 5, salt: "ab".to_owned() };
+    let offer = Offer::new(&file.facts, "stable", rollout);
+    offer.check(&file.facts).expect("the same facts");
+    let other = AdapterFacts { release: 4, ..file.facts };
+    let error = offer.check(&other).expect_err("another release").to_string();
+    assert_eq!(error, "the repository says release 3, the adapter says 4");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_content_of_an_adapter_is_refused_without_a_panic(content in prop::collection::vec(any::<u8>(), 0..600)) {
+        prop_assert!(decode_adapter(&seal(FileKind::Adapter, &content)).is_err());
+    }
+
+    /// Sound content with a few bytes changed and the checksum made anew: no panic, neither when it is read nor when it
+    /// is applied, and what comes through is finite.
+    #[test]
+    fn changed_content_of_an_adapter_is_checked(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut content = encoded(&adapted())[HEADER_BYTES..].to_vec();
+        for (at, byte) in changes {
+            let at = at.index(content.len());
+            content[at] = byte;
+        }
+        let Ok((file, _)) = decode_adapter(&seal(FileKind::Adapter, &content)) else { return Ok(()) };
+        let (known, bases) = (classes(&["tool"], 1.0, 9), bases());
+        let ground = Ground { base_id: BaseId::new(BASE), adapter: Some(&bases), state: None, d_feature: D, classes: &known };
+        if let Ok(applied) = file.apply(&ground) {
+            for class in applied.known.iter().flatten().chain(&applied.brought) {
+                prop_assert!(class.check(D).is_ok());
+            }
+        }
+    }
+}
