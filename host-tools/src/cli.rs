@@ -8,6 +8,7 @@ use fmlora_models::{DeviceSpec, Site};
 
 use crate::bench::{NAMES, Scenario};
 use crate::dataset::DataSpec;
+use crate::publish::PublishArgs;
 
 /// Prepares and measures bases on a workstation.
 #[derive(Debug, Parser)]
@@ -61,6 +62,8 @@ pub(crate) enum Command {
         after_help = "Example:\n  host-tools train-adapter --base base.fmlb --data folder:birds --out birds-1.fmla --name birds --release 1\n  host-tools train-adapter --base base.fmlb --after birds-1.fmla --data folder:insects --out insects-2.fmla --release 2"
     )]
     TrainAdapter(TrainAdapterArgs),
+    /// Keep the repository that devices update from
+    Publish(PublishArgs),
     /// Measure continual learning against rivals
     #[command(
         after_help = "Example:\n  host-tools bench --base base.fmlb --data 'cifar100:cifar-100-binary?train=200&test=50' --tasks 10 --orders 1993,1994,1995 --out results\n\nA killed benchmark goes on where it stopped when it is started again with the same --out."

@@ -7,11 +7,14 @@ mod pretrain;
 mod probe;
 mod train_adapter;
 
+use std::process::ExitCode;
+
 use crate::cli::{Cli, Command};
 
 /// Runs the command that the command line names.
-pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
+        Command::Publish(args) => return crate::publish::run(args, cli.json),
         Command::ImportWeights(args) => import_weights::run(args, cli.json),
         Command::ExportBases(args) => export_bases::run(args, cli.json),
         Command::Inspect(args) => inspect::run(args, cli.json),
@@ -19,5 +22,6 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Pretrain(args) => pretrain::run(args, &cli.device, cli.json),
         Command::TrainAdapter(args) => train_adapter::run(args, &cli.device, cli.json),
         Command::Bench(args) => crate::bench::run(args, &cli.device, cli.json),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,5 @@
 //! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads and
-//! continual learning.
+//! continual learning, trains and publishes adapters.
 
 mod bench;
 mod cli;
@@ -8,6 +8,7 @@ mod dataset;
 mod features;
 mod files;
 mod network;
+mod publish;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// Runs the program with these arguments (the first is its name) and says how it ended: 0 done, 1 failed,
-/// 2 wrong usage.
+/// 2 wrong usage, 3 something published expires soon.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -26,8 +27,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Tests name failures in the environment; nothing of it is in other builds.
+    let _failures = fail::FailScenario::setup();
     match commands::run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

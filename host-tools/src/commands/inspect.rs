@@ -1,7 +1,11 @@
 //! `inspect`: what one of our files holds.
 
+mod adapter;
+
 use anyhow::{Context, Result, bail};
-use fmlora_learner::format::{Base, FileKind, StateFile, decode_base, decode_state, identify};
+use fmlora_learner::format::{
+    Base, FileKind, StateFile, decode_adapter, decode_base, decode_state, identify,
+};
 use fmlora_learner::{Adapter, BaseId};
 use fmlora_models::variant_of;
 use serde_json::json;
@@ -21,7 +25,14 @@ pub(super) fn run(args: &InspectArgs, as_json: bool) -> Result<()> {
             let state = decode_state(&bytes).with_context(path)?;
             show_state(&state, bytes.len(), as_json)
         }
-        None => bail!("{}: none of our files, expected a base (FMLB) or a state (FMLS)", path()),
+        Some(FileKind::Adapter) => {
+            let (file, sha256) = decode_adapter(&bytes).with_context(path)?;
+            adapter::show(&file, sha256, bytes.len(), as_json)
+        }
+        None => bail!(
+            "{}: none of our files, expected a base (FMLB), a state (FMLS) or an adapter (FMLA)",
+            path()
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A drift map small enough to travel with an adapter.
 
+use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use serde::{Deserialize, Serialize};
 
@@ -31,42 +32,44 @@ impl DriftMap {
     ///
     /// `None` for features that are not finite.
     pub fn low_rank(&self, before: &[Vec<f32>], rank: usize) -> Option<LowRankDrift> {
-        let (n, d) = (before.len(), self.origin.len());
-        let z = Mat::from_fn(n, d, |p, i| f64::from(before[p][i]) - self.origin[i]);
-        let moves = self.moved(&z);
-        // Leading right singular vectors of the moves, through the smaller of the two Gram matrices.
-        let ups: Vec<Vec<f64>> = if n < d {
-            let eigen = (&moves * moves.transpose()).self_adjoint_eigen(Side::Lower).ok()?;
-            let energies: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
-            leading(&energies, rank)
-                .into_iter()
-                .map(|k| {
-                    let along = moves.transpose() * eigen.U().subcols(k, 1);
-                    along.col(0).iter().map(|v| v / energies[k].sqrt()).collect()
-                })
-                .collect()
-        } else {
-            let eigen = (moves.transpose() * &moves).self_adjoint_eigen(Side::Lower).ok()?;
-            let energies: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
-            let column = |k: usize| eigen.U().col(k).iter().copied().collect();
-            leading(&energies, rank).into_iter().map(column).collect()
-        };
+        let d = self.origin.len();
+        let ups = self.leading_directions(before, rank)?;
         let up = ByteRows::new(d, ups.iter().map(Vec::as_slice));
-        // From `V` as it will be read, whose columns are no longer quite orthonormal: its own best coordinates.
-        let v: Vec<Vec<f64>> = up.rows().collect();
-        let v = Mat::from_fn(d, v.len(), |i, k| v[k][i]);
-        let gram = v.transpose() * &v;
-        let onto = faer::linalg::solvers::Solve::solve(&gram.llt(Side::Lower).ok()?, v.transpose());
-        let u = &self.drift * onto.transpose();
+        // Coordinates in `V` as it will be read, whose columns are no longer quite orthonormal.
+        let rows: Vec<Vec<f64>> = up.rows().collect();
+        let onto = Mat::from_fn(rows.len(), d, |k, i| rows[k][i]);
+        let gram = &onto * onto.transpose();
+        let onto = gram.llt(Side::Lower).ok()?.solve(onto);
+        let downs = &self.drift * onto.transpose();
         let downs: Vec<Vec<f64>> =
-            (0..u.ncols()).map(|k| u.col(k).iter().copied().collect()).collect();
+            (0..downs.ncols()).map(|k| downs.col(k).iter().copied().collect()).collect();
         let down = ByteRows::new(d, downs.iter().map(Vec::as_slice));
         let mut map = LowRankDrift { shift: Matrix::zeros(1, d), down, up };
         // The mean of the pictures goes exactly where the full map takes it.
-        let moved = map.moved(&self.origin);
-        let shift = |_, i: usize| (self.offset[i] - moved[i]) as f32;
+        let along = map.moved(&self.origin);
+        let shift = |_, i: usize| (self.offset[i] - along[i]) as f32;
         map.shift = Matrix::from_fn(1, d, shift).rounded().ok()?;
         Some(map)
+    }
+
+    /// The right singular vectors of the largest moves, through the smaller of the two Gram matrices.
+    fn leading_directions(&self, before: &[Vec<f32>], rank: usize) -> Option<Vec<Vec<f64>>> {
+        let (n, d) = (before.len(), self.origin.len());
+        let moves =
+            self.moved(&Mat::from_fn(n, d, |p, i| f64::from(before[p][i]) - self.origin[i]));
+        let few = n < d;
+        let gram = if few { &moves * moves.transpose() } else { moves.transpose() * &moves };
+        let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
+        let energies: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
+        let direction = |k: usize| -> Vec<f64> {
+            if few {
+                let along = moves.transpose() * eigen.U().subcols(k, 1);
+                along.col(0).iter().map(|v| v / energies[k].sqrt()).collect()
+            } else {
+                eigen.U().col(k).iter().copied().collect()
+            }
+        };
+        Some(leading(&energies, rank).into_iter().map(direction).collect())
     }
 }
 

@@ -1,0 +1,215 @@
+//! The command line of `publish`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use thiserror::Error;
+
+use super::role::Role;
+
+/// Keeps a repository of The Update Framework: plain files for any static web server or a USB stick.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    #[command(subcommand)]
+    pub(super) command: PublishCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PublishCommand {
+    /// Make keys and an empty repository
+    #[command(
+        after_help = "Example:\n  host-tools publish init --repo site --keys keys --passphrase-file pass --root-key /media/a/root.pem --root-key /media/b/root.pem --root-key /media/c/root.pem"
+    )]
+    Init(InitArgs),
+    /// Publish an adapter
+    #[command(
+        after_help = "Example:\n  host-tools publish add birds-1.fmla --repo site --keys keys --passphrase-file pass --channel stable --percent 5"
+    )]
+    Add(AddArgs),
+    /// Change the share of devices that shall have an adapter; 0 withdraws it
+    #[command(
+        after_help = "Example:\n  host-tools publish promote birds-1.fmla --repo site --keys keys --passphrase-file pass --percent 100"
+    )]
+    Promote(PromoteArgs),
+    /// Sign snapshot and timestamp anew before they expire
+    #[command(
+        after_help = "Example, for a daily job:\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass"
+    )]
+    Refresh(RefreshArgs),
+    /// Replace the key of a role
+    #[command(
+        after_help = "Example:\n  host-tools publish rotate timestamp --repo site --keys keys --passphrase-file pass --root-key /media/a/root.pem --root-key /media/b/root.pem"
+    )]
+    Rotate(RotateArgs),
+    /// Say what is published, and what expires when
+    #[command(
+        after_help = "Example:\n  host-tools publish status --repo site --within 3\n\nExit codes: 0 all is well, 1 the repository is unsound, 2 wrong usage, 3 something expires within that many days."
+    )]
+    Status(StatusArgs),
+}
+
+/// The repository.
+#[derive(Debug, Args)]
+pub(super) struct RepoArgs {
+    /// Folder of the repository: metadata/ and targets/ are made in it
+    #[arg(long, value_name = "DIR")]
+    pub(super) repo: PathBuf,
+    /// Only say what would be written
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Days until what is signed now expires [default: root 365, targets 90, snapshot 14, timestamp 7]
+    #[arg(long, value_name = "ROLE=DAYS")]
+    pub(super) expires: Vec<RoleDays>,
+}
+
+/// The keys.
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    /// Folder of the keys that are not named one by one: ROLE-ID.pem
+    #[arg(long, value_name = "DIR", env = "FMLORA_KEYS")]
+    pub(super) keys: Option<PathBuf>,
+    /// A key of the root role; several of them
+    #[arg(long, value_name = "FILE")]
+    pub(super) root_key: Vec<PathBuf>,
+    /// The key of another role, as targets=FILE
+    #[arg(long, value_name = "ROLE=FILE")]
+    pub(super) key: Vec<RoleFile>,
+    /// File whose first line is a passphrase; each one is tried for each key [default: what `FMLORA_KEY_PASSPHRASE` holds]
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Vec<PathBuf>,
+    /// Write new keys without a passphrase: only where the folder itself is encrypted
+    #[arg(long)]
+    pub(super) unencrypted: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// Adapter; its file name becomes the name of the target
+    #[arg(value_name = "FILE.fmla")]
+    pub(super) file: PathBuf,
+    /// The devices of this channel are meant
+    #[arg(long, default_value = "stable")]
+    pub(super) channel: String,
+    /// Share of these devices that shall have it by now
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(super) percent: u8,
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PromoteArgs {
+    /// Name of the target, as `status` shows it
+    pub(super) name: String,
+    /// Share of the devices of its channel
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(super) percent: u8,
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RefreshArgs {
+    /// Sign the list of targets anew as well
+    #[arg(long)]
+    pub(super) targets: bool,
+    /// Sign the root anew as well, with the keys that it has
+    #[arg(long)]
+    pub(super) root: bool,
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    /// Role whose key is replaced
+    #[arg(value_enum)]
+    pub(super) role: Role,
+    /// For root: the keys to replace, by the beginning of their ids [default: all]
+    #[arg(long, value_name = "ID")]
+    pub(super) replace: Vec<String>,
+    /// Where a new key is, or is to be written; one a key that is replaced [default: in --keys]
+    #[arg(long, value_name = "FILE")]
+    pub(super) new_key: Vec<PathBuf>,
+    /// The old key is lost or in wrong hands: do not sign with it. Until the command is done, devices find no update
+    #[arg(long)]
+    pub(super) lost: bool,
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Folder of the repository
+    #[arg(long, value_name = "DIR")]
+    pub(super) repo: PathBuf,
+    /// Exit code 3 if something expires within so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 2)]
+    pub(super) within: u32,
+}
+
+/// `ROLE=DAYS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoleDays {
+    pub(super) role: Role,
+    pub(super) days: u32,
+}
+
+/// `ROLE=FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RoleFile {
+    pub(super) role: Role,
+    pub(super) file: PathBuf,
+}
+
+/// Why a text says nothing of a role.
+#[derive(Debug, Error)]
+pub(super) enum RoleTextError {
+    #[error("{0:?}: expected ROLE={1}, ROLE being root, targets, snapshot or timestamp")]
+    Form(String, &'static str),
+    #[error("{0:?}: expected 1 to {MAX_DAYS} days")]
+    Days(String),
+}
+
+/// Most days until something expires: ten years.
+const MAX_DAYS: u32 = 3650;
+
+impl FromStr for RoleDays {
+    type Err = RoleTextError;
+
+    fn from_str(text: &str) -> Result<Self, RoleTextError> {
+        let wrong = || RoleTextError::Form(text.to_owned(), "DAYS");
+        let (role, days) = text.split_once('=').ok_or_else(wrong)?;
+        let role = Role::named(role).ok_or_else(wrong)?;
+        let days = days.parse().ok().filter(|days| (1..=MAX_DAYS).contains(days));
+        Ok(Self { role, days: days.ok_or_else(|| RoleTextError::Days(text.to_owned()))? })
+    }
+}
+
+impl FromStr for RoleFile {
+    type Err = RoleTextError;
+
+    fn from_str(text: &str) -> Result<Self, RoleTextError> {
+        let wrong = || RoleTextError::Form(text.to_owned(), "FILE");
+        let (role, file) = text.split_once('=').ok_or_else(wrong)?;
+        let role = Role::named(role).ok_or_else(wrong)?;
+        Ok(Self { role, file: Some(file).filter(|f| !f.is_empty()).ok_or_else(wrong)?.into() })
+    }
+}

@@ -1,0 +1,91 @@
+//! `publish init`: keys, the first root, and a repository without targets.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tough::schema::Root;
+
+use super::arguments::InitArgs;
+use super::key::SigningKey;
+use super::key_ring::KeyRing;
+use super::plan::{Plan, make_folder};
+use super::repository::{Lock, metadata, read_roots};
+use super::role::{Expiries, ROLES, ROOT_KEYS, Role};
+use super::signing::{self, Signer, Versions};
+
+pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
+    let folder = args.repo.repo.as_path();
+    ensure!(
+        !metadata(folder, "timestamp.json").exists(),
+        "{}: there is a repository already",
+        folder.display()
+    );
+    let _lock = match args.repo.dry_run {
+        true => None,
+        false => {
+            make_folder(folder)?;
+            Some(Lock::take(folder)?)
+        }
+    };
+    let (ring, expiries) = (KeyRing::new(&args.keys)?, Expiries::new(&args.repo.expires));
+    let mut plan = Plan::default();
+    // A start that ended early may have left a root; somebody may have given it to devices since.
+    let left = read_roots(folder)?;
+    let (root, keys) = match left.first() {
+        Some(root) => (root.signed.clone(), all_keys(&ring, &root.signed)?),
+        None => new_root(&ring, &expiries, &mut plan)?,
+    };
+    let signer = Signer { root: root.clone(), before: None, keys };
+    if left.is_empty() {
+        signing::add_root(&mut plan, folder, &signer, &root)?;
+    }
+    let targets = signing::no_targets(&expiries)?;
+    let about = signing::add_targets(&mut plan, folder, &signer, &targets)?;
+    let first = Versions { snapshot: NonZeroU64::MIN, timestamp: NonZeroU64::MIN };
+    signing::add_snapshot_and_timestamp(&mut plan, folder, &signer, about, &first, &expiries)?;
+    let done = plan.carry_out(args.repo.dry_run)?;
+    done.print(as_json, json!({ "root": metadata(folder, "1.root.json").display().to_string() }))?;
+    if !as_json && !args.repo.dry_run {
+        crate::files::line(format!(
+            "devices trust {}: give it to them by a way of your own; take the root keys offline",
+            metadata(folder, "1.root.json").display()
+        ))?;
+    }
+    Ok(())
+}
+
+/// The keys of every role.
+fn all_keys(ring: &KeyRing, root: &Root) -> Result<Vec<SigningKey>> {
+    let others = ROLES.iter().filter(|role| **role != Role::Root);
+    let keys: Result<Vec<Vec<SigningKey>>> = others.map(|&role| ring.of_role(root, role)).collect();
+    Ok(keys?.concat())
+}
+
+/// New keys, or those that were named, and a root of them.
+fn new_root(
+    ring: &KeyRing,
+    expiries: &Expiries,
+    plan: &mut Plan,
+) -> Result<(Root, Vec<SigningKey>)> {
+    let mut keys: Vec<(Role, SigningKey)> = Vec::new();
+    let mut used: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for role in ROLES {
+        let (named, n) = (ring.named(role), if role == Role::Root { ROOT_KEYS } else { 1 });
+        ensure!(
+            named.is_empty() || named.len() == n,
+            "{} keys of {role} are named, expected {n} or none",
+            named.len()
+        );
+        for i in 0..n {
+            let at: Option<&Path> = named.get(i).copied();
+            let key = ring.new_key(role, at, &used, plan)?;
+            ensure!(used.insert(key.id().to_vec()), "one key is named for two roles, or twice");
+            keys.push((role, key));
+        }
+    }
+    let root = signing::root(NonZeroU64::MIN, &keys, expiries)?;
+    Ok((root, keys.into_iter().map(|(_, key)| key).collect()))
+}

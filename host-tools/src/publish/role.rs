@@ -1,0 +1,107 @@
+//! The roles of a repository, and how long what they sign is good for.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use jiff::Timestamp;
+use tough::schema::RoleType;
+
+use super::arguments::RoleDays;
+
+/// Who signs what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Role {
+    /// Says whose keys count; two of its three keys sign, and they are kept offline
+    Root,
+    /// Says which adapters there are
+    Targets,
+    /// Says which list of adapters is the newest
+    Snapshot,
+    /// Says every few days that nothing newer is held back
+    Timestamp,
+}
+
+/// All roles in the order in which trust goes.
+pub(super) const ROLES: [Role; 4] = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
+
+/// Keys of the root role, and how many of them must sign.
+pub(super) const ROOT_KEYS: usize = 3;
+pub(super) const ROOT_THRESHOLD: u64 = 2;
+
+const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+
+impl Role {
+    /// The role of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        ROLES.into_iter().find(|role| role.to_string() == name)
+    }
+
+    /// As tough names it.
+    pub(super) fn kind(self) -> RoleType {
+        match self {
+            Self::Root => RoleType::Root,
+            Self::Targets => RoleType::Targets,
+            Self::Snapshot => RoleType::Snapshot,
+            Self::Timestamp => RoleType::Timestamp,
+        }
+    }
+
+    /// Signatures that what it signs needs.
+    pub(super) fn threshold(self) -> NonZeroU64 {
+        NonZeroU64::new(if self == Self::Root { ROOT_THRESHOLD } else { 1 })
+            .unwrap_or(NonZeroU64::MIN)
+    }
+
+    /// Days until its metadata expires, if nothing else is asked for.
+    fn days(self) -> u32 {
+        match self {
+            Self::Root => 365,
+            Self::Targets => 90,
+            Self::Snapshot => 14,
+            Self::Timestamp => 7,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Root => "root",
+            Self::Targets => "targets",
+            Self::Snapshot => "snapshot",
+            Self::Timestamp => "timestamp",
+        })
+    }
+}
+
+/// When what is signed now will expire.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expiries {
+    now: Timestamp,
+    days: [u32; ROLES.len()],
+}
+
+impl Expiries {
+    /// From now on, as long as asked for or as usual.
+    pub(super) fn new(asked: &[RoleDays]) -> Self {
+        let days = ROLES.map(|role| {
+            let last = asked.iter().rev().find(|asked| asked.role == role);
+            last.map_or(role.days(), |asked| asked.days)
+        });
+        Self { now: Timestamp::now(), days }
+    }
+
+    /// Of a role, in whole seconds.
+    pub(super) fn of(&self, role: Role) -> Result<Timestamp> {
+        let days = i64::from(self.days[role as usize]);
+        let second = self.now.as_second() + days * SECONDS_A_DAY;
+        Timestamp::from_second(second).context("the clock of this machine is out of all bounds")
+    }
+}
+
+/// Whole days until then, rounded down; negative if it is past.
+pub(super) fn days_until(then: Timestamp) -> i64 {
+    (then.as_second() - Timestamp::now().as_second()).div_euclid(SECONDS_A_DAY)
+}

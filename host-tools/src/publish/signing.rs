@@ -1,0 +1,176 @@
+//! From what roles say to signed files, in the order in which they are written.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
+use anyhow::{Context, Result};
+use aws_lc_rs::rand::SystemRandom;
+use serde::Serialize;
+use tough::editor::signed::SignedRole;
+use tough::key_source::KeySource;
+use tough::schema::{
+    KeyHolder, Metafile, Role as Signable, RoleKeys, Root, Snapshot, Targets, Timestamp,
+};
+
+use super::key::SigningKey;
+use super::plan::Plan;
+use super::repository::{Repository, about, metadata, next};
+use super::role::{Expiries, ROLES, Role};
+
+/// Version of the specification that tough implements.
+const SPEC_VERSION: &str = "1.0.0";
+
+/// Signs what the roles say.
+pub(super) struct Signer {
+    /// Whose keys count.
+    pub(super) root: Root,
+    /// While a key is replaced: the root before, whose keys sign as well, so that devices accept what is written before they
+    /// see the next root as well as after.
+    pub(super) before: Option<Root>,
+    /// All keys at hand; each signs what its role says.
+    pub(super) keys: Vec<SigningKey>,
+}
+
+impl Signer {
+    /// Signs, and checks that devices will accept it.
+    pub(super) fn sign<T: Signable + Serialize + Clone>(&self, role: &T) -> Result<SignedRole<T>> {
+        let mut signed = self.signed_as(role, &self.root)?;
+        if let Some(before) = &self.before {
+            let old = self.signed_as(role, before)?;
+            signed = signed.add_old_signatures(old.signed().signatures.clone())?;
+        }
+        for root in [&self.root].into_iter().chain(&self.before) {
+            let what = || format!("the keys at hand do not sign {} as its root asks", T::TYPE);
+            root.verify_role(signed.signed()).with_context(what)?;
+        }
+        Ok(signed)
+    }
+
+    fn signed_as<T: Signable + Serialize + Clone>(
+        &self,
+        role: &T,
+        root: &Root,
+    ) -> Result<SignedRole<T>> {
+        let source = |key: &SigningKey| Box::new(key.clone()) as Box<dyn KeySource>;
+        let sources: Vec<Box<dyn KeySource>> = self.keys.iter().map(source).collect();
+        let (holder, random) = (KeyHolder::Root(root.clone()), SystemRandom::new());
+        let signing = SignedRole::new(role.clone(), &holder, &sources, &random);
+        // Keys are in memory: nothing is waited for.
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let what = || format!("{} cannot be signed", T::TYPE);
+        runtime.block_on(signing).with_context(what)
+    }
+}
+
+/// The versions that follow each other in a repository.
+pub(super) struct Versions {
+    pub(super) snapshot: NonZeroU64,
+    pub(super) timestamp: NonZeroU64,
+}
+
+/// A root of these keys.
+pub(super) fn root(
+    version: NonZeroU64,
+    keys: &[(Role, SigningKey)],
+    expiries: &Expiries,
+) -> Result<Root> {
+    let role_keys = |role: Role| {
+        let of_role = keys.iter().filter(|(r, _)| *r == role);
+        let keyids = of_role.map(|(_, key)| key.id().clone()).collect();
+        RoleKeys { keyids, threshold: role.threshold(), _extra: HashMap::new() }
+    };
+    Ok(Root {
+        spec_version: SPEC_VERSION.to_owned(),
+        consistent_snapshot: true,
+        version,
+        expires: expiries.of(Role::Root)?,
+        keys: keys.iter().map(|(_, key)| (key.id().clone(), key.public().clone())).collect(),
+        roles: ROLES.iter().map(|&role| (role.kind(), role_keys(role))).collect(),
+        _extra: HashMap::new(),
+    })
+}
+
+/// An empty list of targets.
+pub(super) fn no_targets(expiries: &Expiries) -> Result<Targets> {
+    let expires = expiries.of(Role::Targets)?;
+    let targets = Targets::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, expires);
+    Ok(Targets { delegations: None, ..targets })
+}
+
+/// Writes the next list of targets, if there is one, the next snapshot and the next timestamp: `timestamp.json` last,
+/// because it names all others.
+pub(super) fn next_state(
+    repository: &Repository,
+    signer: &Signer,
+    targets: Option<Targets>,
+    expiries: &Expiries,
+) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let folder = repository.folder();
+    let about_targets = match targets {
+        Some(mut targets) => {
+            targets.version = next(repository.targets.signed.version)?;
+            targets.expires = expiries.of(Role::Targets)?;
+            add_targets(&mut plan, folder, signer, &targets)?
+        }
+        None => repository.about_targets()?,
+    };
+    let versions = Versions {
+        snapshot: next(repository.snapshot.signed.version)?,
+        timestamp: next(repository.timestamp.signed.version)?,
+    };
+    add_snapshot_and_timestamp(&mut plan, folder, signer, about_targets, &versions, expiries)?;
+    Ok(plan)
+}
+
+/// Signs a list of targets, and says what a snapshot has to say of it.
+pub(super) fn add_targets(
+    plan: &mut Plan,
+    folder: &std::path::Path,
+    signer: &Signer,
+    targets: &Targets,
+) -> Result<Metafile> {
+    let signed = signer.sign(targets)?;
+    let path = metadata(folder, &targets.filename(true));
+    let what = format!("list of {} targets", targets.targets.len());
+    plan.add(&path, signed.buffer().clone(), what);
+    Ok(about(signed.buffer(), targets.version))
+}
+
+/// Signs a snapshot and the timestamp that names it.
+pub(super) fn add_snapshot_and_timestamp(
+    plan: &mut Plan,
+    folder: &std::path::Path,
+    signer: &Signer,
+    about_targets: Metafile,
+    versions: &Versions,
+    expiries: &Expiries,
+) -> Result<()> {
+    let expires = expiries.of(Role::Snapshot)?;
+    let mut snapshot = Snapshot::new(SPEC_VERSION.to_owned(), versions.snapshot, expires);
+    snapshot.meta.insert("targets.json".to_owned(), about_targets);
+    let signed = signer.sign(&snapshot)?;
+    let path = metadata(folder, &snapshot.filename(true));
+    plan.add(&path, signed.buffer().clone(), "snapshot");
+    let expires = expiries.of(Role::Timestamp)?;
+    let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), versions.timestamp, expires);
+    let about = about(signed.buffer(), versions.snapshot);
+    timestamp.meta.insert("snapshot.json".to_owned(), about);
+    let signed = signer.sign(&timestamp)?;
+    let path = metadata(folder, &timestamp.filename(true));
+    plan.add(&path, signed.buffer().clone(), format!("timestamp {}", versions.timestamp));
+    Ok(())
+}
+
+/// Signs a root.
+pub(super) fn add_root(
+    plan: &mut Plan,
+    folder: &std::path::Path,
+    signer: &Signer,
+    root: &Root,
+) -> Result<()> {
+    let signed = signer.sign(root)?;
+    let path = metadata(folder, &root.filename(true));
+    plan.add(&path, signed.buffer().clone(), format!("root {}", root.version));
+    Ok(())
+}
