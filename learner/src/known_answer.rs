@@ -18,8 +18,8 @@ const NUMBERS: usize = 64;
 /// A picture as it is after preprocessing, made of whole numbers, so that it is the same everywhere: `n` numbers in
 /// [-2, 2].
 pub fn test_pattern(n: usize) -> Vec<f32> {
-    let number = |i: usize| (i * i % 251 + i * 7 % 61) as f32 / 310.0 * 4.0 - 2.0;
-    (0..n).map(number).collect()
+    let number = |i: u64| (i * i % 251 + i * 7 % 61) as f32 / 310.0 * 4.0 - 2.0;
+    (0..n as u64).map(number).collect()
 }
 
 impl KnownAnswer {

@@ -12,17 +12,16 @@ use super::arguments::InitArgs;
 use super::key::SigningKey;
 use super::key_ring::KeyRing;
 use super::plan::{Plan, make_folder};
-use super::repository::{Lock, metadata, read_roots};
+use super::repository::{Lock, Repository, metadata, read_roots};
 use super::role::{Expiries, ROLES, ROOT_KEYS, Role};
 use super::signing::{self, Signer, Versions};
+use crate::files;
 
 pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     let folder = args.repo.repo.as_path();
-    ensure!(
-        !metadata(folder, "timestamp.json").exists(),
-        "{}: there is a repository already",
-        folder.display()
-    );
+    if metadata(folder, "timestamp.json").exists() {
+        return made_before(args, as_json);
+    }
     let _lock = match args.repo.dry_run {
         true => None,
         false => {
@@ -49,12 +48,29 @@ pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     let done = plan.carry_out(args.repo.dry_run)?;
     done.print(as_json, json!({ "root": metadata(folder, "1.root.json").display().to_string() }))?;
     if !as_json && !args.repo.dry_run {
-        crate::files::line(format!(
+        files::line(format!(
             "devices trust {}: give it to them by a way of your own; take the root keys offline",
             metadata(folder, "1.root.json").display()
         ))?;
     }
     Ok(())
+}
+
+/// A repository to which nothing has been added is what `init` makes: all is well, if its keys are at hand.
+fn made_before(args: &InitArgs, as_json: bool) -> Result<()> {
+    let folder = args.repo.repo.as_path();
+    let repository = Repository::open(folder)?;
+    ensure!(
+        repository.timestamp.signed.version == NonZeroU64::MIN,
+        "{}: there is a repository already, in use",
+        folder.display()
+    );
+    all_keys(&KeyRing::new(&args.keys)?, repository.root())?;
+    let root = metadata(folder, "1.root.json").display().to_string();
+    if as_json {
+        return files::line(json!({ "files": [], "root": root, "made_before": true }));
+    }
+    files::line(format!("{} was made before, with these keys", folder.display()))
 }
 
 /// The keys of every role.

@@ -1,0 +1,185 @@
+//! A repository in a temporary folder, written by the program and read by tough.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use fmlora_learner::format::{
+    AdapterFacts, AdapterFile, AdapterName, DaemonVersion, encode_adapter,
+};
+use fmlora_learner::{BaseId, Class, ClassName, Complexity, KnownAnswer, TaskSummary};
+use serde_json::Value;
+use tempfile::TempDir;
+use tough::schema::RoleType;
+use tough::{FilesystemTransport, IntoVec, Repository, RepositoryLoader, TargetName};
+use url::Url;
+
+/// How a command ended.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// `site` is the repository, `keys` are its keys.
+pub(crate) struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// An empty repository.
+    pub(crate) fn ready() -> Self {
+        let site = Self::new();
+        let done = site.run(&["init"]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        site
+    }
+
+    /// The same files once more.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new();
+        for (path, bytes) in self.all_files() {
+            let path = copy.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, bytes).expect("written");
+        }
+        copy
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).expect("a file")
+    }
+
+    /// Every file but the lock, with its bytes.
+    pub(crate) fn all_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !path.ends_with(".publish.lock") {
+                    let name = path.strip_prefix(self.folder.path()).expect("below").to_owned();
+                    files.insert(name, std::fs::read(&path).expect("a file"));
+                }
+            }
+        }
+        files
+    }
+
+    /// Runs `publish` with keys that are not encrypted.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with(&[arguments, &["--unencrypted"]].concat(), &[])
+    }
+
+    /// Runs `publish` with an environment.
+    pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        let place = ["--repo", "site", "--keys", "keys"];
+        let all = [&["publish"], arguments, &place].concat();
+        self.command(&all, environment)
+    }
+
+    /// Runs any command.
+    pub(crate) fn host_tools(&self, arguments: &[&str]) -> Run {
+        self.command(arguments, &[])
+    }
+
+    fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
+        command.env_remove("FMLORA_KEY_PASSPHRASE").env_remove("FAILPOINTS");
+        command.envs(environment.iter().copied());
+        let output = command.current_dir(self.folder.path()).args(arguments).output();
+        let output = output.expect("the program starts");
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Writes an adapter of statistics alone.
+    pub(crate) fn adapter(&self, file: &str, name: &str, release: u64) {
+        let base_id = BaseId::new([7; 32]);
+        let shots: Vec<Vec<f32>> =
+            (0..6).map(|s| (0..8).map(|i| ((s * 8 + i) as f32).sin()).collect()).collect();
+        let class = ClassName::new("robin").expect("a sound name");
+        let class = Arc::new(Class::from_shots(class, &shots).expect("sound shots"));
+        let adapter = AdapterFile {
+            facts: AdapterFacts {
+                name: AdapterName::new(name).expect("a sound name"),
+                base_id,
+                space_before: base_id.feature_space(),
+                space_after: base_id.feature_space(),
+                release,
+                min_daemon: DaemonVersion { major: 0, minor: 1, patch: 0 },
+            },
+            task: None,
+            drift: None,
+            summary: TaskSummary::of(&[class], 0.5, 4).expect("a sound class"),
+            complexity: Complexity { difficulty: 0.5, novelty: 1.0, evidence: 0.1 },
+            rank: 0,
+            accuracy: None,
+            known_answer: KnownAnswer::of(&[0.5; 8]).expect("finite numbers"),
+        };
+        let bytes = encode_adapter(&adapter).expect("a sound adapter");
+        std::fs::write(self.path(file), bytes).expect("written");
+    }
+
+    /// The repository as a device finds it that trusts the first root.
+    pub(crate) fn load(&self) -> Result<Repository, tough::error::Error> {
+        let url = |folder: &Path| Url::from_directory_path(folder).expect("an absolute path");
+        let (metadata, targets) = (self.path("site/metadata"), self.path("site/targets"));
+        let root = self.read("site/metadata/1.root.json");
+        let loader = RepositoryLoader::new(&root, url(&metadata), url(&targets));
+        block_on(loader.transport(FilesystemTransport).load())
+    }
+
+    /// What the repository says of a target, and its bytes.
+    pub(crate) fn target(&self, name: &str) -> (Value, Vec<u8>) {
+        let repository = self.load().expect("a repository");
+        let name = TargetName::new(name).expect("a sound name");
+        let custom = &repository.targets().signed.targets[&name].custom;
+        let custom = serde_json::to_value(custom).expect("JSON");
+        let bytes = block_on(async {
+            let stream = repository.read_target(&name).await.expect("a target");
+            stream.expect("it is listed").into_vec().await.expect("whole")
+        });
+        (custom, bytes)
+    }
+
+    /// Versions of root, targets, snapshot and timestamp.
+    pub(crate) fn versions(&self) -> [u64; 4] {
+        let found = self.load().expect("a repository");
+        [
+            found.root().signed.version.get(),
+            found.targets().signed.version.get(),
+            found.snapshot().signed.version.get(),
+            found.timestamp().signed.version.get(),
+        ]
+    }
+
+    /// The keys of a role, by the beginning of their ids.
+    pub(crate) fn key_ids(&self, role: &str) -> Vec<String> {
+        let repository = self.load().expect("a repository");
+        let role: RoleType = role.parse().expect("a role");
+        let ids = &repository.root().signed.roles[&role].keyids;
+        let short = |id: &[u8]| id.iter().take(4).map(|b| format!("{b:02x}")).collect();
+        ids.iter().map(|id| short(id)).collect()
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(future)
+}
