@@ -256,11 +256,12 @@ pub(crate) struct TrainAdapterArgs {
     /// Passes over the pictures [default: as a device trains]
     #[arg(long)]
     pub(crate) epochs: Option<usize>,
-    /// Rows of the scatter that the classes share in the file; 1.5 KiB each where a feature has 1536 numbers
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    pub(crate) scatter_rows: usize,
+    /// Rows of the shared scatter in the file beside those that tell the classes apart; 1.5 KiB each where a feature has 1536
+    /// numbers [default: 24, and 12 if the network changes]
+    #[arg(long, value_name = "N")]
+    pub(crate) scatter_rows: Option<usize>,
     /// Columns of the drift map in the file; 3 KiB each where a feature has 1536 numbers
-    #[arg(long, default_value_t = 6, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N")]
     pub(crate) drift_columns: usize,
     /// Seed of everything drawn
     #[arg(long, default_value_t = 0)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ClassName, Matrix};
 
 /// Version of the rules in [`fit_head`](crate::fit_head): a stored predictor of another one is fitted anew.
-pub const HEAD_VERSION: u16 = 3;
+pub const HEAD_VERSION: u16 = 4;
 
 /// When a picture shows none of the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

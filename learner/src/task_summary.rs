@@ -1,5 +1,6 @@
 //! What an adapter carries of the classes of its task: less than a device keeps of its own.
 
+mod shape;
 mod shared_scatter;
 
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use fmlora_models::HalfTensorError;
 use serde::{Deserialize, Serialize};
 
 use crate::byte_rows::ByteRows;
-use crate::{Class, ClassName, ClassStatistics, Matrix, StatisticsError};
+use crate::{Class, ClassName, ClassStatistics, HeadChoice, Matrix, StatisticsError, fit_head};
 
-use shared_scatter::shared_scatter;
+use shape::Shape;
+use shared_scatter::SharedScatter;
 
 /// One class of the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,59 +27,69 @@ pub struct ClassSummary {
     pub mean: Matrix,
 }
 
-/// Counts, means and energies of the classes of a task, and the scatter that they share.
+/// Counts, means and energies of the classes of a task, and an outline of the scatter that they share.
 ///
-/// The scatters themselves would take 3 KiB a shot. Ours: the task's classes share one, the sum of theirs, as a few
-/// rows chosen for what the head asks of it (docs/method.md).
+/// The scatters themselves would take 3 KiB a shot. Ours: a few rows, chosen for what the head asks of them
+/// (docs/method.md).
 ///
 /// # Shapes
 ///
-/// - `scatter`: `[k, d]`, eight bits a number; its rows together hold the energy of all classes
+/// - `scatter`: `[k, d]`, eight bits a number
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// The classes.
     pub classes: Vec<ClassSummary>,
-    /// `V` with `V^T V` near the sum of the classes' scatters.
+    /// `V`: `V^T V` and the floor stand for the sum of the classes' scatters.
     pub scatter: ByteRows,
+    /// What is added to `V^T V` in every direction in which the classes differ, or `V` has a row.
+    pub floor: f32,
 }
+
+/// Doublings of the noise among which the one that fits is looked for, by so many halvings.
+const NOISE_DOUBLINGS: f64 = 6.0;
+const HALVINGS: usize = 6;
 
 /// Most classes of an adapter.
 pub const MAX_CLASSES: usize = 4096;
 
 impl TaskSummary {
-    /// Sums up the classes of a task, each of them as one mode, with a shared scatter of at most `n_rows` rows.
+    /// Sums up the classes of a task, each of them as one mode, with a shared scatter of `n_rest` rows beside those that
+    /// tell the classes apart, which are one fewer than classes.
     ///
-    /// `shrinkage` is the one that the head of these classes has: there the few rows tell them apart as well as all
-    /// would.
+    /// The shape is stretched until a head expects of it what leaving out shots says of the real scatters: few rows look surer
+    /// than they are.
     ///
     /// # Errors
     ///
     /// [`StatisticsError`] if there is no class or no shot, or for numbers that cannot be stored.
-    pub fn of(
-        classes: &[Arc<Class>],
-        shrinkage: f64,
-        n_rows: usize,
-    ) -> Result<Self, StatisticsError> {
-        let modes: Vec<ClassStatistics> =
-            classes.iter().map(|class| class.as_one_mode()).collect::<Result<_, _>>()?;
-        let d = modes.first().ok_or(StatisticsError::NoShots)?.d_feature();
-        let rows = shared_scatter(&modes.iter().collect::<Vec<_>>(), shrinkage, n_rows);
-        // Numbers that are not finite are all that has no eigenvalues.
-        let odd = HalfTensorError::OutOfRange { index: 0, value: f32::NAN };
-        let rows = rows.ok_or(StatisticsError::Number(odd))?;
-        let summary = |(class, mode): (&Arc<Class>, &ClassStatistics)| ClassSummary {
-            name: class.name.clone(),
-            count: mode.count(),
-            energy: mode.energy() as f32,
-            mean: Matrix::from_fn(1, d, {
-                let mean = mode.mean();
-                move |_, i| mean[i]
-            }),
+    pub fn of(classes: &[Arc<Class>], n_rest: usize) -> Result<Self, StatisticsError> {
+        let one_mode = |class: &Arc<Class>| {
+            let modes = vec![class.as_one_mode()?];
+            Ok(Arc::new(Class { name: class.name.clone(), modes }))
         };
-        Ok(Self {
-            classes: classes.iter().zip(&modes).map(summary).collect(),
-            scatter: ByteRows::new(d, rows.iter().map(Vec::as_slice)),
-        })
+        let classes: Vec<Arc<Class>> =
+            classes.iter().map(one_mode).collect::<Result<_, StatisticsError>>()?;
+        let modes: Vec<&ClassStatistics> = classes.iter().map(|class| &class.modes[0]).collect();
+        let d = modes.first().ok_or(StatisticsError::NoShots)?.d_feature();
+        let (shrinkage, expected) = lda_of(&classes, d)?;
+        let shared = SharedScatter::new(&modes, shrinkage, n_rest).ok_or_else(not_finite)?;
+        let summaries = classes.iter().zip(&modes).map(|(class, mode)| summary_of(class, mode));
+        let mut summary = Self {
+            classes: summaries.collect(),
+            scatter: shared.rows(d, 1.0),
+            floor: shared.floor as f32,
+        };
+        let Some(expected) = expected else { return Ok(summary) };
+        let (mut low, mut high) = (0.0f64, NOISE_DOUBLINGS);
+        for _ in 0..HALVINGS {
+            let doublings = f64::midpoint(low, high);
+            summary.scatter = shared.rows(d, doublings.exp2());
+            summary.floor = (shared.floor * doublings.exp2()) as f32;
+            // The more noise, the less a head expects of itself.
+            let surer = lda_of(&summary.to_classes()?, d)?.1.is_none_or(|e| e > expected);
+            (low, high) = if surer { (doublings, high) } else { (low, doublings) };
+        }
+        Ok(summary)
     }
 
     /// Bytes in a file of the means and of the scatter, but for a few.
@@ -94,27 +106,38 @@ impl TaskSummary {
     /// The classes as a device keeps them: every class has its own count, mean and energy, and the shape of the scatter
     /// that they share.
     ///
-    /// A class of fewer shots than rows gets as many rows as its shots can have, each class others.
-    ///
     /// # Errors
     ///
     /// [`StatisticsError`] for numbers that a device cannot store.
     pub fn to_classes(&self) -> Result<Vec<Arc<Class>>, StatisticsError> {
-        let rows: Vec<Vec<f64>> = self.scatter.rows().collect();
-        let mut turn = 0;
+        let mut shape = Shape::of(self).ok_or_else(not_finite)?;
         let class = |summary: &ClassSummary| {
-            let most = rows.len().min((summary.count as usize).saturating_sub(1));
-            let taken: Vec<&Vec<f64>> =
-                (0..most).map(|k| &rows[(turn + k) % rows.len().max(1)]).collect();
-            turn += most;
-            let energy: f64 = taken.iter().flat_map(|row| row.iter()).map(|v| v * v).sum();
-            let scale =
-                if energy > 0.0 { (f64::from(summary.energy) / energy).sqrt() } else { 0.0 };
-            let scaled: Vec<Vec<f64>> =
-                taken.iter().map(|row| row.iter().map(|v| v * scale).collect()).collect();
-            let mode = ClassStatistics::from_parts(summary.count, summary.mean.values(), &scaled)?;
+            let rows = shape.next(summary.count, f64::from(summary.energy));
+            let mode = ClassStatistics::from_parts(summary.count, summary.mean.values(), &rows)?;
             Ok(Arc::new(Class { name: summary.name.clone(), modes: vec![mode] }))
         };
         self.classes.iter().map(class).collect()
     }
+}
+
+fn summary_of(class: &Class, mode: &ClassStatistics) -> ClassSummary {
+    let mean = mode.mean();
+    ClassSummary {
+        name: class.name.clone(),
+        count: mode.count(),
+        energy: mode.energy() as f32,
+        mean: Matrix::from_fn(1, mean.len(), |_, i| mean[i]),
+    }
+}
+
+/// Shrinkage of LDA over some classes, and the accuracy that it expects of itself.
+fn lda_of(classes: &[Arc<Class>], d: usize) -> Result<(f64, Option<f64>), StatisticsError> {
+    let head = fit_head(classes, d, HeadChoice::SharedCovariance, &[]).map_err(|_| not_finite())?;
+    let expected = head.estimate.map(|estimate| estimate.accuracy);
+    Ok((f64::from(head.predictor.shrinkage()), expected))
+}
+
+/// Numbers that are not finite are all that has no eigenvalues.
+fn not_finite() -> StatisticsError {
+    HalfTensorError::OutOfRange { index: 0, value: f32::NAN }.into()
 }

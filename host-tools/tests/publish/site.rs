@@ -126,7 +126,7 @@ impl Site {
             },
             task: None,
             drift: None,
-            summary: TaskSummary::of(&[class], 0.5, 4).expect("a sound class"),
+            summary: TaskSummary::of(&[class], 4).expect("a sound class"),
             complexity: Complexity { difficulty: 0.5, novelty: 1.0, evidence: 0.1 },
             rank: 0,
             accuracy: None,

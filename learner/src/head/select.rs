@@ -116,7 +116,9 @@ pub fn fit_head(
     };
     let best = best.ok_or(HeadError::Covariance)?;
     let own = match choice {
-        HeadChoice::Auto if judged => own_terms(&gaussians, &best.shrunk),
+        HeadChoice::Auto if judged && modes.iter().all(|(_, mode)| is_whole(mode)) => {
+            own_terms(&gaussians, &best.shrunk)
+        }
         _ => Some(OwnTerms::default()),
     };
     let own = own.ok_or(HeadError::Covariance)?;
@@ -127,6 +129,12 @@ pub fn fit_head(
     });
     let log_losses = log_losses(&best, classes.len());
     Ok(FittedHead { predictor, estimate, log_losses })
+}
+
+/// Whether a scatter has all rows that shots give. Fewer are an outline from elsewhere (an adapter): what the classes share is
+/// then too rough to tell what is a class's own, and own covariances would favour the classes taught here.
+fn is_whole(mode: &ClassStatistics) -> bool {
+    mode.scatter().rank() + 1 >= (mode.count() as usize).min(mode.d_feature())
 }
 
 /// All modes, class by class, with the place of the class.

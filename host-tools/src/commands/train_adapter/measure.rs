@@ -8,7 +8,7 @@ use fmlora_learner::{BaseId, Class, HeadChoice, Predictor, TokenCache, fit_head,
 use fmlora_models::Backbone;
 use serde::Serialize;
 
-use super::{Shots, Start, features_with, summary, test_tokens};
+use super::{Shots, Start, features_with, rows_beside, summary, test_tokens};
 use crate::cli::TrainAdapterArgs;
 use crate::dataset::Dataset;
 use crate::files;
@@ -77,7 +77,7 @@ pub(super) fn measure(
         },
         task: None,
         drift: None,
-        summary: summary(&shots.classes, &shots.features, args.scatter_rows)?,
+        summary: summary(&shots.classes, &shots.features, rows_beside(args, false))?,
         ..file.clone()
     };
     let bare = bare.apply(&pupil.start.ground(pupil.base_id))?;

@@ -12,6 +12,9 @@ const MAX_WIDTH: usize = 1 << 16;
 /// Largest rank of shared bases.
 const MAX_RANK: usize = 1024;
 
+/// Most rows of the scatter: what a device makes of them grows with the square of their number.
+const MAX_ROWS: usize = 4096;
+
 /// Most tokens of a prompt.
 const MAX_PROMPT: usize = 1024;
 
@@ -86,6 +89,14 @@ impl AdapterFile {
             if class.mean.shape() != [1, d] {
                 return Err(wrong("a mean", shape(class.mean.shape()), shape([1, d])));
             }
+        }
+        let floor = self.summary.floor;
+        if !floor.is_finite() || floor < 0.0 {
+            return Err(wrong("the floor of the scatter", floor, "a number not below 0"));
+        }
+        if self.summary.scatter.len() > MAX_ROWS {
+            let found = self.summary.scatter.len();
+            return Err(wrong("the rows of the scatter", found, format!("at most {MAX_ROWS}")));
         }
         if !self.summary.scatter.fits(None, d) {
             return Err(wrong(

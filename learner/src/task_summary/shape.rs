@@ -1,0 +1,131 @@
+//! The scatter that the classes of a summary get on a device.
+
+use faer::{Mat, Side};
+
+use super::TaskSummary;
+
+/// Rows of a class that stand for the energy beside the shape, each class's own.
+const N_FILL: usize = 8;
+
+/// Directions shorter than this share of the longest are rounding.
+const SHORT: f64 = 1e-4;
+
+/// The shape of the scatter that all classes share.
+pub(super) struct Shape {
+    /// Orthogonal rows whose outer products are `V^T V` and the floor in all directions of `basis`.
+    rows: Vec<Vec<f64>>,
+    /// Orthonormal rows: the span of `V` and of the differences of means, in which alone the task's classes differ.
+    basis: Vec<Vec<f64>>,
+    /// Energy of all classes.
+    total: f64,
+    /// Rows handed out so far.
+    turn: usize,
+}
+
+impl Shape {
+    /// Of a summary; `None` for numbers that are not finite.
+    pub(super) fn of(summary: &TaskSummary) -> Option<Self> {
+        let d = summary.d_feature();
+        let scatter: Vec<Vec<f64>> = summary.scatter.rows().collect();
+        let total = summary.classes.iter().map(|class| f64::from(class.energy)).sum();
+        if scatter.is_empty() {
+            return Some(Self { rows: Vec::new(), basis: Vec::new(), total, turn: 0 });
+        }
+        let basis = orthonormal(scatter.iter().cloned().chain(differences(summary)));
+        // In coordinates of the basis everything is small.
+        let q = Mat::from_fn(basis.len(), d, |k, i| basis[k][i]);
+        let v = Mat::from_fn(scatter.len(), d, |k, i| scatter[k][i]);
+        let inside = v * q.transpose();
+        let gram = inside.transpose() * &inside;
+        let floor = f64::from(summary.floor);
+        let gram = Mat::from_fn(basis.len(), basis.len(), |i, j| {
+            gram[(i, j)] + if i == j { floor } else { 0.0 }
+        });
+        let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
+        let turned = eigen.U().transpose() * &q;
+        let row = |k: usize| -> Vec<f64> {
+            let length = eigen.S().column_vector()[k].max(0.0).sqrt();
+            turned.row(k).iter().map(|v| v * length).collect()
+        };
+        let rows = (0..basis.len()).rev().map(row).collect();
+        Some(Self { rows, basis, total, turn: 0 })
+    }
+
+    /// The rows of the next class: its share of the shape, and its remaining energy where it has shots enough.
+    ///
+    /// A class of fewer shots than rows gets as many as its shots can have, each class others, and longer ones.
+    pub(super) fn next(&mut self, count: u32, energy: f64) -> Vec<Vec<f64>> {
+        let (n, most) = (self.rows.len(), (count as usize).saturating_sub(2));
+        if n == 0 || most == 0 || self.total <= 0.0 {
+            return Vec::new();
+        }
+        let taken = n.min(most);
+        let share = energy / self.total * n as f64 / taken.max(1) as f64;
+        let scaled = |k: usize| -> Vec<f64> {
+            self.rows[(self.turn + k) % n].iter().map(|v| v * share.sqrt()).collect()
+        };
+        let mut rows: Vec<Vec<f64>> = (0..taken).map(scaled).collect();
+        let used: f64 = rows.iter().flatten().map(|v| v * v).sum();
+        let n_fill = N_FILL.min(most - taken);
+        let mut noise = Noise(self.turn as u64);
+        for _ in 0..n_fill {
+            let mut row: Vec<f64> = (0..rows[0].len()).map(|_| noise.next()).collect();
+            take_away(&mut row, &self.basis);
+            let length = ((energy - used).max(0.0) / n_fill as f64).sqrt() / norm(&row);
+            row.iter_mut().for_each(|v| *v *= length);
+            rows.push(row);
+        }
+        self.turn += taken;
+        rows
+    }
+}
+
+/// The means about their centre.
+fn differences(summary: &TaskSummary) -> impl Iterator<Item = Vec<f64>> {
+    let means = summary.classes.iter().map(|class| class.mean.values());
+    let n = summary.classes.len() as f64;
+    let mut centre = vec![0.0; summary.d_feature()];
+    means.clone().for_each(|mean| {
+        centre.iter_mut().zip(mean).for_each(|(c, &m)| *c += f64::from(m) / n);
+    });
+    means.map(move |mean| mean.iter().zip(&centre).map(|(&m, c)| f64::from(m) - c).collect())
+}
+
+/// Gram and Schmidt, each row twice, without rows that lie in the span of those before.
+fn orthonormal(rows: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
+    let mut basis: Vec<Vec<f64>> = Vec::new();
+    for mut row in rows {
+        let length = norm(&row);
+        take_away(&mut row, &basis);
+        take_away(&mut row, &basis);
+        let left = norm(&row);
+        if left > SHORT * length {
+            row.iter_mut().for_each(|v| *v /= left);
+            basis.push(row);
+        }
+    }
+    basis
+}
+
+/// Takes the part of a row that lies in the span of orthonormal rows away.
+fn take_away(row: &mut [f64], basis: &[Vec<f64>]) {
+    for direction in basis {
+        let along: f64 = row.iter().zip(direction).map(|(a, b)| a * b).sum();
+        row.iter_mut().zip(direction).for_each(|(v, b)| *v -= along * b);
+    }
+}
+
+fn norm(row: &[f64]) -> f64 {
+    row.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// Plus and minus one by the top bit of a congruential generator: the same on every device.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if self.0 >> 63 == 0 { 1.0 } else { -1.0 }
+    }
+}
