@@ -256,6 +256,9 @@ pub(crate) struct TrainAdapterArgs {
     /// Passes over the pictures [default: as a device trains]
     #[arg(long)]
     pub(crate) epochs: Option<usize>,
+    /// Standard errors by which held-out shots and known classes must be explained better for the training to be kept
+    #[arg(long, default_value_t = 1.64, allow_negative_numbers = true)]
+    pub(crate) margin: f64,
     /// Rows of the shared scatter in the file beside those that tell the classes apart; 1.5 KiB each where a feature has 1536
     /// numbers [default: 24, and 12 if the network changes]
     #[arg(long, value_name = "N")]

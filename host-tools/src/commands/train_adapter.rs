@@ -182,7 +182,11 @@ fn train(
     let known = pupil.start.classes.as_slice();
     let complexity = complexity_of(known, task);
     let Some(adapter) = &pupil.start.adapter else { return Ok((None, complexity)) };
-    let mut config = AdaptationConfig { fixed_rank: args.rank, ..AdaptationConfig::default() };
+    let mut config = AdaptationConfig {
+        fixed_rank: args.rank,
+        margin: args.margin,
+        ..AdaptationConfig::default()
+    };
     config.task.training.seed = args.seed;
     if let Some(epochs) = args.epochs {
         config.task.training.epochs = epochs;
