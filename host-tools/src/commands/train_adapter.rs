@@ -12,8 +12,8 @@ use fmlora_learner::format::{
     AdapterFacts, AdapterFile, AdapterName, decode_adapter, decode_base, encode_adapter,
 };
 use fmlora_learner::{
-    Adaptation, AdaptationConfig, Adapter, Class, ClassName, Complexity, DriftMap, HeadChoice,
-    Kept, KnownAnswer, LowRankDrift, Step, Task, TaskClass, TaskSummary, TokenCache, adapt,
+    Adaptation, AdaptationConfig, Adapter, Class, ClassName, Complexity, DriftMap, Kept,
+    KnownAnswer, LowRankDrift, Step, Task, TaskClass, TaskSummary, TokenCache, adapt,
     adapted_features, complexity_of, test_pattern, with_task,
 };
 use fmlora_models::{Backbone, DeviceSpec};

@@ -60,7 +60,7 @@ impl Plan {
         self.steps.push(Step { path: path.to_owned(), content, what: what.into() });
     }
 
-    /// Takes the last step to the end of others.
+    /// Takes the steps of another plan behind these.
     pub(super) fn append(&mut self, other: Self) {
         self.steps.extend(other.steps);
     }
@@ -120,6 +120,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
 }
 
 /// Where tests end the program, by an error or without any further step.
+#[allow(clippy::unnecessary_wraps, reason = "builds without fail points never fail here")]
 fn interrupted() -> Result<()> {
     fail::fail_point!("publish-step", |how| match how.as_deref() {
         Some("kill") => std::process::abort(),

@@ -35,11 +35,15 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes it.
     pub(super) fn take(folder: &Path) -> Result<Self> {
+        let name = folder.display();
+        ensure!(
+            folder.is_dir(),
+            "{name}: there is no such folder; publish init makes a repository"
+        );
         let path = folder.join(".publish.lock");
         let file = File::create(&path).with_context(|| path.display().to_string())?;
-        file.try_lock().with_context(|| {
-            format!("{}: another command works on this repository", folder.display())
-        })?;
+        file.try_lock()
+            .with_context(|| format!("{name}: another command works on this repository"))?;
         Ok(Self { _file: file })
     }
 }
