@@ -7,6 +7,7 @@ mod commands;
 mod dataset;
 mod features;
 mod files;
+mod hex;
 mod network;
 mod publish;
 

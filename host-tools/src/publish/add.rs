@@ -14,10 +14,11 @@ use super::key_ring::KeyRing;
 use super::offers::{Published, custom, published};
 use super::plan::Plan;
 use super::repository::{Lock, Repository, target_file};
-use super::role::{Expiries, Role};
+use super::role::{Lifetimes, Role};
 use super::signing::{Signer, next_state};
 use super::{keys_of, signers};
 use crate::files;
+use crate::hex::hex;
 
 pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     let path = args.file.display();
@@ -27,7 +28,7 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     check_channel(&args.channel)?;
     let _lock = Lock::take(&args.repo.repo)?;
     let repository = Repository::open(&args.repo.repo)?;
-    let salt: String = random::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
+    let salt = hex(&random::<16>()?);
     let rollout = Rollout { percent: args.percent, salt };
     let offer = Offer::new(&adapter.facts, &args.channel, rollout);
     let sha256 = Sha256::digest(&bytes).to_vec();
@@ -54,8 +55,8 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     let signer: Signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
     let mut plan = Plan::default();
     plan.add(&file, bytes, format!("adapter {}, release {}", offer.name, offer.release));
-    let expiries = Expiries::new(&args.repo.expires);
-    plan.append(next_state(&repository, &signer, Some(targets), &expiries)?);
+    let lifetimes = Lifetimes::new(&args.repo.expires);
+    plan.append(next_state(&repository, &signer, Some(targets), &lifetimes)?);
     let done = plan.carry_out(args.repo.dry_run)?;
     done.print(as_json, json!({ "target": name.raw(), "custom": json_of(&offer)? }))
 }

@@ -13,7 +13,7 @@ use super::key::SigningKey;
 use super::key_ring::KeyRing;
 use super::plan::{Plan, make_folder};
 use super::repository::{Lock, Repository, metadata, read_roots};
-use super::role::{Expiries, ROLES, ROOT_KEYS, Role};
+use super::role::{Lifetimes, ROLES, ROOT_KEYS, Role};
 use super::signing::{self, Signer, Versions};
 use crate::files;
 
@@ -22,30 +22,29 @@ pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     if metadata(folder, "timestamp.json").exists() {
         return made_before(args, as_json);
     }
-    let _lock = match args.repo.dry_run {
-        true => None,
-        false => {
-            make_folder(folder)?;
-            Some(Lock::take(folder)?)
-        }
-    };
-    let (ring, expiries) = (KeyRing::new(&args.keys)?, Expiries::new(&args.repo.expires));
+    let mut lock = None;
+    if !args.repo.dry_run {
+        make_folder(folder)?;
+        lock = Some(Lock::take(folder)?);
+    }
+    let (ring, lifetimes) = (KeyRing::new(&args.keys)?, Lifetimes::new(&args.repo.expires));
     let mut plan = Plan::default();
     // A start that ended early may have left a root; somebody may have given it to devices since.
     let left = read_roots(folder)?;
     let (root, keys) = match left.first() {
         Some(root) => (root.signed.clone(), all_keys(&ring, &root.signed)?),
-        None => new_root(&ring, &expiries, &mut plan)?,
+        None => new_root(&ring, &lifetimes, &mut plan)?,
     };
     let signer = Signer { root: root.clone(), before: None, keys };
     if left.is_empty() {
         signing::add_root(&mut plan, folder, &signer, &root)?;
     }
-    let targets = signing::no_targets(&expiries)?;
+    let targets = signing::no_targets(&lifetimes)?;
     let about = signing::add_targets(&mut plan, folder, &signer, &targets)?;
     let first = Versions { snapshot: NonZeroU64::MIN, timestamp: NonZeroU64::MIN };
-    signing::add_snapshot_and_timestamp(&mut plan, folder, &signer, about, &first, &expiries)?;
+    signing::add_snapshot_and_timestamp(&mut plan, folder, &signer, about, &first, &lifetimes)?;
     let done = plan.carry_out(args.repo.dry_run)?;
+    drop(lock);
     done.print(as_json, json!({ "root": metadata(folder, "1.root.json").display().to_string() }))?;
     if !as_json && !args.repo.dry_run {
         files::line(format!(
@@ -83,7 +82,7 @@ fn all_keys(ring: &KeyRing, root: &Root) -> Result<Vec<SigningKey>> {
 /// New keys, or those that were named, and a root of them.
 fn new_root(
     ring: &KeyRing,
-    expiries: &Expiries,
+    lifetimes: &Lifetimes,
     plan: &mut Plan,
 ) -> Result<(Root, Vec<SigningKey>)> {
     let mut keys: Vec<(Role, SigningKey)> = Vec::new();
@@ -102,6 +101,6 @@ fn new_root(
             keys.push((role, key));
         }
     }
-    let root = signing::root(NonZeroU64::MIN, &keys, expiries)?;
+    let root = signing::root(NonZeroU64::MIN, &keys, lifetimes)?;
     Ok((root, keys.into_iter().map(|(_, key)| key).collect()))
 }

@@ -17,6 +17,8 @@ use tough::schema::key::Key;
 use tough::sign::{Sign, parse_keypair};
 use zeroize::Zeroizing;
 
+use crate::hex::hex;
+
 /// Rounds of PBKDF2 with HMAC-SHA-256 over a passphrase: what OWASP advises.
 const ROUNDS: u32 = 600_000;
 
@@ -100,7 +102,7 @@ impl SigningKey {
 
 /// The first four bytes of an id, in hex.
 pub(super) fn short(id: &Decoded<Hex>) -> String {
-    id.iter().take(4).map(|b| format!("{b:02x}")).collect()
+    hex(&id[..id.len().min(4)])
 }
 
 /// Random bytes.

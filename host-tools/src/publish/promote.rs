@@ -8,7 +8,7 @@ use super::arguments::PromoteArgs;
 use super::key_ring::KeyRing;
 use super::offers::{custom, offer_of};
 use super::repository::{Lock, Repository};
-use super::role::{Expiries, Role};
+use super::role::{Lifetimes, Role};
 use super::signing::next_state;
 use super::{keys_of, signers};
 use crate::files;
@@ -29,8 +29,8 @@ pub(super) fn run(args: &PromoteArgs, as_json: bool) -> Result<()> {
     let ring = KeyRing::new(&args.keys)?;
     let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
     let signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
-    let expiries = Expiries::new(&args.repo.expires);
-    let plan = next_state(&repository, &signer, Some(targets), &expiries)?;
+    let lifetimes = Lifetimes::new(&args.repo.expires);
+    let plan = next_state(&repository, &signer, Some(targets), &lifetimes)?;
     let done = plan.carry_out(args.repo.dry_run)?;
     let after = args.percent;
     done.print(

@@ -7,7 +7,7 @@ use tough::schema::Root;
 use super::arguments::RefreshArgs;
 use super::key_ring::KeyRing;
 use super::repository::{Lock, Repository, next};
-use super::role::{Expiries, Role};
+use super::role::{Lifetimes, Role};
 use super::signing::{add_root, next_state};
 use super::{keys_of, signers};
 
@@ -21,12 +21,12 @@ pub(super) fn run(args: &RefreshArgs, as_json: bool) -> Result<()> {
     roles.extend(args.root.then_some(Role::Root));
     let ring = KeyRing::new(&args.keys)?;
     let signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
-    let expiries = Expiries::new(&args.repo.expires);
+    let lifetimes = Lifetimes::new(&args.repo.expires);
     let list = targets.then(|| repository.targets.signed.clone());
-    let mut plan = next_state(&repository, &signer, list, &expiries)?;
+    let mut plan = next_state(&repository, &signer, list, &lifetimes)?;
     if args.root {
         let old = repository.root();
-        let (version, expires) = (next(old.version)?, expiries.of(Role::Root)?);
+        let (version, expires) = (next(old.version)?, lifetimes.of(Role::Root)?);
         let root = Root { version, expires, ..old.clone() };
         add_root(&mut plan, &args.repo.repo, &signer, &root)?;
     }

@@ -14,6 +14,7 @@ use tough::schema::{
 };
 
 use super::role::Role;
+use crate::hex::hex;
 
 /// Metadata of the present version of every role.
 pub(super) struct Repository {
@@ -55,8 +56,7 @@ pub(super) fn metadata(folder: &Path, name: &str) -> PathBuf {
 
 /// Path of a target with its SHA-256.
 pub(super) fn target_file(folder: &Path, name: &str, sha256: &[u8]) -> PathBuf {
-    let digest: String = sha256.iter().map(|b| format!("{b:02x}")).collect();
-    folder.join("targets").join(format!("{digest}.{name}"))
+    folder.join("targets").join(format!("{}.{name}", hex(sha256)))
 }
 
 /// The version after one.
@@ -78,12 +78,12 @@ impl Repository {
         ensure!(path.exists(), "{}: publish init was interrupted; run it again", folder.display());
         let mut unaccepted = Vec::new();
         let mut check = |role: Role, accepted: Accepted| match accepted {
-            Accepted::ByTheNewest => Ok(()),
-            Accepted::ByAnOlder => {
+            Accepted::Newest => Ok(()),
+            Accepted::Older => {
                 unaccepted.push(role);
                 Ok(())
             }
-            Accepted::ByNone => bail!("{role}: not signed by keys that the roots name"),
+            Accepted::Nobody => bail!("{role}: not signed by keys that the roots name"),
         };
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let timestamp: Signed<Timestamp> = parse(&path, &bytes)?;
@@ -160,21 +160,20 @@ pub(super) fn read_roots(folder: &Path) -> Result<Vec<Signed<Root>>> {
     }
 }
 
+/// The root whose keys signed something.
 enum Accepted {
-    ByTheNewest,
-    ByAnOlder,
-    ByNone,
+    Newest,
+    Older,
+    Nobody,
 }
 
 fn accepted<T: Signable + Serialize>(roots: &[Signed<Root>], role: &Signed<T>) -> Accepted {
     let mut judges = roots.iter().rev();
     if judges.next().is_some_and(|root| root.signed.verify_role(role).is_ok()) {
-        return Accepted::ByTheNewest;
+        return Accepted::Newest;
     }
-    match judges.any(|root| root.signed.verify_role(role).is_ok()) {
-        true => Accepted::ByAnOlder,
-        false => Accepted::ByNone,
-    }
+    let older = judges.any(|root| root.signed.verify_role(role).is_ok());
+    if older { Accepted::Older } else { Accepted::Nobody }
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {

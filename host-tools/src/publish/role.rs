@@ -78,12 +78,12 @@ impl fmt::Display for Role {
 
 /// When what is signed now will expire.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Expiries {
+pub(super) struct Lifetimes {
     now: Timestamp,
     days: [u32; ROLES.len()],
 }
 
-impl Expiries {
+impl Lifetimes {
     /// From now on, as long as asked for or as usual.
     pub(super) fn new(asked: &[RoleDays]) -> Self {
         let days = ROLES.map(|role| {

@@ -14,15 +14,15 @@ use super::key_ring::KeyRing;
 use super::keys_of;
 use super::plan::Plan;
 use super::repository::{Lock, Repository, next};
-use super::role::{Expiries, Role};
+use super::role::{Lifetimes, Role};
 use super::signing::{Signer, add_root, next_state};
 
 pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
     let _lock = Lock::take(&args.repo.repo)?;
     let repository = Repository::open(&args.repo.repo)?;
-    let (ring, expiries) = (KeyRing::new(&args.keys)?, Expiries::new(&args.repo.expires));
+    let (ring, lifetimes) = (KeyRing::new(&args.keys)?, Lifetimes::new(&args.repo.expires));
     let mut plan = Plan::default();
-    let (root, new) = next_root(&repository, &ring, args, &expiries, &mut plan)?;
+    let (root, new) = next_root(&repository, &ring, args, &lifetimes, &mut plan)?;
     let old = repository.root().clone();
     let mut keys = keys_of(&ring, &old, &[Role::Root])?;
     keys.extend(new.iter().cloned());
@@ -41,7 +41,7 @@ pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
         }
         let signer = Signer { root, before: both.then_some(old), keys };
         let list = (args.role == Role::Targets).then(|| repository.targets.signed.clone());
-        let of_others = next_state(&repository, &signer, list, &expiries)?;
+        let of_others = next_state(&repository, &signer, list, &lifetimes)?;
         let (first, then) = if both { (of_others, of_root) } else { (of_root, of_others) };
         plan.append(first);
         plan.append(then);
@@ -56,13 +56,13 @@ fn next_root(
     repository: &Repository,
     ring: &KeyRing,
     args: &RotateArgs,
-    expiries: &Expiries,
+    lifetimes: &Lifetimes,
     plan: &mut Plan,
 ) -> Result<(Root, Vec<SigningKey>)> {
     let (old, role) = (repository.root(), args.role);
     let mut root = old.clone();
     root.version = next(old.version)?;
-    root.expires = expiries.of(Role::Root)?;
+    root.expires = lifetimes.of(Role::Root)?;
     let of_role = root.roles.get_mut(&role.kind());
     let of_role = of_role.with_context(|| format!("the root names no keys of {role}"))?;
     let gone = |id: &str| args.replace.is_empty() || args.replace.iter().any(|r| id.starts_with(r));

@@ -15,7 +15,7 @@ use tough::schema::{
 use super::key::SigningKey;
 use super::plan::Plan;
 use super::repository::{Repository, about, metadata, next};
-use super::role::{Expiries, ROLES, Role};
+use super::role::{Lifetimes, ROLES, Role};
 
 /// Version of the specification that tough implements.
 const SPEC_VERSION: &str = "1.0.0";
@@ -72,7 +72,7 @@ pub(super) struct Versions {
 pub(super) fn root(
     version: NonZeroU64,
     keys: &[(Role, SigningKey)],
-    expiries: &Expiries,
+    lifetimes: &Lifetimes,
 ) -> Result<Root> {
     let role_keys = |role: Role| {
         let of_role = keys.iter().filter(|(r, _)| *r == role);
@@ -83,7 +83,7 @@ pub(super) fn root(
         spec_version: SPEC_VERSION.to_owned(),
         consistent_snapshot: true,
         version,
-        expires: expiries.of(Role::Root)?,
+        expires: lifetimes.of(Role::Root)?,
         keys: keys.iter().map(|(_, key)| (key.id().clone(), key.public().clone())).collect(),
         roles: ROLES.iter().map(|&role| (role.kind(), role_keys(role))).collect(),
         _extra: HashMap::new(),
@@ -91,8 +91,8 @@ pub(super) fn root(
 }
 
 /// An empty list of targets.
-pub(super) fn no_targets(expiries: &Expiries) -> Result<Targets> {
-    let expires = expiries.of(Role::Targets)?;
+pub(super) fn no_targets(lifetimes: &Lifetimes) -> Result<Targets> {
+    let expires = lifetimes.of(Role::Targets)?;
     let targets = Targets::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, expires);
     Ok(Targets { delegations: None, ..targets })
 }
@@ -103,14 +103,14 @@ pub(super) fn next_state(
     repository: &Repository,
     signer: &Signer,
     targets: Option<Targets>,
-    expiries: &Expiries,
+    lifetimes: &Lifetimes,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
     let folder = repository.folder();
     let about_targets = match targets {
         Some(mut targets) => {
             targets.version = next(repository.targets.signed.version)?;
-            targets.expires = expiries.of(Role::Targets)?;
+            targets.expires = lifetimes.of(Role::Targets)?;
             add_targets(&mut plan, folder, signer, &targets)?
         }
         None => repository.about_targets()?,
@@ -119,7 +119,7 @@ pub(super) fn next_state(
         snapshot: next(repository.snapshot.signed.version)?,
         timestamp: next(repository.timestamp.signed.version)?,
     };
-    add_snapshot_and_timestamp(&mut plan, folder, signer, about_targets, &versions, expiries)?;
+    add_snapshot_and_timestamp(&mut plan, folder, signer, about_targets, &versions, lifetimes)?;
     Ok(plan)
 }
 
@@ -130,11 +130,11 @@ pub(super) fn add_targets(
     signer: &Signer,
     targets: &Targets,
 ) -> Result<Metafile> {
-    let signed = signer.sign(targets)?;
+    let sealed = signer.sign(targets)?;
     let path = metadata(folder, &targets.filename(true));
     let what = format!("list of {} targets", targets.targets.len());
-    plan.add(&path, signed.buffer().clone(), what);
-    Ok(about(signed.buffer(), targets.version))
+    plan.add(&path, sealed.buffer().clone(), what);
+    Ok(about(sealed.buffer(), targets.version))
 }
 
 /// Signs a snapshot and the timestamp that names it.
@@ -144,21 +144,21 @@ pub(super) fn add_snapshot_and_timestamp(
     signer: &Signer,
     about_targets: Metafile,
     versions: &Versions,
-    expiries: &Expiries,
+    lifetimes: &Lifetimes,
 ) -> Result<()> {
-    let expires = expiries.of(Role::Snapshot)?;
+    let expires = lifetimes.of(Role::Snapshot)?;
     let mut snapshot = Snapshot::new(SPEC_VERSION.to_owned(), versions.snapshot, expires);
     snapshot.meta.insert("targets.json".to_owned(), about_targets);
-    let signed = signer.sign(&snapshot)?;
+    let sealed = signer.sign(&snapshot)?;
     let path = metadata(folder, &snapshot.filename(true));
-    plan.add(&path, signed.buffer().clone(), "snapshot");
-    let expires = expiries.of(Role::Timestamp)?;
+    plan.add(&path, sealed.buffer().clone(), "snapshot");
+    let expires = lifetimes.of(Role::Timestamp)?;
     let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), versions.timestamp, expires);
-    let about = about(signed.buffer(), versions.snapshot);
+    let about = about(sealed.buffer(), versions.snapshot);
     timestamp.meta.insert("snapshot.json".to_owned(), about);
-    let signed = signer.sign(&timestamp)?;
+    let sealed = signer.sign(&timestamp)?;
     let path = metadata(folder, &timestamp.filename(true));
-    plan.add(&path, signed.buffer().clone(), format!("timestamp {}", versions.timestamp));
+    plan.add(&path, sealed.buffer().clone(), format!("timestamp {}", versions.timestamp));
     Ok(())
 }
 
@@ -169,8 +169,8 @@ pub(super) fn add_root(
     signer: &Signer,
     root: &Root,
 ) -> Result<()> {
-    let signed = signer.sign(root)?;
+    let sealed = signer.sign(root)?;
     let path = metadata(folder, &root.filename(true));
-    plan.add(&path, signed.buffer().clone(), format!("root {}", root.version));
+    plan.add(&path, sealed.buffer().clone(), format!("root {}", root.version));
     Ok(())
 }

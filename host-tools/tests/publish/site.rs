@@ -137,12 +137,12 @@ impl Site {
     }
 
     /// The repository as a device finds it that trusts the first root.
-    pub(crate) fn load(&self) -> Result<Repository, tough::error::Error> {
+    pub(crate) fn load(&self) -> Result<Repository, Box<tough::error::Error>> {
         let url = |folder: &Path| Url::from_directory_path(folder).expect("an absolute path");
         let (metadata, targets) = (self.path("site/metadata"), self.path("site/targets"));
         let root = self.read("site/metadata/1.root.json");
         let loader = RepositoryLoader::new(&root, url(&metadata), url(&targets));
-        block_on(loader.transport(FilesystemTransport).load())
+        block_on(loader.transport(FilesystemTransport).load()).map_err(Box::new)
     }
 
     /// What the repository says of a target, and its bytes.
@@ -174,8 +174,9 @@ impl Site {
         let repository = self.load().expect("a repository");
         let role: RoleType = role.parse().expect("a role");
         let ids = &repository.root().signed.roles[&role].keyids;
-        let short = |id: &[u8]| id.iter().take(4).map(|b| format!("{b:02x}")).collect();
-        ids.iter().map(|id| short(id)).collect()
+        let text =
+            |id| serde_json::to_value(id).expect("JSON").as_str().expect("a text")[..8].to_owned();
+        ids.iter().map(text).collect()
     }
 }
 

@@ -131,10 +131,12 @@ pub fn fit_head(
     Ok(FittedHead { predictor, estimate, log_losses })
 }
 
-/// Whether a scatter has all rows that shots give. Fewer are an outline from elsewhere (an adapter): what the classes share is
-/// then too rough to tell what is a class's own, and own covariances would favour the classes taught here.
+/// Whether a scatter has the rows that its shots give, but for some that were shown twice. Far fewer are an outline from
+/// elsewhere (an adapter): what the classes share is then too rough to tell what is a class's own, and own covariances would
+/// favour the classes taught here.
 fn is_whole(mode: &ClassStatistics) -> bool {
-    mode.scatter().rank() + 1 >= (mode.count() as usize).min(mode.d_feature())
+    let all = (mode.count() as usize).min(mode.d_feature()).saturating_sub(1);
+    4 * mode.scatter().rank() >= 3 * all
 }
 
 /// All modes, class by class, with the place of the class.

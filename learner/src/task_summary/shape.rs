@@ -7,6 +7,9 @@ use super::TaskSummary;
 /// Rows of a class that stand for the energy beside the shape, each class's own.
 const N_FILL: usize = 8;
 
+/// Most rows of the shape that a class gets: more than one that a task of a dozen classes has.
+const MAX_ROWS: usize = 48;
+
 /// Directions shorter than this share of the longest are rounding.
 const SHORT: f64 = 1e-4;
 
@@ -53,13 +56,14 @@ impl Shape {
 
     /// The rows of the next class: its share of the shape, and its remaining energy where it has shots enough.
     ///
-    /// A class of fewer shots than rows gets as many as its shots can have, each class others, and longer ones.
+    /// A class gets no more rows than half its shots, by which the head knows an outline, and no more than [`MAX_ROWS`]; each
+    /// class others then, and longer ones.
     pub(super) fn next(&mut self, count: u32, energy: f64) -> Vec<Vec<f64>> {
-        let (n, most) = (self.rows.len(), (count as usize).saturating_sub(2));
+        let (n, most) = (self.rows.len(), if count < 3 { 0 } else { count as usize / 2 });
         if n == 0 || most == 0 || self.total <= 0.0 {
             return Vec::new();
         }
-        let taken = n.min(most);
+        let taken = n.min(most).min(MAX_ROWS);
         let share = energy / self.total * n as f64 / taken.max(1) as f64;
         let scaled = |k: usize| -> Vec<f64> {
             self.rows[(self.turn + k) % n].iter().map(|v| v * share.sqrt()).collect()
@@ -72,8 +76,7 @@ impl Shape {
             let mut row: Vec<f64> = (0..rows[0].len()).map(|_| noise.next()).collect();
             take_away(&mut row, &self.basis);
             let length = ((energy - used).max(0.0) / n_fill as f64).sqrt() / norm(&row);
-            row.iter_mut().for_each(|v| *v *= length);
-            rows.push(row);
+            rows.push(row.iter().map(|v| v * length).collect());
         }
         self.turn += taken;
         rows
@@ -100,8 +103,7 @@ fn orthonormal(rows: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
         take_away(&mut row, &basis);
         let left = norm(&row);
         if left > SHORT * length {
-            row.iter_mut().for_each(|v| *v /= left);
-            basis.push(row);
+            basis.push(row.iter().map(|v| v / left).collect());
         }
     }
     basis

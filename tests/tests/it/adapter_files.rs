@@ -26,11 +26,11 @@ fn places() -> Vec<Place> {
 
 /// Bases of two layers, with a prompt of one token.
 fn bases() -> Adapter {
-    let basis = |&place: &Place| {
-        let basis = SharedBasis { a: wave_matrix(8, RANK, 1.3), b: wave_matrix(8, RANK, 0.7) };
-        (place, basis)
+    let of_layer = |&place: &Place| {
+        let a = wave_matrix(8, RANK, 1.3);
+        (place, SharedBasis { a, b: wave_matrix(8, RANK, 0.7) })
     };
-    let bases = SharedBases::new(RANK, places().iter().map(basis).collect());
+    let bases = SharedBases::new(RANK, places().iter().map(of_layer).collect());
     Adapter::new(Arc::new(bases), Some(wave_matrix(1, 8, 0.9))).rounded().expect("small numbers")
 }
 
@@ -205,7 +205,9 @@ fn an_adapter_without_a_task_changes_no_feature() {
     let all = applied.classes().expect("sound classes");
     let names: Vec<&str> = all.iter().map(|class| class.name.as_str()).collect();
     assert_eq!(names, ["tool", "cup", "plant"]);
-    all.iter().for_each(|class| class.check(D).expect("statistics that a device may keep"));
+    for class in &all {
+        class.check(D).expect("statistics that a device may keep");
+    }
 }
 
 #[test]

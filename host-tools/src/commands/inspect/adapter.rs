@@ -6,6 +6,7 @@ use fmlora_learner::format::AdapterFile;
 use serde_json::json;
 
 use crate::files;
+use crate::hex::hex;
 
 /// Prints it; `sha256` is that of its content.
 pub(super) fn show(
@@ -15,7 +16,7 @@ pub(super) fn show(
     as_json: bool,
 ) -> Result<()> {
     let (facts, drift) = (&adapter.facts, adapter.drift.as_ref());
-    let digest: String = sha256.iter().map(|b| format!("{b:02x}")).collect();
+    let digest = hex(&sha256);
     let (means, scatter) = adapter.summary.n_bytes();
     let classes = &adapter.summary.classes;
     let layers = adapter.task.as_ref().map_or(0, |task| task.update.factors.len());

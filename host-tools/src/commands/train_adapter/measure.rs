@@ -91,9 +91,13 @@ pub(super) fn measure(
         };
         let seen = moved.as_ref().unwrap_or(&before);
         for ((key, was), is) in keys.iter().zip(&before).zip(seen) {
+            tally.with += usize::from(tells(&with, is, key));
+            tally.without += usize::from(tells(&without, was, key));
+            tally.full += usize::from(tells(&full, is, key));
             let new = shots.classes.iter().any(|class| class.name.key() == *key);
-            let right = tells(&with, is, key);
-            tally.add(right, tells(&without, was, key), tells(&full, is, key), new);
+            let part = if new { &mut tally.new } else { &mut tally.known };
+            part.0 += 1;
+            part.1 += usize::from(tells(&with, is, key));
         }
     }
     Ok(Some(tally.measured()))
@@ -112,7 +116,6 @@ fn tells(head: &Predictor, feature: &[f32], key: &str) -> bool {
 /// Pictures told right.
 #[derive(Debug, Default)]
 struct Tally {
-    pictures: usize,
     with: usize,
     without: usize,
     full: usize,
@@ -122,24 +125,15 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, with: bool, without: bool, full: bool, new: bool) {
-        self.pictures += 1;
-        self.with += usize::from(with);
-        self.without += usize::from(without);
-        self.full += usize::from(full);
-        let part = if new { &mut self.new } else { &mut self.known };
-        part.0 += 1;
-        part.1 += usize::from(with);
-    }
-
     fn measured(&self) -> Measured {
+        let pictures = self.new.0 + self.known.0;
         let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
         let part = |(of, right): (usize, usize)| (of > 0).then(|| share(right, of));
         Measured {
-            test_pictures: self.pictures,
-            accuracy: share(self.with, self.pictures),
-            accuracy_without: share(self.without, self.pictures),
-            accuracy_full_statistics: share(self.full, self.pictures),
+            test_pictures: pictures,
+            accuracy: share(self.with, pictures),
+            accuracy_without: share(self.without, pictures),
+            accuracy_full_statistics: share(self.full, pictures),
             accuracy_new: part(self.new),
             accuracy_known: part(self.known),
         }
