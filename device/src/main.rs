@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// A daemon runs for months, and what learning frees has to go back to the system: docs/performance.md has both
+/// allocators measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     fmlora_device::run(std::env::args_os())
 }
