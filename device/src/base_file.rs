@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
-use fmlora_learner::{AdapterState, BaseId};
+use fmlora_learner::{Adapter, AdapterState, BaseId};
 use fmlora_models::{DeviceSpec, Preprocess, VitConfig};
 
 use crate::{EdgeError, Engine};
@@ -69,6 +69,11 @@ impl BaseFile {
     /// How pictures become numbers.
     pub(crate) fn preprocess(&self) -> Preprocess {
         self.base.backbone.preprocess
+    }
+
+    /// Shared bases, if the base has any.
+    pub(crate) fn adapter(&self) -> Option<&Adapter> {
+        self.base.adapter.as_ref()
     }
 
     /// Builds the network with what tasks have left in it, on the device that is asked for.

@@ -197,6 +197,25 @@ impl Session {
         self.commit(operation, &[])
     }
 
+    /// Does an operation that cannot be undone by [`Session::undo`], together with values of the store.
+    pub(crate) fn switch(
+        &mut self,
+        operation: &Operation,
+        values: &[(&'static str, Vec<u8>)],
+    ) -> Result<(), EdgeError> {
+        let mut next = self.learner.clone();
+        next.apply(operation);
+        let head = self.fit(&next, &[])?;
+        self.store.switch(operation, &head.predictor, values)?;
+        self.follow(next, &head);
+        Ok(())
+    }
+
+    /// The head that would follow from another state; nothing changes.
+    pub(crate) fn fit_to(&self, next: &Learner) -> Result<FittedHead, EdgeError> {
+        self.fit(next, &[])
+    }
+
     /// Takes the last operations back and gives their titles.
     pub(crate) fn undo(&mut self, count: u32) -> Result<Vec<String>, EdgeError> {
         let Some(undo) = self.store.undo(&self.learner, count as usize)? else {

@@ -17,6 +17,7 @@
 mod file;
 mod journal;
 mod record;
+mod switch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

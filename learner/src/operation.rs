@@ -20,6 +20,8 @@ pub enum OperationKind {
     Rename,
     /// Classes of another state.
     Import,
+    /// An adapter from outside put to use, or taken back.
+    Update,
 }
 
 /// One class before and after an operation; `None` where it does not exist.
@@ -59,6 +61,7 @@ impl fmt::Display for OperationKind {
             Self::Forget => "forget",
             Self::Rename => "rename",
             Self::Import => "import",
+            Self::Update => "update",
         })
     }
 }

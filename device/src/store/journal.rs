@@ -13,9 +13,9 @@ use super::{About, Store, StoreError};
 /// Operations that can be undone.
 pub const JOURNAL_LIMIT: usize = 20;
 
-const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
+pub(super) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
 /// What tasks had left in the network before an operation that changed it.
-const ADAPTERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("adapters");
+pub(super) const ADAPTERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("adapters");
 
 /// What takes one operation back: classes to remove, classes to put back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

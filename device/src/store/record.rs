@@ -46,7 +46,7 @@ impl Record {
     ///
     /// [`StoreError::Storage`].
     pub(crate) fn save(&self, value: &impl Serialize) -> Result<(), StoreError> {
-        let bytes = postcard::to_stdvec(value).map_err(|e| self.damaged(&e))?;
+        let (_, bytes) = self.value(value)?;
         let write = self.database.begin_write().map_err(failed(&self.path, "be written"))?;
         {
             let mut table = write.open_table(META).map_err(failed(&self.path, "open a table"))?;
@@ -54,6 +54,19 @@ impl Record {
             written.map_err(failed(&self.path, "write a table"))?;
         }
         write.commit().map_err(failed(&self.path, "write to disk"))
+    }
+
+    /// The value as a transaction of the store writes it, with its key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] for a value that cannot be written.
+    pub(crate) fn value(
+        &self,
+        value: &impl Serialize,
+    ) -> Result<(&'static str, Vec<u8>), StoreError> {
+        let bytes = postcard::to_stdvec(value).map_err(|e| self.damaged(&e))?;
+        Ok((self.key, bytes))
     }
 
     fn damaged(&self, why: &postcard::Error) -> StoreError {

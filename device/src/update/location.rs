@@ -1,0 +1,142 @@
+//! Where a repository of updates is, and how a file of it is fetched.
+
+use std::fmt;
+use std::io::{ErrorKind, Read};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+use ureq::Agent;
+use url::Url;
+
+/// How long a server may be silent.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a file may take as a whole.
+const TIME: Duration = Duration::from_secs(300);
+
+/// A repository: below an address of a web server, or in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// Ends with a slash.
+    Web(Url),
+    Folder(PathBuf),
+}
+
+/// Why a file of a repository is not to be had.
+#[derive(Debug, Error)]
+pub(crate) enum FetchError {
+    #[error("{0}: there is no such file")]
+    Missing(String),
+    #[error("{file}: {why}")]
+    Failed { file: String, why: String },
+}
+
+impl FromStr for Location {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Url::parse(text) {
+            Ok(mut url) if matches!(url.scheme(), "http" | "https") => {
+                if url.query().is_some() || url.fragment().is_some() {
+                    return Err(format!("{text:?}: expected an address without ? and #"));
+                }
+                if !url.path().ends_with('/') {
+                    let path = format!("{}/", url.path());
+                    url.set_path(&path);
+                }
+                Ok(Self::Web(url))
+            }
+            // One letter is a drive, not a scheme.
+            Ok(url) if url.scheme().len() > 1 && text.contains("://") => {
+                Err(format!("{text:?}: expected http://, https:// or a directory"))
+            }
+            _ if text.is_empty() => Err("expected http://, https:// or a directory".to_owned()),
+            _ => Ok(Self::Folder(PathBuf::from(text))),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Nobody has to read a password that may be in it.
+            Self::Web(url) => f.write_str(&crate::daemon::masked(url.as_str())),
+            Self::Folder(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Location {
+    /// Reads a file from byte `from` on, and not more than `most` bytes of it: whoever gets that many knows that it may
+    /// be longer. Gives the bytes, and whether they begin at `from`; a server need not heed that.
+    pub(crate) fn read(&self, file: &str, from: u64, most: u64) -> Result<(Vec<u8>, bool), FetchError> {
+        let failed = |why: String| FetchError::Failed { file: file.to_owned(), why };
+        match self {
+            Self::Folder(folder) => {
+                let mut opened = std::fs::File::open(folder.join(file)).map_err(|e| match e.kind() {
+                    ErrorKind::NotFound => FetchError::Missing(file.to_owned()),
+                    _ => failed(e.to_string()),
+                })?;
+                let seek = std::io::Seek::seek(&mut opened, std::io::SeekFrom::Start(from));
+                seek.map_err(|e| failed(e.to_string()))?;
+                let mut bytes = Vec::new();
+                let read = opened.take(most).read_to_end(&mut bytes);
+                read.map_err(|e| failed(e.to_string()))?;
+                Ok((bytes, true))
+            }
+            Self::Web(url) => {
+                let address = url.join(file).map_err(|e| failed(e.to_string()))?;
+                let mut request = agent().get(address.as_str());
+                if from > 0 {
+                    request = request.header("range", format!("bytes={from}-"));
+                }
+                let response = request.call().map_err(|error| match error {
+                    ureq::Error::StatusCode(403 | 404 | 410) => FetchError::Missing(file.to_owned()),
+                    // What was there is the whole file.
+                    ureq::Error::StatusCode(416) => failed("the server has no more of it".to_owned()),
+                    error => failed(crate::daemon::masked(&error.to_string())),
+                })?;
+                let continued = from > 0 && response.status().as_u16() == 206;
+                let mut bytes = Vec::new();
+                let body = response.into_body().into_reader().take(most).read_to_end(&mut bytes);
+                match body {
+                    Ok(_) => Ok((bytes, from == 0 || continued)),
+                    // What came before the line broke need not come again.
+                    Err(_) if !bytes.is_empty() && (from == 0 || continued) => Ok((bytes, true)),
+                    Err(error) => Err(failed(error.to_string())),
+                }
+            }
+        }
+    }
+}
+
+fn agent() -> Agent {
+    let config = Agent::config_builder()
+        .timeout_connect(Some(PATIENCE))
+        .timeout_recv_response(Some(PATIENCE))
+        .timeout_global(Some(TIME))
+        .build();
+    Agent::new_with_config(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_ends_with_a_slash_and_everything_else_is_a_directory() {
+        let web = |text: &str| match text.parse() {
+            Ok(Location::Web(url)) => url.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(web("https://updates.example/fleet"), "https://updates.example/fleet/");
+        assert_eq!(web("http://127.0.0.1:8000"), "http://127.0.0.1:8000/");
+        let folder = "/media/stick/updates";
+        assert_eq!(folder.parse(), Ok(Location::Folder(PathBuf::from(folder))));
+        for wrong in ["", "ftp://updates.example/", "https://updates.example/?a=b"] {
+            assert!(wrong.parse::<Location>().is_err(), "{wrong}");
+        }
+    }
+}

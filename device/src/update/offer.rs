@@ -1,0 +1,138 @@
+//! What a repository offers, and whether it is for this device.
+
+use std::fmt;
+
+use fmlora_learner::format::{DaemonVersion, MAX_ADAPTER_BYTES};
+use fmlora_learner::{BaseId, FeatureSpaceId, OFFER_FORMAT, Offer};
+use serde::{Deserialize, Serialize};
+use tough::schema::Target;
+use tough::{Repository, TargetName};
+
+/// Longest name of a file.
+const MAX_NAME: usize = 160;
+
+/// An adapter in a repository: its file, and what is signed beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offered {
+    /// Name of the target.
+    pub(crate) target: String,
+    pub(crate) length: u64,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) offer: Offer,
+}
+
+/// What a device is, as far as updates are concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    /// Random, made once.
+    pub(crate) id: String,
+    pub(crate) base_id: BaseId,
+    pub(crate) feature_space: FeatureSpaceId,
+    pub(crate) channel: String,
+}
+
+/// Why an adapter in a repository is not for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotForUs {
+    Unreadable(String),
+    Name,
+    Format(u64),
+    TooLarge(u64),
+    OtherBase,
+    OtherFeatures,
+    OtherChannel(String),
+    NewerDaemon(DaemonVersion),
+    NotYet(u8),
+    /// That release of it, or a newer one, is in use.
+    InUse(u64),
+    Quarantined(String),
+}
+
+impl fmt::Display for NotForUs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "what is signed beside it cannot be read: {why}"),
+            Self::Name => write!(f, "its name is no plain name of a file"),
+            Self::Format(found) => {
+                write!(f, "format {found}, but this program reads format {OFFER_FORMAT}")
+            }
+            Self::TooLarge(n) => write!(f, "{n} bytes, expected at most {MAX_ADAPTER_BYTES}"),
+            Self::OtherBase => write!(f, "made for another base"),
+            Self::OtherFeatures => write!(f, "made for other features than this box has now"),
+            Self::OtherChannel(channel) => write!(f, "on channel {channel:?}"),
+            Self::NewerDaemon(version) => write!(f, "needs version {version} of this program"),
+            Self::NotYet(percent) => {
+                write!(f, "so far for {percent} % of all boxes, and this one is not among them")
+            }
+            Self::InUse(release) => write!(f, "release {release} of it is in use"),
+            Self::Quarantined(why) => write!(f, "tried before and rolled back: {why}"),
+        }
+    }
+}
+
+/// A target of a repository: an offer, or why it cannot be one.
+pub(crate) type Seen = (String, Result<Offered, NotForUs>);
+
+/// All targets of a repository: first those of the smallest release, on which later ones may build.
+pub(crate) fn targets(repository: &Repository) -> Vec<Seen> {
+    let targets = repository.all_targets();
+    let mut seen: Vec<Seen> =
+        targets.map(|(name, target)| (name.raw().to_owned(), offered(name, target))).collect();
+    seen.sort_by_key(|(name, offered)| {
+        (offered.as_ref().map_or(0, |offered| offered.offer.release), name.clone())
+    });
+    seen
+}
+
+fn offered(name: &TargetName, target: &Target) -> Result<Offered, NotForUs> {
+    let file = name.raw();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if file.len() > MAX_NAME || file.starts_with('.') || !file.chars().all(plain) {
+        return Err(NotForUs::Name);
+    }
+    let unreadable = |why: &dyn fmt::Display| NotForUs::Unreadable(why.to_string());
+    let custom = serde_json::to_value(&target.custom).map_err(|e| unreadable(&e))?;
+    match custom.get("format").and_then(serde_json::Value::as_u64) {
+        Some(format) if format == u64::from(OFFER_FORMAT) => {}
+        Some(format) => return Err(NotForUs::Format(format)),
+        None => return Err(unreadable(&"it states no format")),
+    }
+    let offer: Offer = serde_json::from_value(custom).map_err(|e| unreadable(&e))?;
+    if target.length > MAX_ADAPTER_BYTES as u64 {
+        return Err(NotForUs::TooLarge(target.length));
+    }
+    let sha256 = <[u8; 32]>::try_from(target.hashes.sha256.as_ref());
+    let sha256 = sha256.map_err(|_| unreadable(&"it has no SHA-256"))?;
+    Ok(Offered { target: file.to_owned(), length: target.length, sha256, offer })
+}
+
+impl Offered {
+    /// Whether it is for a device that is so. What is in use or was rolled back is known elsewhere.
+    pub(crate) fn suits(&self, device: &Device) -> Result<(), NotForUs> {
+        let offer = &self.offer;
+        let here: Option<DaemonVersion> = env!("CARGO_PKG_VERSION").parse().ok();
+        if offer.channel != device.channel {
+            Err(NotForUs::OtherChannel(offer.channel.clone()))
+        } else if offer.base_id != device.base_id {
+            Err(NotForUs::OtherBase)
+        } else if here.is_none_or(|here| offer.min_daemon > here) {
+            Err(NotForUs::NewerDaemon(offer.min_daemon))
+        } else if offer.feature_space_before != device.feature_space {
+            Err(NotForUs::OtherFeatures)
+        } else if !offer.rollout.reaches(&device.id) {
+            Err(NotForUs::NotYet(offer.rollout.percent))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Its file below the repository: with consistent snapshots, the hash stands before the name.
+    pub(crate) fn path(&self) -> String {
+        format!("targets/{}.{}", hex(&self.sha256), self.target)
+    }
+}
+
+/// Bytes as text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

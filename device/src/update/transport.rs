@@ -1,0 +1,62 @@
+//! How tough reads a repository: through [`Location`], with an end to every file.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use tokio_stream::iter;
+use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
+use url::Url;
+
+use super::location::{FetchError, Location};
+
+/// Largest file of metadata. tough is told the same; one byte more tells it that a file is larger.
+pub(super) const MAX_METADATA: u64 = 1 << 20;
+
+/// Addresses below this one are files of the repository.
+pub(super) const HERE: &str = "http://repository.invalid/";
+
+/// A repository's metadata.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    location: Location,
+}
+
+impl Files {
+    pub(super) fn new(location: Location) -> Self {
+        Self { location }
+    }
+
+    fn read(&self, url: &Url) -> Result<Vec<u8>, TransportError> {
+        let file = url.as_str().strip_prefix(HERE).unwrap_or_default();
+        let read = self.location.read(file, 0, MAX_METADATA + 1);
+        read.map(|(bytes, _)| bytes).map_err(|error| {
+            let kind = match error {
+                FetchError::Missing(_) => TransportErrorKind::FileNotFound,
+                FetchError::Failed { .. } => TransportErrorKind::Other,
+            };
+            TransportError::new_with_cause(kind, file, error)
+        })
+    }
+}
+
+type Fetched<'a> =
+    Pin<Box<dyn Future<Output = Result<TransportStream, TransportError>> + Send + 'a>>;
+
+impl Transport for Files {
+    fn fetch<'a, 'b>(&'a self, url: Url) -> Fetched<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let files = self.clone();
+        Box::pin(async move {
+            let asked = url.clone();
+            let read = tokio::task::spawn_blocking(move || files.read(&asked)).await;
+            let bytes = read.map_err(|error| {
+                TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error)
+            })??;
+            Ok(Box::pin(iter([Ok(Bytes::from(bytes))])) as TransportStream)
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! What a device believes of a repository, and never goes behind.
+//!
+//! tough verifies signatures, thresholds, hashes and versions within one round. Between two rounds it leaves gaps, which
+//! are closed here: the newest root is kept and given back to it, so that a key that was taken away stays away; versions
+//! are kept in the store, whole or not at all, where tough's own files could be torn; and the clock of a box without a
+//! battery is no reason to stay without updates, nor one to take old ones: time is never earlier than what was signed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use thiserror::Error;
+use tough::schema::{RoleType, Root, Signed};
+use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
+use url::Url;
+
+use super::location::Location;
+use super::transport::{Files, HERE, MAX_METADATA};
+use crate::report::with_causes;
+
+/// Roots that are read in one round at most: each is one rotation of keys.
+const MAX_ROOTS: u64 = 64;
+
+/// Key of the time at which a repository was signed, in timestamp.json; ours.
+const ISSUED: &str = "issued";
+
+/// Why nothing of a repository is believed. What was believed before stays.
+#[derive(Debug, Error)]
+pub(crate) enum TrustError {
+    /// The root that the operator gave is none.
+    #[error("the trusted root: {0}")]
+    Root(String),
+    /// Files that cannot be had, signatures that are missing, hashes that do not match, versions that go back.
+    #[error("{0}")]
+    Repository(String),
+    /// A role that is older than what was seen.
+    #[error("{role} has version {found}, but version {seen} was seen before: an old repository is being shown")]
+    Older {
+        role: RoleType,
+        found: u64,
+        seen: u64,
+    },
+    /// Too old to be believed.
+    #[error("{role} expired at {expired}, and it is {now}: no update until the publisher renews it, or the clock is right")]
+    Expired {
+        role: RoleType,
+        expired: Timestamp,
+        now: Timestamp,
+    },
+}
+
+/// The newest of everything that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trusted {
+    /// SHA-256 of the root that the operator gave: another one starts anew.
+    given: [u8; 32],
+    /// The newest root.json.
+    root: Vec<u8>,
+    /// Versions of timestamp, snapshot and targets.
+    versions: Versions,
+    /// SHA-256 of the keys that sign these. With other keys versions start anew, or a thief of the old ones could have
+    /// counted up to the end.
+    signers: [u8; 32],
+    /// The newest time that was signed, in seconds since 1970.
+    issued: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Versions {
+    timestamp: u64,
+    snapshot: u64,
+    targets: u64,
+}
+
+impl Trusted {
+    /// Trusts a root that the operator gave.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Root`] if it is not signed by itself.
+    pub(crate) fn new(root: Vec<u8>) -> Result<Self, TrustError> {
+        let signers = signers(&parse(&root)?);
+        let given = Sha256::digest(&root).into();
+        Ok(Self { given, root, versions: Versions::default(), signers, issued: i64::MIN })
+    }
+
+    /// Whether this began with that root.
+    pub(crate) fn began_with(&self, root: &[u8]) -> bool {
+        self.given == <[u8; 32]>::from(Sha256::digest(root))
+    }
+
+    /// Version of the newest root.
+    pub(crate) fn root_version(&self) -> u64 {
+        parse(&self.root).map_or(0, |root| root.signed.version.get())
+    }
+
+    /// The time: that of the clock, but never before what was signed.
+    fn time(&self, clock: Timestamp) -> Timestamp {
+        Timestamp::from_second(self.issued).map_or(clock, |issued| issued.max(clock))
+    }
+
+    /// Reads the metadata of a repository. A newer root is trusted even if what comes after it fails.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`]
+    pub(crate) async fn load(
+        &mut self,
+        location: &Location,
+        clock: Timestamp,
+    ) -> Result<Repository, TrustError> {
+        let failed = |error: &dyn std::error::Error| TrustError::Repository(with_causes(error));
+        // tough writes here and reads nothing from it that matters: what lasts is in our store.
+        let folder = TempDir::new().map_err(|e| failed(&e))?;
+        let here = Url::parse(HERE).map_err(|e| failed(&e))?;
+        let [metadata, targets] = ["metadata/", "targets/"].map(|part| here.join(part));
+        let loader = RepositoryLoader::new(
+            &self.root,
+            metadata.map_err(|e| failed(&e))?,
+            targets.map_err(|e| failed(&e))?,
+        );
+        let limits = Limits {
+            max_root_size: MAX_METADATA,
+            max_targets_size: MAX_METADATA,
+            max_timestamp_size: MAX_METADATA,
+            max_snapshot_size: MAX_METADATA,
+            max_root_updates: MAX_ROOTS,
+        };
+        let loading = loader
+            .transport(Files::new(location.clone()))
+            .limits(limits)
+            .datastore(folder.path())
+            // Done below, by a clock that does not go back.
+            .expiration_enforcement(ExpirationEnforcement::Unsafe)
+            .load();
+        let loaded = loading.await.map_err(|e| failed(&e));
+        self.take_root(&folder)?;
+        let repository = loaded?;
+        self.accept(&repository, clock)?;
+        Ok(repository)
+    }
+
+    /// Takes over a newer root that tough has verified.
+    fn take_root(&mut self, folder: &TempDir) -> Result<(), TrustError> {
+        let Ok(bytes) = std::fs::read(folder.path().join("root.json")) else { return Ok(()) };
+        let root = parse(&bytes)?;
+        if root.signed.version.get() <= self.root_version() {
+            return Ok(());
+        }
+        let signers = signers(&root);
+        if signers != self.signers {
+            (self.signers, self.versions) = (signers, Versions::default());
+        }
+        self.root = bytes;
+        Ok(())
+    }
+
+    /// Checks what tough does not know of, and remembers what was seen.
+    fn accept(&mut self, repository: &Repository, clock: Timestamp) -> Result<(), TrustError> {
+        let (root, targets) = (&repository.root().signed, &repository.targets().signed);
+        let (timestamp, snapshot) =
+            (&repository.timestamp().signed, &repository.snapshot().signed);
+        let found = Versions {
+            timestamp: timestamp.version.get(),
+            snapshot: snapshot.version.get(),
+            targets: targets.version.get(),
+        };
+        for (role, found, seen) in [
+            (RoleType::Timestamp, found.timestamp, self.versions.timestamp),
+            (RoleType::Snapshot, found.snapshot, self.versions.snapshot),
+            (RoleType::Targets, found.targets, self.versions.targets),
+        ] {
+            if found < seen {
+                return Err(TrustError::Older { role, found, seen });
+            }
+        }
+        let now = self.time(clock);
+        for (role, expired) in [
+            (RoleType::Root, root.expires),
+            (RoleType::Timestamp, timestamp.expires),
+            (RoleType::Snapshot, snapshot.expires),
+            (RoleType::Targets, targets.expires),
+        ] {
+            if expired <= now {
+                return Err(TrustError::Expired { role, expired, now });
+            }
+        }
+        let issued = timestamp._extra.get(ISSUED).and_then(|issued| issued.as_str());
+        let issued: Option<Timestamp> = issued.and_then(|issued| issued.parse().ok());
+        // What is signed for a time after its own end is no time.
+        let issued = issued.filter(|issued| *issued < timestamp.expires);
+        self.issued = self.issued.max(issued.map_or(i64::MIN, Timestamp::as_second));
+        self.versions = found;
+        Ok(())
+    }
+}
+
+fn parse(root: &[u8]) -> Result<Signed<Root>, TrustError> {
+    let root: Signed<Root> =
+        serde_json::from_slice(root).map_err(|e| TrustError::Root(e.to_string()))?;
+    root.signed.verify_role(&root).map_err(|e| TrustError::Root(with_causes(&e)))?;
+    Ok(root)
+}
+
+/// SHA-256 of the keys of all roles but root.
+fn signers(root: &Signed<Root>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let roles = [RoleType::Timestamp, RoleType::Snapshot, RoleType::Targets];
+    for role in roles {
+        let keys = root.signed.keys(role).filter_map(|key| key.key_id().ok());
+        let keys: BTreeMap<Vec<u8>, ()> = keys.map(|id| (id.to_vec(), ())).collect();
+        hash.update(role.to_string());
+        keys.keys().for_each(|id| hash.update(id));
+    }
+    hash.finalize().into()
+}
