@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use fmlora_models::DeviceSpec;
 
+use crate::update::Location;
+
 /// Teaches a camera box new things from a few pictures, on the box.
 #[derive(Debug, Parser)]
 #[command(name = "fmlora-edge", version, propagate_version = true, after_help = EXAMPLE)]
@@ -91,6 +93,14 @@ pub(crate) enum Command {
     /// Take the last operations back
     #[command(after_help = "Example:\n  fmlora-edge undo --count 2")]
     Undo(UndoArgs),
+    /// Look for an adapter in a repository, and put it to use
+    #[command(
+        after_help = "Examples:\n  fmlora-edge update --from https://updates.example/fleet --root root.json\n  fmlora-edge update --from /media/stick/fleet --check\n\nWhile the daemon runs, it updates itself: [update] in its configuration."
+    )]
+    Update(UpdateArgs),
+    /// Take the newest adapter out of use; what was taught since stays
+    #[command(after_help = "Example:\n  fmlora-edge rollback")]
+    Rollback,
     /// Say what base, state and head are in use
     #[command(after_help = "Example:\n  fmlora-edge status")]
     Status,
@@ -115,6 +125,8 @@ impl Command {
             | Self::Rename(_)
             | Self::Undo(_)
             | Self::Password(_)
+            | Self::Update(_)
+            | Self::Rollback
             | Self::Import(_) => true,
             Self::Demo(_)
             | Self::Run(_)
@@ -228,6 +240,25 @@ pub(crate) struct UndoArgs {
     /// How many operations
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// The repository: an address below which metadata/ and targets/ are, or a directory
+    #[arg(long, value_name = "URL-or-DIR")]
+    pub(crate) from: Location,
+    /// The root.json that is trusted; needed once, and then to begin anew
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root: Option<PathBuf>,
+    /// Which adapters are meant
+    #[arg(long, default_value = "stable")]
+    pub(crate) channel: String,
+    /// Only look
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Use an adapter even if classes are lost by it
+    #[arg(long)]
+    pub(crate) lose_classes: bool,
 }
 
 #[derive(Debug, Args)]

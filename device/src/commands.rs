@@ -10,6 +10,7 @@ mod learn;
 mod status;
 mod teach;
 mod transfer;
+mod update;
 
 use crate::EdgeError;
 use crate::cli::{Cli, Command};
@@ -43,6 +44,8 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
         Command::Undo(args) => edit::undo(global, args),
         Command::Status => status::run(global),
         Command::Devices => devices::run(global),
+        Command::Update(args) => update::update(global, args),
+        Command::Rollback => update::roll_back(global),
         Command::Export(args) => transfer::export(global, args),
         Command::Import(args) => transfer::import(global, args),
     }

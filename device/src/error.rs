@@ -134,6 +134,9 @@ pub enum EdgeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// An update did not happen; what was in use is in use.
+    #[error("update: {0}")]
+    Update(String),
     /// Who may use the daemon cannot be read or written.
     #[error("accounts: {0}")]
     Access(String),

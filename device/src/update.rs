@@ -61,6 +61,9 @@ pub(crate) enum UpdateError {
         target: String,
         classes: Vec<String>,
     },
+    /// The repository or its root cannot be read from the configuration.
+    #[error("{0}")]
+    Settings(String),
     /// There is nothing to take back.
     #[error("no adapter is in use that could be taken back")]
     NothingInUse,
@@ -69,12 +72,22 @@ pub(crate) enum UpdateError {
     Store(#[from] StoreError),
     /// Anything else.
     #[error(transparent)]
-    Edge(#[from] Box<EdgeError>),
+    Edge(Box<EdgeError>),
 }
 
 impl From<EdgeError> for UpdateError {
     fn from(error: EdgeError) -> Self {
         Self::Edge(Box::new(error))
+    }
+}
+
+impl From<UpdateError> for EdgeError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Edge(error) => *error,
+            UpdateError::Store(error) => error.into(),
+            error => Self::Update(with_causes(&error)),
+        }
     }
 }
 

@@ -96,7 +96,11 @@ impl Class {
     }
 
     /// The class with each of its modes moved.
-    pub(crate) fn moved(
+    ///
+    /// # Errors
+    ///
+    /// Those of `moved`.
+    pub fn moved(
         &self,
         moved: impl Fn(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
     ) -> Result<Self, StatisticsError> {

@@ -5,6 +5,7 @@
 mod load;
 mod sanity;
 mod secret;
+mod update;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use load::load;
 pub use load::{ConfigError, Mistake};
 pub(crate) use sanity::check;
 pub(crate) use secret::{Secret, masked};
+pub(crate) use update::UpdateConfig;
 
 /// The configuration in use, which may change while the daemon runs.
 #[derive(Debug)]
@@ -76,6 +78,9 @@ pub(crate) struct DaemonConfig {
     /// State and answers for Home Assistant and others.
     #[config(nested)]
     pub(crate) mqtt: MqttConfig,
+    /// Adapters over the air.
+    #[config(nested)]
+    pub(crate) update: UpdateConfig,
 }
 
 /// `[camera]`

@@ -18,9 +18,6 @@ use crate::update::{
 };
 use crate::{EdgeError, Session};
 
-/// How long an adapter has to live before it stays.
-const TRIAL: Duration = Duration::from_secs(60);
-
 /// How often a trial is looked after.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -120,9 +117,8 @@ impl Updater {
     ///
     /// [`EdgeError::Update`]
     pub(crate) fn start(session: &mut Session) -> Result<Self, EdgeError> {
-        let fail = |error: UpdateError| EdgeError::Update(Box::new(error));
         let updates = Updates::of(session)?;
-        if let Some(offered) = updates.started(session).map_err(fail)? {
+        if let Some(offered) = updates.started(session)? {
             tracing::warn!("{} was rolled back: two starts while it was on trial", offered.target);
         }
         let trial = matches!(updates.record()?.phase, Phase::Trial { .. });
@@ -183,7 +179,8 @@ impl Updater {
         let switch = move |session: &mut Session| Ok(updates.switch(session, lose));
         let switched = shared.teacher.ask("update", switch).await.map_err(NotUpdated::Thread)?;
         let offered = switched?;
-        tracing::warn!("{} is in use, on trial for {} s", offered.target, TRIAL.as_secs());
+        let seconds = shared.config.get().update.trial_seconds;
+        tracing::warn!("{} is in use, on trial for {seconds} s", offered.target);
         *self.trial.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), shared.metrics.answered().0));
         self.tell(shared);
@@ -274,7 +271,8 @@ impl Updater {
     /// Lets the adapter on trial stay, or takes it back.
     async fn watch_over(&self, shared: &Shared) {
         let trial = *self.trial.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((since, answered)) = trial.filter(|(since, _)| since.elapsed() >= TRIAL) else {
+        let time = Duration::from_secs(shared.config.get().update.trial_seconds);
+        let Some((since, answered)) = trial.filter(|(since, _)| since.elapsed() >= time) else {
             return;
         };
         // Where no frames come, none can be answered.

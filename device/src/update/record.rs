@@ -39,6 +39,20 @@ pub(crate) enum Phase {
     },
 }
 
+impl Phase {
+    /// Its name, for people and scripts.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Fetched(_) => "fetched",
+            Self::Staged(_) => "staged",
+            Self::Trial { .. } => "trial",
+            Self::Committed => "committed",
+            Self::RolledBack { .. } => "rolled_back",
+        }
+    }
+}
+
 /// An adapter that is in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InUse {

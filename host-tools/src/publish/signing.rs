@@ -17,6 +17,9 @@ use super::plan::Plan;
 use super::repository::{Repository, about, metadata, next};
 use super::role::{Lifetimes, ROLES, Role};
 
+/// Key of the time of signing in timestamp.json.
+const ISSUED: &str = "issued";
+
 /// Version of the specification that tough implements.
 const SPEC_VERSION: &str = "1.0.0";
 
@@ -154,6 +157,8 @@ pub(super) fn add_snapshot_and_timestamp(
     plan.add(&path, sealed.buffer().clone(), "snapshot");
     let expires = lifetimes.of(Role::Timestamp)?;
     let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), versions.timestamp, expires);
+    // Ours: a device without a clock of its own takes no time for the present that is before this one.
+    timestamp._extra.insert(ISSUED.to_owned(), jiff::Timestamp::now().to_string().into());
     let about = about(sealed.buffer(), versions.snapshot);
     timestamp.meta.insert("snapshot.json".to_owned(), about);
     let sealed = signer.sign(&timestamp)?;

@@ -140,10 +140,54 @@ impl LowRankDrift {
         ClassStatistics::from_parts(statistics.count(), &self.apply(&statistics.mean()), &rows)
     }
 
+    /// Statistics as they were in the features before: the inverse of [`LowRankDrift::transport`], but for what eight bits
+    /// and f16 round.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a moved number
+    /// cannot be stored, as where the map has no inverse.
+    pub fn transport_back(
+        &self,
+        statistics: &ClassStatistics,
+    ) -> Result<ClassStatistics, StatisticsError> {
+        let d = statistics.d_feature();
+        if d != self.d_feature() {
+            return Err(StatisticsError::Length { found: d, expected: self.d_feature() });
+        }
+        let (downs, ups): (Vec<Vec<f64>>, Vec<Vec<f64>>) =
+            (self.down.rows().collect(), self.up.rows().collect());
+        let k = downs.len();
+        // With `c = U^T x`, the feature after is `x + V c`, and `U^T` of that is `(I + U^T V) c`.
+        let small = Mat::from_fn(k, k, |i, j| f64::from(i == j) + dot(&downs[i], &ups[j]));
+        let small = small.partial_piv_lu();
+        let back = |x: &[f64]| -> Vec<f64> {
+            let along = Mat::from_fn(k, 1, |i, _| dot(&downs[i], x));
+            let along = small.solve(along);
+            let mut before = x.to_vec();
+            for (i, up) in ups.iter().enumerate() {
+                before.iter_mut().zip(up).for_each(|(b, v)| *b -= along[(i, 0)] * v);
+            }
+            before
+        };
+        let mean = statistics.mean();
+        let shifted = mean.iter().zip(self.shift.values());
+        let shifted: Vec<f64> = shifted.map(|(&x, &s)| f64::from(x) - f64::from(s)).collect();
+        let mean: Vec<f32> = back(&shifted).into_iter().map(|v| v as f32).collect();
+        let rows = statistics.scatter().rows();
+        let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let rows: Vec<Vec<f64>> = rows.chunks_exact(d.max(1)).map(|row| back(&wide(row))).collect();
+        ClassStatistics::from_parts(statistics.count(), &mean, &rows)
+    }
+
     /// Whether all parts are for features of `d_feature` numbers.
     pub(crate) fn fits(&self, d_feature: usize) -> bool {
         self.shift.shape() == [1, d_feature]
             && self.down.fits(None, d_feature)
             && self.up.fits(Some(self.down.len()), d_feature)
     }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use fmlora_models::DeviceSpec;
 use url::Url;
 
-use super::{DaemonConfig, Mistake, MqttConfig};
+use super::{DaemonConfig, Mistake, MqttConfig, UpdateConfig};
 use crate::daemon::source::SourceSpec;
 
 /// Everything that is wrong with a configuration whose keys can be read.
@@ -57,7 +57,24 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
         wrong("login.enabled", what.to_owned());
     }
     mqtt(&config.mqtt, &mut wrong);
+    update(&config.update, &mut wrong);
     mistakes
+}
+
+fn update(config: &UpdateConfig, wrong: &mut dyn FnMut(&str, String)) {
+    if let Err(why) = config.location() {
+        wrong("update.from", why);
+    }
+    if let Some(why) = config.root.as_deref().and_then(unreadable) {
+        wrong("update.root", why);
+    }
+    for (key, value) in
+        [("update.poll_seconds", config.poll_seconds), ("update.trial_seconds", config.trial_seconds)]
+    {
+        if value > 31 * 86_400 {
+            wrong(key, format!("is {value}, expected 0 to {}", 31 * 86_400));
+        }
+    }
 }
 
 fn mqtt(config: &MqttConfig, wrong: &mut dyn FnMut(&str, String)) {

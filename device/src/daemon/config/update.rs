@@ -1,0 +1,62 @@
+//! `[update]`: where adapters come from.
+
+use std::path::PathBuf;
+
+use confique::Config;
+use serde::Serialize;
+
+use super::secret;
+use crate::update::{Location, Settings, UpdateError};
+
+/// `[update]`
+#[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
+#[derive(Debug, Clone, PartialEq, Serialize, Config)]
+pub(crate) struct UpdateConfig {
+    /// Repository: https://... or http://... below which metadata/ and targets/ are, or a directory. Without it, nothing is
+    /// updated.
+    #[config(env = "FMLORA_UPDATE_FROM")]
+    #[serde(serialize_with = "secret::optional_uri")]
+    pub(crate) from: Option<String>,
+    /// The root.json of the repository that is trusted: a path. Another one than before begins anew with it.
+    #[config(env = "FMLORA_UPDATE_ROOT")]
+    pub(crate) root: Option<PathBuf>,
+    /// Which of its adapters are meant for this box.
+    #[config(env = "FMLORA_UPDATE_CHANNEL", default = "stable")]
+    pub(crate) channel: String,
+    /// Seconds between two looks, a fifth more or less by chance; 0: only when somebody asks.
+    #[config(env = "FMLORA_UPDATE_POLL_SECONDS", default = 3600)]
+    pub(crate) poll_seconds: u64,
+    /// Whether what is found is put to use at once. Without it, the page says what there is, and somebody has to press a
+    /// button.
+    #[config(env = "FMLORA_UPDATE_AUTOMATIC", default = true)]
+    pub(crate) automatic: bool,
+    /// Seconds that an adapter must live before it stays.
+    #[config(env = "FMLORA_UPDATE_TRIAL_SECONDS", default = 60)]
+    pub(crate) trial_seconds: u64,
+}
+
+impl UpdateConfig {
+    /// The repository.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is wrong with it.
+    pub(crate) fn location(&self) -> Result<Option<Location>, String> {
+        self.from.as_deref().map(str::parse).transpose()
+    }
+
+    /// What updates work with; `None` without a repository.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::Settings`]
+    pub(crate) fn settings(&self) -> Result<Option<Settings>, UpdateError> {
+        let Some(from) = self.location().map_err(UpdateError::Settings)? else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            std::fs::read(path)
+                .map_err(|error| UpdateError::Settings(format!("{}: {error}", path.display())))
+        };
+        let root = self.root.as_ref().map(read).transpose()?;
+        Ok(Some(Settings { from, root, channel: self.channel.clone() }))
+    }
+}
