@@ -2,6 +2,9 @@
 
 export class NotLoggedIn extends Error {}
 
+// What contradicts the state of the box: another order may be in place.
+export class Conflict extends Error {}
+
 async function send(method, path, body, type) {
   const headers = type ? { "Content-Type": type } : {};
   let response;
@@ -17,7 +20,7 @@ async function send(method, path, body, type) {
   const problem = await response.json().catch(() => ({}));
   const why = problem.detail || `${response.status} ${response.statusText}`;
   if (response.status === 401 && path !== "/api/v1/login") throw new NotLoggedIn(why);
-  throw new Error(why);
+  throw response.status === 409 ? new Conflict(why) : new Error(why);
 }
 
 const json = (method, path, value) =>
@@ -37,6 +40,10 @@ export const api = {
   forget: (name) => send("DELETE", classPath(name)),
   rename: (name, to) => json("POST", `${classPath(name)}/rename`, { name: to }),
   undo: () => json("POST", "/api/v1/undo", { count: 1 }),
+  update: () => send("GET", "/api/v1/update"),
+  checkUpdate: () => send("POST", "/api/v1/update/check"),
+  applyUpdate: (order) => json("POST", "/api/v1/update/apply", order),
+  rollBackUpdate: (order) => json("POST", "/api/v1/update/rollback", order),
   setPassword: (role, password) => json("PUT", "/api/v1/password", { role, password }),
   tokens: () => send("GET", "/api/v1/tokens"),
   addToken: (name, role) => json("POST", "/api/v1/tokens", { name, role }),

@@ -1,40 +1,11 @@
 // What the page shows, and what its buttons do. Texts from the box go in as text, never as HTML.
 
 import { NotLoggedIn, api } from "./api.js";
-
-const $ = (id) => document.getElementById(id);
-const percent = (share) => `${Math.round(100 * share)} %`;
-const plural = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
+import { followUpdates, showUpdate } from "./updates.js";
+import { $, act, element, onLogout, percent, plural, say } from "./parts.js";
 
 let events = null;
 let liveView = true;
-
-function say(text) {
-  $("message").textContent = text;
-  $("message").hidden = false;
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => { $("message").hidden = true; }, 6000);
-}
-
-// Does something that a button asks for: the button rests meanwhile, and what fails is said.
-async function act(button, work) {
-  button.disabled = true;
-  try {
-    await work();
-  } catch (error) {
-    if (error instanceof NotLoggedIn) showLogin();
-    say(error.message);
-  } finally {
-    button.disabled = false;
-  }
-}
-
-function element(tag, text, attributes = {}) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  Object.assign(made, attributes);
-  return made;
-}
 
 // ---- Login
 
@@ -46,6 +17,8 @@ function showLogin() {
   $("login").hidden = false;
   $("password").focus();
 }
+
+onLogout(showLogin);
 
 $("login-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -73,6 +46,7 @@ async function showBox() {
     `fmlora-edge ${info.version} · ${info.network} on ${info.device} · no picture is kept`;
   showSource(info.source);
   await showClasses();
+  showUpdate(await api.update());
   if (admin) await showTokens();
   listen();
 }
@@ -86,6 +60,7 @@ function listen() {
   on("prediction", showAnswer);
   on("source", showSource);
   on("classes", () => showClasses().catch((error) => say(error.message)));
+  on("update", showUpdate);
   on("shot", ({ shot, of }) => showProgress(shot / of));
   on("training", ({ step, of }) => {
     $("learned").textContent = `Learning: step ${step} of ${of} at most …`;
@@ -298,6 +273,7 @@ $("password-form").addEventListener("submit", (event) => {
   });
 });
 
+followUpdates();
 showBox().catch((error) => {
   showLogin();
   if (!(error instanceof NotLoggedIn)) say(error.message);

@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Update(UpdateArgs),
     /// Take the newest adapter out of use; what was taught since stays
     #[command(after_help = "Example:\n  fmlora-edge rollback")]
-    Rollback,
+    Rollback(RollbackArgs),
     /// Say what base, state and head are in use
     #[command(after_help = "Example:\n  fmlora-edge status")]
     Status,
@@ -126,7 +126,7 @@ impl Command {
             | Self::Undo(_)
             | Self::Password(_)
             | Self::Update(_)
-            | Self::Rollback
+            | Self::Rollback(_)
             | Self::Import(_) => true,
             Self::Demo(_)
             | Self::Run(_)
@@ -257,6 +257,16 @@ pub(crate) struct UpdateArgs {
     #[arg(long)]
     pub(crate) check: bool,
     /// Use an adapter even if classes are lost by it
+    #[arg(long)]
+    pub(crate) lose_classes: bool,
+    /// Also try one that was refused or taken back before
+    #[arg(long)]
+    pub(crate) again: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// Take it back even if classes are lost by that
     #[arg(long)]
     pub(crate) lose_classes: bool,
 }

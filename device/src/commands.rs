@@ -45,7 +45,7 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
         Command::Status => status::run(global),
         Command::Devices => devices::run(global),
         Command::Update(args) => update::update(global, args),
-        Command::Rollback => update::roll_back(global),
+        Command::Rollback(args) => update::roll_back(global, args),
         Command::Export(args) => transfer::export(global, args),
         Command::Import(args) => transfer::import(global, args),
     }

@@ -21,6 +21,7 @@ pub(crate) mod source;
 mod supervisor;
 mod systemd;
 mod teaching;
+mod updating;
 
 use std::time::{Duration, Instant};
 

@@ -1,104 +1,46 @@
 //! Over-the-air adapters: looked for, fetched, tried, put to use, and taken back.
 //!
 //! idle -> fetched -> staged -> trial -> committed, or rolled back. Each step is one transaction of the store, so that
-//! after a power cut the old adapter or the new one is whole and in use, never something between. Whatever comes from a
-//! repository is believed only after [`trust`] and `decode_adapter` have looked at it.
+//! after a power cut the old adapters or the new ones are whole and in use, never something between. Whatever comes from
+//! a repository is believed only after [`trust`] and `decode_adapter` have looked at it.
 
 mod difference;
 mod download;
+mod error;
+mod layers;
 mod location;
 mod offer;
+mod place;
 mod record;
+mod settings;
 mod staging;
 mod transport;
 mod trust;
-mod undoing;
 
 use std::path::PathBuf;
 
 use fail::fail_point;
-use fmlora_learner::format::decode_adapter;
 use fmlora_learner::Learner;
 use jiff::Timestamp;
-use thiserror::Error;
+use serde_bytes::{ByteBuf, Bytes};
 
 pub(crate) use download::DownloadError;
+pub(crate) use error::UpdateError;
 pub(crate) use location::Location;
-pub(crate) use offer::{Device, NotForUs, Offered, Seen};
+pub(crate) use offer::{Device, Offered, Seen};
 pub(crate) use record::{Phase, Record};
-pub(crate) use trust::TrustError;
+pub(crate) use settings::{Settings, read_root};
+pub(crate) use trust::{TrustError, Trusted};
 
-use difference::difference;
-use record::{BEFORE, Before, FILE, InUse, RECORD, TRUSTED};
+use layers::{DEPTH, Layer, LayerError, Replaced, Undo, Way};
+use offer::NotForUs;
+use place::{Place, place};
+use record::InUse;
 use staging::{Refusal, Staged, stage};
-use trust::Trusted;
 
 use crate::report::with_causes;
 use crate::store::Record as Kept;
-use crate::{EdgeError, Session, StoreError};
-
-/// Why an update did not happen; what is in use stays.
-#[derive(Debug, Error)]
-pub(crate) enum UpdateError {
-    /// No root is trusted yet.
-    #[error("no repository is trusted yet: name its root.json with --root, or as update.root")]
-    NoRoot,
-    /// The repository is not believed.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// The adapter did not come.
-    #[error(transparent)]
-    Download(#[from] DownloadError),
-    /// The adapter is in quarantine from now on.
-    #[error("{target} was refused and is not tried again: {why}")]
-    Refused {
-        target: String,
-        why: String,
-    },
-    /// Classes would be lost.
-    #[error("{target} changes the features and carries no drift map: {} would be lost; to lose them, say --lose-classes", .classes.join(", "))]
-    Loses {
-        target: String,
-        classes: Vec<String>,
-    },
-    /// The repository or its root cannot be read from the configuration.
-    #[error("{0}")]
-    Settings(String),
-    /// There is nothing to take back.
-    #[error("no adapter is in use that could be taken back")]
-    NothingInUse,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Anything else.
-    #[error(transparent)]
-    Edge(Box<EdgeError>),
-}
-
-impl From<EdgeError> for UpdateError {
-    fn from(error: EdgeError) -> Self {
-        Self::Edge(Box::new(error))
-    }
-}
-
-impl From<UpdateError> for EdgeError {
-    fn from(error: UpdateError) -> Self {
-        match error {
-            UpdateError::Edge(error) => *error,
-            UpdateError::Store(error) => error.into(),
-            error => Self::Update(with_causes(&error)),
-        }
-    }
-}
-
-/// Where adapters come from, and which are meant for this device.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) from: Location,
-    /// The root.json that the operator trusts; needed once.
-    pub(crate) root: Option<Vec<u8>>,
-    pub(crate) channel: String,
-}
+use crate::{Session, StoreError};
 
 /// What a look at a repository brought.
 #[derive(Debug)]
@@ -109,13 +51,30 @@ pub(crate) struct Look {
     pub(crate) choice: Option<Offered>,
 }
 
+/// Whether classes that an adapter cannot take over may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Classes {
+    Keep,
+    /// The operator said so, or the box does not work otherwise.
+    MayBeLost,
+}
+
 /// The part of the store that is about updates.
+///
+/// | key of `meta` | value |
+/// |---|---|
+/// | `update` | postcard [`Record`] |
+/// | `update-trusted` | postcard `Trusted`: root, versions and time of the repository |
+/// | `update-file` | the adapter that was fetched, until it is in use |
+/// | `update-layers` | postcard `[Layer]`: adapters in use that can be taken out, the newest last |
+/// | `update-replaced` | postcard `Option<Replaced>`: what the last switch took the place of |
 #[derive(Clone)]
 pub(crate) struct Updates {
     record: Kept,
     trusted: Kept,
     file: Kept,
-    before: Kept,
+    layers: Kept,
+    replaced: Kept,
     /// Where a file that has not come whole waits for its rest.
     state: PathBuf,
 }
@@ -128,9 +87,14 @@ impl Updates {
     /// [`StoreError::Storage`] if it was not opened to be written.
     pub(crate) fn of(session: &Session) -> Result<Self, StoreError> {
         let store = session.store();
-        let state = store.path().parent().map(PathBuf::from).unwrap_or_default();
-        let [record, trusted, file, before] = [RECORD, TRUSTED, FILE, BEFORE].map(|key| store.record(key));
-        Ok(Self { record: record?, trusted: trusted?, file: file?, before: before?, state })
+        Ok(Self {
+            record: store.record("update")?,
+            trusted: store.record("update-trusted")?,
+            file: store.record("update-file")?,
+            layers: store.record("update-layers")?,
+            replaced: store.record("update-replaced")?,
+            state: store.path().parent().map(PathBuf::from).unwrap_or_default(),
+        })
     }
 
     /// What is remembered; made at the first call.
@@ -143,13 +107,12 @@ impl Updates {
         Ok(record)
     }
 
-    fn enter(&self, phase: Phase) -> Result<Record, StoreError> {
+    fn enter(&self, phase: Phase) -> Result<(), StoreError> {
         let record = Record { phase, ..self.record()? };
-        self.record.save(&record)?;
-        Ok(record)
+        self.record.save(&record)
     }
 
-    /// Looks at a repository, and chooses the first adapter that is for this device.
+    /// Looks at a repository, and chooses the adapter that is for this device.
     ///
     /// # Errors
     ///
@@ -161,38 +124,29 @@ impl Updates {
         clock: Timestamp,
     ) -> Result<Look, UpdateError> {
         let kept: Option<Trusted> = self.trusted.load()?;
-        let mut trusted = match (kept, &settings.root) {
-            (Some(kept), Some(root)) if !kept.began_with(root) => Trusted::new(root.clone())?,
+        let mut trusted = match (kept.clone(), &settings.root) {
+            (Some(kept), Some(root)) if !kept.began_with(root) => kept.renewed(root.clone())?,
             (Some(kept), _) => kept,
             (None, Some(root)) => Trusted::new(root.clone())?,
             (None, None) => return Err(UpdateError::NoRoot),
         };
         let loaded = trusted.load(&settings.from, clock).await;
         // A newer root stays trusted, whatever else was wrong.
-        self.trusted.save(&trusted)?;
+        if kept.as_ref() != Some(&trusted) {
+            self.trusted.save(&trusted)?;
+        }
         let record = self.record()?;
-        let newest = record.in_use.last().map(|used| &used.offered);
         let suits = |offered: Offered| {
-            // What replaces the newest adapter begins where that one began.
-            match newest.filter(|used| replaces(&offered, used)) {
-                Some(used) => {
-                    let feature_space = used.offer.feature_space_before;
-                    offered.suits(&Device { feature_space, ..device.clone() })?;
-                }
-                None => offered.suits(device)?,
-            }
-            if let Some(why) = record.quarantined(&offered.sha256) {
-                return Err(NotForUs::Quarantined(why.to_owned()));
-            }
-            match record.release(offered.offer.name.as_str()) {
-                Some(release) if release >= offered.offer.release => Err(NotForUs::InUse(release)),
+            place(&record, device, &offered)?;
+            match record.quarantined(&offered.sha256) {
+                Some(why) if !settings.again => Err(NotForUs::Quarantined(why.to_owned())),
                 _ => Ok(offered),
             }
         };
-        let seen = offer::targets(&loaded?).into_iter();
-        let seen: Vec<Seen> =
-            seen.map(|(name, offered)| (name, offered.and_then(suits))).collect();
-        let choice = seen.iter().find_map(|(_, offered)| offered.as_ref().ok()).cloned();
+        let targets = offer::targets(&loaded?).into_iter();
+        let mut seen: Vec<Seen> =
+            targets.map(|(name, offered)| (name, offered.and_then(suits))).collect();
+        let choice = offer::choose(&mut seen);
         Ok(Look { seen, choice })
     }
 
@@ -200,11 +154,17 @@ impl Updates {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Download`], [`UpdateError::Store`].
+    /// [`UpdateError::OnTrial`], [`UpdateError::Download`], [`UpdateError::Store`].
     pub(crate) fn fetch(&self, from: &Location, offered: &Offered) -> Result<(), UpdateError> {
+        match self.record()?.phase {
+            Phase::Trial { .. } => return Err(UpdateError::OnTrial),
+            // It came before, and was not put to use for some reason.
+            Phase::Fetched(before) | Phase::Staged(before) if before == *offered => return Ok(()),
+            _ => {}
+        }
         let file = download::download(from, offered, &self.state)?;
         fail_point!("update-downloaded", |_| std::process::abort());
-        self.file.save(&serde_bytes::Bytes::new(&file))?;
+        self.file.save(&Bytes::new(&file))?;
         fail_point!("update-kept", |_| std::process::abort());
         self.enter(Phase::Fetched(offered.clone()))?;
         fail_point!("update-fetched", |_| std::process::abort());
@@ -215,57 +175,110 @@ impl Updates {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Refused`], and the adapter is in quarantine; [`UpdateError::Loses`] unless `lose`; others leave the
-    /// adapter where it is, to be tried again.
-    pub(crate) fn switch(&self, session: &mut Session, lose: bool) -> Result<Offered, UpdateError> {
-        let record = self.record()?;
-        let (Phase::Fetched(offered) | Phase::Staged(offered)) = &record.phase else {
-            return Err(UpdateError::NothingInUse);
+    /// [`UpdateError::Refused`], and the adapter is in quarantine; [`UpdateError::Loses`] unless classes may be lost;
+    /// others leave the adapter where it is, to be tried again.
+    pub(crate) fn switch(
+        &self,
+        session: &mut Session,
+        device: &Device,
+        classes: Classes,
+    ) -> Result<Offered, UpdateError> {
+        let mut record = self.record()?;
+        let (Phase::Fetched(offered) | Phase::Staged(offered)) = record.phase.clone() else {
+            return Err(UpdateError::NothingFetched);
         };
-        let file: serde_bytes::ByteBuf = self.file.load()?.unwrap_or_default();
-        let mut record = record.clone();
-        let ground = self.ground(session, &mut record, offered)?;
-        let Staged { next, lost } = match stage(session, &ground, offered, &file) {
-            Ok(staged) => staged,
-            Err(Refusal::Failed(error)) => return Err(error.into()),
-            Err(Refusal::Bad(why)) => {
-                let mut record = self.record()?;
-                record.refuse(offered, &why);
-                record.phase = Phase::RolledBack { why: why.clone() };
-                self.record.save(&record)?;
-                return Err(UpdateError::Refused { target: offered.target.clone(), why });
+        let file: ByteBuf = self.file.load()?.unwrap_or_default();
+        // What was learnt since the look may have left no place for it.
+        let device =
+            Device { feature_space: session.store().feature_space_id(), ..device.clone() };
+        let place = match place(&record, &device, &offered) {
+            Ok(place) => place,
+            Err(why) => {
+                self.enter(Phase::Idle)?;
+                return Err(UpdateError::NotNow { target: offered.target, why: why.to_string() });
             }
         };
-        if !lost.is_empty() && !lose {
-            self.enter(Phase::Idle)?;
-            return Err(UpdateError::Loses { target: offered.target.clone(), classes: lost });
+        let layers: Vec<Layer> = self.layers.load()?.unwrap_or_default();
+        // The first adapters in use have no layer any more.
+        let beneath = (place.beneath + layers.len()).saturating_sub(record.in_use.len());
+        let above = layers.get(beneath..).unwrap_or_default();
+        let mut ground = session.learner().clone();
+        let mut lost = Vec::new();
+        for (layer, used) in above.iter().rev().zip(record.in_use.iter().rev()) {
+            let back = layer.off(&ground).map_err(|e| kept_wrong(&used.offered, &e))?;
+            ground = back.learner;
+            lost.extend(back.lost);
+        }
+        let staged = stage(session, &ground, &offered, &file, above.get(1..).unwrap_or_default());
+        let Staged { steps, lost: left_behind } = match staged {
+            Ok(staged) => staged,
+            Err(refusal) => return Err(self.refused(record, offered, refusal)),
+        };
+        lost.extend(left_behind);
+        if !lost.is_empty() && classes == Classes::Keep {
+            return Err(UpdateError::Loses { target: offered.target, classes: lost });
         }
         self.enter(Phase::Staged(offered.clone()))?;
         fail_point!("update-staged", |_| std::process::abort());
-        record.phase = Phase::Trial { starts: 0 };
-        let since = Timestamp::now().as_second();
-        record.in_use.push(InUse { offered: offered.clone(), since });
-        let before = Some(Before::new(&ground, &next, &file));
-        let kept = [self.record.value(&record)?, self.before.value(&before)?];
-        session.switch(&difference(session.learner(), &next), &kept)?;
+        let mut after = layers[..beneath.min(layers.len())].to_vec();
+        let mut before = ground;
+        for (file, next) in std::iter::once(&file[..])
+            .chain(above.iter().skip(1).map(|layer| &layer.file[..]))
+            .zip(steps)
+        {
+            after.push(Layer::new(file, &before, &next));
+            before = next;
+        }
+        let next = before;
+        let replaced = place.replaces.then(|| Replaced {
+            by: offered.clone(),
+            beneath,
+            layers: above.to_vec(),
+            in_use: record.in_use.clone(),
+            undo: Undo::between(session.learner(), &next),
+        });
+        after.drain(..after.len().saturating_sub(DEPTH));
+        take_place(&mut record, &offered, place, after.len());
+        self.write(session, &next, &record, &after, replaced.as_ref())?;
         fail_point!("update-switched", |_| std::process::abort());
-        Ok(offered.clone())
+        Ok(offered)
     }
 
-    /// What the adapter builds on: what is known now, or, if it is a newer release of the newest in use, what was known
-    /// before that one, which is no longer in use then.
-    fn ground(
+    /// Remembers why an adapter is not put to use.
+    fn refused(&self, mut record: Record, offered: Offered, refusal: Refusal) -> UpdateError {
+        let target = offered.target.clone();
+        let (why, for_good) = match refusal {
+            Refusal::Failed(error) => return error.into(),
+            Refusal::Bad(why) => (why, true),
+            Refusal::Perhaps(why) => (why, record.doubt(&offered)),
+        };
+        if for_good {
+            record.refuse(&offered, &why);
+        }
+        match self.record.save(&record) {
+            Err(error) => error.into(),
+            Ok(()) if for_good => UpdateError::Refused { target, why },
+            Ok(()) => UpdateError::NotNow { target, why },
+        }
+    }
+
+    /// Writes what is known next, and all about updates, in one transaction.
+    fn write(
         &self,
-        session: &Session,
-        record: &mut Record,
-        offered: &Offered,
-    ) -> Result<Learner, UpdateError> {
-        let now = session.learner();
-        let replaced = record.in_use.last().is_some_and(|used| replaces(offered, &used.offered));
-        let before: Option<Before> = self.before.load()?.flatten();
-        let (true, Some(before)) = (replaced, before) else { return Ok(now.clone()) };
-        record.in_use.pop();
-        without(now, before, offered)
+        session: &mut Session,
+        next: &Learner,
+        record: &Record,
+        layers: &[Layer],
+        replaced: Option<&Replaced>,
+    ) -> Result<(), UpdateError> {
+        let values = [
+            self.record.value(record)?,
+            self.layers.value(&layers)?,
+            self.replaced.value(&replaced)?,
+            self.file.value(&Bytes::new(&[]))?,
+        ];
+        session.switch(&difference::difference(session.learner(), next), &values)?;
+        Ok(())
     }
 
     /// The adapter on trial has proved itself.
@@ -281,23 +294,56 @@ impl Updates {
         Ok(())
     }
 
-    /// Takes the newest adapter out of use, in one transaction, and never tries it again.
+    /// Takes the adapter that came last out of use, in one transaction, and does not try it again by itself. What it took
+    /// the place of is in use again.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::NothingInUse`]; others leave it in use.
-    pub(crate) fn roll_back(&self, session: &mut Session, why: &str) -> Result<Offered, UpdateError> {
+    /// [`UpdateError::NothingInUse`]; [`UpdateError::Overgrown`] if a task was learnt since that changed the network;
+    /// [`UpdateError::Loses`] unless classes may be lost; others too leave it in use.
+    pub(crate) fn roll_back(
+        &self,
+        session: &mut Session,
+        why: &str,
+        classes: Classes,
+    ) -> Result<Offered, UpdateError> {
         let mut record = self.record()?;
-        let before: Option<Before> = self.before.load()?.flatten();
-        let (Some(InUse { offered, .. }), Some(before)) = (record.in_use.pop(), before) else {
+        let mut layers: Vec<Layer> = self.layers.load()?.unwrap_or_default();
+        let replaced: Option<Replaced> = self.replaced.load()?.flatten();
+        let (Some(top), Some(uppermost)) = (record.in_use.last(), layers.last()) else {
             return Err(UpdateError::NothingInUse);
         };
-        let next = without(session.learner(), before, &offered)?;
+        let offered = replaced.as_ref().map_or(&top.offered, |replaced| &replaced.by).clone();
+        if top.offered.offer.feature_space_after != session.store().feature_space_id() {
+            return Err(UpdateError::Overgrown { target: offered.target });
+        }
+        let now = session.learner();
+        let back = match &replaced {
+            None => uppermost.off(now),
+            Some(replaced) => {
+                let since = layers.iter().skip(replaced.beneath).rev();
+                Way::new(since, &replaced.layers).and_then(|way| replaced.undo.apply(now, &way))
+            }
+        };
+        let back = back.map_err(|error| kept_wrong(&offered, &error))?;
+        if !back.lost.is_empty() && classes == Classes::Keep {
+            return Err(UpdateError::Loses { target: offered.target, classes: back.lost });
+        }
+        match replaced {
+            None => {
+                layers.pop();
+                record.in_use.pop();
+            }
+            Some(replaced) => {
+                layers.truncate(replaced.beneath);
+                layers.extend(replaced.layers);
+                record.in_use = replaced.in_use;
+            }
+        }
+        record.kept = layers.len();
         record.refuse(&offered, why);
-        record.phase = Phase::RolledBack { why: why.to_owned() };
-        let kept = [self.record.value(&record)?, self.before.value(&None::<Before>)?];
         fail_point!("update-rolling-back", |_| std::process::abort());
-        session.switch(&difference(session.learner(), &next), &kept)?;
+        self.write(session, &back.learner, &record, &layers, None)?;
         fail_point!("update-rolled-back", |_| std::process::abort());
         Ok(offered)
     }
@@ -314,22 +360,35 @@ impl Updates {
             self.enter(Phase::Trial { starts: 1 })?;
             return Ok(None);
         }
-        self.roll_back(session, "the program was started twice while it was on trial").map(Some)
+        let why = "the program was started twice while it was on trial";
+        match self.roll_back(session, why, Classes::MayBeLost) {
+            // Somebody has built on it: it cannot be so bad.
+            Err(UpdateError::Overgrown { .. }) => self.commit().map(|()| None),
+            rolled_back => rolled_back.map(Some),
+        }
     }
 }
 
-/// Whether an adapter takes the place of another one instead of building on it.
-fn replaces(offered: &Offered, used: &Offered) -> bool {
-    let (new, old) = (&offered.offer, &used.offer);
-    new.name == old.name && new.feature_space_before == old.feature_space_before
+/// The time by the clock of the box, or what a test says.
+pub(crate) fn clock() -> Timestamp {
+    fail_point!("update-clock", |time| {
+        time.and_then(|time| time.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+    });
+    Timestamp::now()
 }
 
-/// What is known without the newest adapter.
-fn without(now: &Learner, before: Before, offered: &Offered) -> Result<Learner, UpdateError> {
-    let damaged = |error: &dyn std::error::Error| UpdateError::Refused {
-        target: offered.target.clone(),
-        why: with_causes(error),
-    };
-    let (adapter, _) = decode_adapter(&before.file).map_err(|e| damaged(&e))?;
-    undoing::back(now, before, &adapter).map_err(|e| damaged(&e))
+/// Enters an adapter that comes into use.
+fn take_place(record: &mut Record, offered: &Offered, place: Place, kept: usize) {
+    record.forgive(offered);
+    record.phase = Phase::Trial { starts: 0 };
+    record.kept = kept;
+    let used = InUse { offered: offered.clone(), since: clock().as_second() };
+    match record.in_use.get_mut(place.beneath) {
+        Some(older) if place.replaces => *older = used,
+        _ => record.in_use.push(used),
+    }
+}
+
+fn kept_wrong(offered: &Offered, error: &LayerError) -> UpdateError {
+    UpdateError::Kept { target: offered.target.clone(), why: with_causes(error) }
 }

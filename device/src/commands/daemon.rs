@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::update;
 use crate::cli::{CheckArgs, Global, PasswordArgs, RunArgs};
 use crate::daemon::access::{AccessError, Gate, Role};
 use crate::daemon::config::{self, ConfigError, DaemonConfig, Mistake};
@@ -31,6 +32,8 @@ pub(super) fn watch(
     reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>,
 ) -> Result<(), EdgeError> {
     let mut shown = None;
+    // Nobody has to be told that nothing was updated.
+    let mut updates = Some("idle");
     let mut tell = |told: Told<'_>| match told {
         Told::Page(url) if global.json => report::json(&json!({ "page": url })),
         Told::Page(url) => report::line(format!("page: {url}")),
@@ -55,7 +58,14 @@ pub(super) fn watch(
                 shown = None;
                 report::line(format!("{operation}: {} classes", classes.len()))
             }
-            Event::Shot { .. } | Event::Training { .. } | Event::Missed { .. } => Ok(()),
+            Event::Update(status) if updates != Some(status.phase) => {
+                updates = Some(status.phase);
+                report::line(format!("updates: {}", status.phase))
+            }
+            Event::Shot { .. }
+            | Event::Training { .. }
+            | Event::Update(_)
+            | Event::Missed { .. } => Ok(()),
         },
     };
     let run = Run { config, session, until, reread, tell: &mut tell };
@@ -133,6 +143,9 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
                 if let Err(error) = opened {
                     wrong("base, state, device", &error);
                 }
+            }
+            if try_camera && let Err(error) = update::try_repository(&config.update) {
+                wrong("update.from", &error);
             }
             if try_camera {
                 match try_frame(&daemon::keeping(&config)?) {

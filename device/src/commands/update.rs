@@ -1,43 +1,40 @@
 //! `update` and `rollback`: one round by hand, while the daemon does not run.
 
-use fmlora_learner::format::MAX_ADAPTER_BYTES;
-use jiff::Timestamp;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
-use crate::cli::{Global, UpdateArgs};
+use crate::cli::{Global, RollbackArgs, UpdateArgs};
+use crate::daemon::config::UpdateConfig;
 use crate::report;
 use crate::store::Access;
-use crate::update::{Device, Settings, UpdateError, Updates};
+use crate::update::{
+    Classes, Device, Location, Look, Offered, Phase, Settings, Trusted, UpdateError, Updates,
+    clock, read_root,
+};
 use crate::{EdgeError, Session};
 
-/// Largest root.json.
-const MAX_ROOT: u64 = MAX_ADAPTER_BYTES as u64;
-
 pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError> {
-    let root = args.root.as_deref().map(|path| read_root(path)).transpose()?;
+    let root = args.root.as_deref().map(read_root).transpose()?;
     let mut session = Session::open(global, Access::Write)?;
     let updates = Updates::of(&session)?;
     updates.started(&mut session)?;
-    let settings =
-        Settings { from: args.from.clone(), root, channel: args.channel.clone() };
+    if matches!(updates.record()?.phase, Phase::Trial { .. }) {
+        // Whatever watched over it is gone; it was tried as far as can be before it came into use.
+        updates.commit()?;
+    }
+    let settings = Settings {
+        from: args.from.clone(),
+        root,
+        channel: args.channel.clone(),
+        again: args.again,
+    };
     let device = Device {
         id: updates.record()?.device,
         base_id: session.base().id,
         feature_space: session.store().feature_space_id(),
         channel: args.channel.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|source| EdgeError::System { what: "start a runtime", source })?;
-    let look = runtime.block_on(updates.look(&settings, &device, Timestamp::now()))?;
-    let seen: Vec<_> = look
-        .seen
-        .iter()
-        .map(|(target, offered)| {
-            let not_for_us = offered.as_ref().err().map(ToString::to_string);
-            json!({ "target": target, "not_for_us": not_for_us })
-        })
-        .collect();
+    let look = runtime()?.block_on(updates.look(&settings, &device, clock()))?;
     if !global.json {
         for (target, offered) in &look.seen {
             match offered {
@@ -46,22 +43,20 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
             }
         }
     }
-    let Some(offered) = look.choice.filter(|_| !args.check) else {
+    let Some(offered) = look.choice.as_ref().filter(|_| !args.check) else {
         if global.json {
-            return report::json(&json!({ "applied": null, "adapters": seen }));
+            return report_json(&look, None, None);
         }
         return if args.check { Ok(()) } else { report::line("nothing to update") };
     };
-    updates.fetch(&settings.from, &offered)?;
+    updates.fetch(&settings.from, offered)?;
     let known = session.learner().classes().len();
-    let applied = updates.switch(&mut session, args.lose_classes)?;
+    let applied = updates.switch(&mut session, &device, classes(args.lose_classes))?;
     // No daemon watches over it: it was tried as far as can be, and stays.
     updates.commit()?;
     let classes = session.learner().classes().len();
     if global.json {
-        let (name, release) = (applied.offer.name.to_string(), applied.offer.release);
-        let applied = json!({ "target": applied.target, "name": name, "release": release });
-        return report::json(&json!({ "applied": applied, "classes": classes, "adapters": seen }));
+        return report_json(&look, Some(&applied), Some(classes));
     }
     report::line(format!(
         "{} is in use: {classes} classes, {known} before (rollback takes it back)",
@@ -69,10 +64,31 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
     ))
 }
 
-pub(super) fn roll_back(global: &Global) -> Result<(), EdgeError> {
+fn report_json(
+    look: &Look,
+    applied: Option<&Offered>,
+    classes: Option<usize>,
+) -> Result<(), EdgeError> {
+    let seen = look.seen.iter().map(|(target, offered)| {
+        let not_for_us = offered.as_ref().err().map(ToString::to_string);
+        json!({ "target": target, "not_for_us": not_for_us })
+    });
+    let applied = applied.map(|applied| {
+        let (name, release) = (applied.offer.name.to_string(), applied.offer.release);
+        json!({ "target": applied.target, "name": name, "release": release })
+    });
+    let mut told = json!({ "applied": applied, "adapters": seen.collect::<Vec<_>>() });
+    if let Some(classes) = classes {
+        told["classes"] = json!(classes);
+    }
+    report::json(&told)
+}
+
+pub(super) fn roll_back(global: &Global, args: &RollbackArgs) -> Result<(), EdgeError> {
     let mut session = Session::open(global, Access::Write)?;
     let updates = Updates::of(&session)?;
-    let taken = updates.roll_back(&mut session, "taken back by hand")?;
+    let lose = classes(args.lose_classes);
+    let taken = updates.roll_back(&mut session, "taken back by hand", lose)?;
     let classes = session.learner().classes().len();
     if global.json {
         return report::json(&json!({ "rolled_back": taken.target, "classes": classes }));
@@ -80,8 +96,26 @@ pub(super) fn roll_back(global: &Global) -> Result<(), EdgeError> {
     report::line(format!("took back {}; {classes} classes", taken.target))
 }
 
-/// Reads a root.json.
-fn read_root(path: &std::path::Path) -> Result<Vec<u8>, EdgeError> {
-    let fail = |source| EdgeError::File { path: path.to_owned(), what: "read", source };
-    std::fs::read(path).map_err(fail)
+/// Looks whether a repository can be read and is to be believed; a stick that is not plugged in is none.
+///
+/// # Errors
+///
+/// [`UpdateError::Trust`]; without a root, nothing is believed, and nothing is tried.
+pub(super) fn try_repository(config: &UpdateConfig) -> Result<(), EdgeError> {
+    let Some(Settings { from, root: Some(root), .. }) = config.settings()? else { return Ok(()) };
+    if matches!(&from, Location::Folder(folder) if !folder.exists()) {
+        return Ok(());
+    }
+    let mut trusted = Trusted::new(root).map_err(UpdateError::from)?;
+    let loaded = runtime()?.block_on(trusted.load(&from, clock()));
+    loaded.map(|_| ()).map_err(|error| UpdateError::from(error).into())
+}
+
+fn classes(may_be_lost: bool) -> Classes {
+    if may_be_lost { Classes::MayBeLost } else { Classes::Keep }
+}
+
+fn runtime() -> Result<Runtime, EdgeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| EdgeError::System { what: "start a runtime", source })
 }

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::smoothing::Answer;
 use super::source::SourceHealth;
+use super::updating::UpdateDto;
 
 /// What one frame brought.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -49,6 +50,8 @@ pub(crate) enum Event {
         /// Steps of the whole training at most.
         of: usize,
     },
+    /// Updates stand otherwise than before, or were looked for.
+    Update(Box<UpdateDto>),
     /// The listener was too slow, and missed some events.
     Missed {
         /// How many.
@@ -65,6 +68,7 @@ impl Event {
             Self::Classes { .. } => "classes",
             Self::Shot { .. } => "shot",
             Self::Training { .. } => "training",
+            Self::Update(_) => "update",
             Self::Missed { .. } => "missed",
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +18,8 @@ use super::knowledge::Knowledge;
 use super::slot::SlotCounts;
 use super::smoothing::Answer;
 use super::source::SourceHealth;
+use super::updating::UpdateDto;
+use crate::update::Phase;
 
 /// What the metrics say instead of a class's name where names are hidden.
 const HIDDEN: &str = "hidden";
@@ -61,7 +64,24 @@ pub(crate) struct Metrics {
     pub(crate) requests: Family<RequestLabels, Counter>,
     /// How long that took.
     pub(crate) request_seconds: Histogram,
+    updates: Updates,
     read: Mutex<Read>,
+}
+
+/// Where an update stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+/// How updates stand.
+#[derive(Debug, Default)]
+struct Updates {
+    phase: Family<PhaseLabels, Gauge>,
+    in_use: Gauge,
+    release: Gauge,
+    refused: Gauge,
+    last_success: Gauge,
 }
 
 /// What is read where it is kept, when somebody asks.
@@ -94,6 +114,7 @@ impl Metrics {
             failed_logins: Counter::default(),
             requests: Family::default(),
             request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            updates: Updates::default(),
             read: Mutex::default(),
         };
         {
@@ -139,6 +160,7 @@ impl Metrics {
                 read.resident_bytes.clone(),
             );
         }
+        metrics.updates.register(&mut registry);
         Self { registry, ..metrics }
     }
 
@@ -159,9 +181,23 @@ impl Metrics {
     /// Counts an operation; the counters of classes that are known no more go.
     pub(crate) fn operated(&self, operation: &'static str) {
         self.operations.get_or_create(&OperationLabels { operation }).inc();
-        if matches!(operation, "forget" | "rename" | "undo") {
+        if matches!(operation, "forget" | "rename" | "undo" | "update" | "rollback") {
             self.seen.clear();
         }
+    }
+
+    /// Takes over how updates stand.
+    pub(crate) fn updated(&self, status: &UpdateDto) {
+        let updates = &self.updates;
+        for phase in Phase::NAMES {
+            let phase_now = updates.phase.get_or_create(&PhaseLabels { phase });
+            phase_now.set(i64::from(phase == status.phase));
+        }
+        let releases = status.in_use.iter().map(|used| used.release);
+        updates.release.set(releases.max().map_or(0, as_gauge));
+        updates.in_use.set(status.in_use.len() as i64);
+        updates.refused.set(status.quarantine.len() as i64);
+        updates.last_success.set(status.last_success.map_or(0, Timestamp::as_second));
     }
 
     /// Answered frames, and the mean time that took.
@@ -194,6 +230,26 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+impl Updates {
+    fn register(&self, r: &mut Registry) {
+        r.register("update_phase", "Where an update stands: 1 for the phase it is in", self.phase.clone());
+        r.register("update_adapters", "Adapters in use", self.in_use.clone());
+        r.register("update_release", "Largest release in use", self.release.clone());
+        r.register("update_refused", "Adapters that are not tried again", self.refused.clone());
+        r.register_with_unit(
+            "update_last_look_timestamp",
+            "When the repository was last believed, since 1970; 0 is not since the start",
+            Unit::Seconds,
+            self.last_success.clone(),
+        );
+    }
+}
+
+/// A number that may be larger than a gauge holds.
+fn as_gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Memory that the process has in use, where the system says so.

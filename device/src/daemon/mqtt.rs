@@ -180,6 +180,11 @@ impl Publisher {
         self.publish(self.topics.availability(true));
         self.publish(self.topics.source(self.shared.source.get().open));
         self.classes();
+        let config = self.shared.config.get();
+        match self.shared.updater.status(&config.update) {
+            Ok(status) => self.publish(self.topics.update(&status, self.hide_names())),
+            Err(error) => tracing::warn!("broker: nothing is told of updates: {error}"),
+        }
         self.shown = None;
     }
 
@@ -196,6 +201,9 @@ impl Publisher {
             }
             Event::Source(health) => self.publish(self.topics.source(health.open)),
             Event::Classes { .. } => self.classes(),
+            Event::Update(status) => {
+                self.publish(self.topics.update(status, self.hide_names()));
+            }
             Event::Shot { .. } | Event::Training { .. } | Event::Missed { .. } => {}
         }
     }

@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::slot::Slot;
 use super::source::SharedHealth;
 use super::teaching::Teacher;
+use super::updating::Updater;
 use crate::{EdgeError, Session};
 
 /// What the program, its network and its device are.
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) gate: Gate,
+    pub(crate) updater: Updater,
     pub(crate) ending: Ending,
     /// The state's file.
     pub(crate) state: std::path::PathBuf,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
+use tokio::task::JoinHandle;
 
 use super::access::Gate;
 use super::answering::{Answering, Parts};
@@ -21,6 +22,7 @@ use super::slot::Slot;
 use super::source::{Keeper, SharedHealth, SourceHealth};
 use super::systemd::Systemd;
 use super::teaching::{Listeners, Teaching};
+use super::updating::Updater;
 use super::{Event, RunReport, Told, keeping};
 use crate::report::with_causes;
 use crate::{EdgeError, Session};
@@ -46,6 +48,8 @@ pub(super) struct Daemon {
     server: Option<Server>,
     #[cfg(feature = "mqtt")]
     mqtt: Option<Mqtt>,
+    /// Looks for updates.
+    looking: JoinHandle<()>,
     systemd: Systemd,
 }
 
@@ -56,6 +60,8 @@ impl Daemon {
         tell: Tell<'_>,
     ) -> Result<(Self, Receiver<Event>), EdgeError> {
         let (started, ending) = (Instant::now(), Ending::new());
+        // First of all: what follows works with the adapter that is in use.
+        let updater = Updater::start(&mut session)?;
         let about = About::of(&mut session)?;
         let config = Arc::new(LiveConfig::new(config));
         let metrics = Arc::new(Metrics::new(config.clone(), about.labels()));
@@ -97,6 +103,7 @@ impl Daemon {
             events,
             metrics,
             gate,
+            updater,
             ending,
             state,
             started,
@@ -115,6 +122,7 @@ impl Daemon {
         }
         #[cfg(feature = "mqtt")]
         let mqtt = Mqtt::start(&config.mqtt, &shared)?;
+        let looking = Updater::keep_looking(&shared);
         let systemd = Systemd::ready();
         let daemon = Self {
             shared,
@@ -124,6 +132,7 @@ impl Daemon {
             server,
             #[cfg(feature = "mqtt")]
             mqtt,
+            looking,
             systemd,
         };
         Ok((daemon, listening))
@@ -183,6 +192,7 @@ impl Daemon {
             ("speaks with the broker", broker),
             ("answers frames", self.answering.is_over()),
             ("learns", self.teaching.is_over()),
+            ("looks for updates", self.looking.is_finished()),
             ("serves the page", self.server.as_ref().is_some_and(Server::is_over)),
         ];
         match over.into_iter().find(|(_, over)| *over) {
@@ -239,6 +249,8 @@ impl Daemon {
         if let Some(mqtt) = self.mqtt.take() {
             mqtt.end().await;
         }
+        // What it waits for is not waited for; what it has begun in the store is done or undone.
+        self.looking.abort();
         while !self.teaching.is_over() && Instant::now() < until {
             tokio::time::sleep(ROUND / 10).await;
         }

@@ -1,28 +1,28 @@
 //! Updates while the daemon runs: looks for them now and then, puts them to use, watches over their trial.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod status;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::task::JoinHandle;
-use utoipa::ToSchema;
 
 use super::Event;
-use super::config::{DaemonConfig, UpdateConfig};
+use super::config::UpdateConfig;
 use super::shared::Shared;
 use super::teaching::NotDone;
 use crate::report::with_causes;
-use crate::update::{
-    Device, Look, Phase, Record, Seen, Settings, UpdateError, Updates,
-};
+use crate::update::{Classes, Device, Look, Offered, Phase, Settings, UpdateError, Updates, clock};
 use crate::{EdgeError, Session};
+pub(crate) use status::UpdateDto;
+use status::{LastLook, SeenDto};
 
 /// How often a trial is looked after.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The first look comes within this time after a start: a power cut ends for all boxes at once.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST: Duration = Duration::from_mins(1);
 
 /// A poll comes up to this share of its period sooner or later.
 const JITTER: f64 = 0.2;
@@ -32,63 +32,31 @@ pub(crate) struct Updater {
     updates: Updates,
     /// One thing at a time.
     turn: tokio::sync::Mutex<()>,
-    last: Mutex<Option<LastLook>>,
-    /// When the adapter on trial came into use, and how many frames had been answered by then.
-    trial: Mutex<Option<(Instant, u64)>>,
+    seen: Mutex<SeenSoFar>,
 }
 
-/// The last look at the repository.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct LastLook {
-    /// By the clock of the box.
-    #[schema(value_type = String)]
-    at: Timestamp,
-    /// Why nothing of the repository was believed.
-    error: Option<String>,
-    adapters: Vec<SeenDto>,
-}
-
-/// An adapter in the repository.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct SeenDto {
-    target: String,
-    /// Why it is not for this box; null if it is.
-    not_for_us: Option<String>,
-}
-
-/// How updates stand.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct UpdateDto {
-    /// Where adapters come from; null if nowhere.
-    from: Option<String>,
-    channel: String,
-    /// Name of this box in rollouts.
-    device: String,
-    /// idle, fetched, staged, trial, committed or rolled_back.
-    pub(crate) phase: &'static str,
-    /// Why an adapter was rolled back.
-    why: Option<String>,
-    /// The oldest first.
-    pub(crate) in_use: Vec<InUseDto>,
-    quarantine: Vec<QuarantinedDto>,
+/// What is known since the start.
+#[derive(Debug, Clone, Default)]
+struct SeenSoFar {
     last_look: Option<LastLook>,
+    last_success: Option<Timestamp>,
+    trouble: Option<String>,
+    trial: Option<Trial>,
 }
 
-/// An adapter that is in use.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct InUseDto {
-    pub(crate) name: String,
-    pub(crate) release: u64,
-    target: String,
-    #[schema(value_type = String)]
-    since: Option<Timestamp>,
+/// When the adapter on trial came into use, and how many frames had been answered by then.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    since: Instant,
+    answered: u64,
 }
 
-/// An adapter that is not tried again.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(crate) struct QuarantinedDto {
-    target: String,
-    why: String,
+/// What an operator asks of an update.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    pub(crate) classes: Classes,
+    /// Whether one that was refused or taken back may be tried again.
+    pub(crate) again: bool,
 }
 
 /// Why something about updates was not done.
@@ -110,24 +78,41 @@ impl From<UpdateError> for NotUpdated {
     }
 }
 
+impl NotUpdated {
+    fn why(&self) -> String {
+        match self {
+            Self::NowhereFrom => "update.from is not set".to_owned(),
+            Self::Busy => "another update is under way".to_owned(),
+            Self::Update(error) => with_causes(error),
+            Self::Thread(NotDone::Failed(error)) => with_causes(error),
+            Self::Thread(NotDone::Busy) => "too many operations wait".to_owned(),
+            Self::Thread(NotDone::Ended) => "the daemon ends".to_owned(),
+            Self::Thread(NotDone::Crashed) => "it crashed, nothing was changed".to_owned(),
+        }
+    }
+}
+
 impl Updater {
-    /// Of a session; rolls back an adapter that is on trial for the second start.
+    /// Of a session; rolls back an adapter that is on trial for the second start. What fails there is no reason not to
+    /// start: what is in use stays in use.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Update`]
+    /// [`EdgeError::Store`] if the session was not opened to be written.
     pub(crate) fn start(session: &mut Session) -> Result<Self, EdgeError> {
         let updates = Updates::of(session)?;
-        if let Some(offered) = updates.started(session)? {
-            tracing::warn!("{} was rolled back: two starts while it was on trial", offered.target);
+        match updates.started(session) {
+            Ok(None) => {}
+            Ok(Some(offered)) => {
+                tracing::warn!("{} was rolled back: two starts while it was on trial", offered.target);
+            }
+            Err(error) => tracing::error!("update: {}", with_causes(&error)),
         }
-        let trial = matches!(updates.record()?.phase, Phase::Trial { .. });
-        Ok(Self {
-            updates,
-            turn: tokio::sync::Mutex::default(),
-            last: Mutex::default(),
-            trial: Mutex::new(trial.then(|| (Instant::now(), 0))),
-        })
+        Ok(Self { updates, turn: tokio::sync::Mutex::default(), seen: Mutex::default() })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, SeenSoFar> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How updates stand.
@@ -136,66 +121,82 @@ impl Updater {
     ///
     /// [`UpdateError::Store`]
     pub(crate) fn status(&self, config: &UpdateConfig) -> Result<UpdateDto, UpdateError> {
-        let Record { device, phase, in_use, quarantine } = self.updates.record()?;
-        let why = match &phase {
-            Phase::RolledBack { why } => Some(why.clone()),
-            _ => None,
-        };
-        let used = in_use.into_iter().map(|used| InUseDto {
-            name: used.offered.offer.name.to_string(),
-            release: used.offered.offer.release,
-            target: used.offered.target,
-            since: Timestamp::from_second(used.since).ok(),
-        });
-        let refused =
-            quarantine.into_iter().map(|refused| QuarantinedDto { target: refused.name, why: refused.why });
+        let status = UpdateDto::of(self.updates.record()?);
+        let SeenSoFar { last_look, last_success, trouble, trial } = self.seen().clone();
+        let time = Duration::from_secs(config.trial_seconds);
+        let left = trial.map(|trial| time.saturating_sub(trial.since.elapsed()).as_secs());
         Ok(UpdateDto {
             from: config.location().ok().flatten().map(|from| from.to_string()),
             channel: config.channel.clone(),
-            device,
-            phase: phase.name(),
-            why,
-            in_use: used.collect(),
-            quarantine: refused.collect(),
-            last_look: self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            automatic: config.automatic,
+            poll_seconds: config.poll_seconds,
+            trial_seconds_left: left.filter(|_| status.phase == "trial"),
+            trouble,
+            last_look,
+            last_success,
+            ..status
         })
     }
 
     /// Looks at the repository, and changes nothing.
     pub(crate) async fn check(&self, shared: &Shared) -> Result<(), NotUpdated> {
         let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
-        self.look(shared, &shared.config.get()).await.map(|_| ())
+        let looked = self.look(shared, false).await.map(|_| ());
+        self.tell(shared);
+        looked
     }
 
     /// Fetches the adapter that is for this box, if there is one, and puts it to use; tells whether there was one.
-    pub(crate) async fn apply(&self, shared: &Shared, lose: bool) -> Result<bool, NotUpdated> {
+    pub(crate) async fn apply(&self, shared: &Shared, order: Order) -> Result<bool, NotUpdated> {
         let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
-        let (settings, look) = self.look(shared, &shared.config.get()).await?;
-        let Some(offered) = look.choice else { return Ok(false) };
+        let applied = self.look_and_switch(shared, order).await;
+        self.seen().trouble = match &applied {
+            Err(NotUpdated::Update(error)) if !known_otherwise(error) => Some(with_causes(error)),
+            _ => None,
+        };
+        self.tell(shared);
+        let offered = applied?;
+        if let Some(offered) = &offered {
+            let seconds = shared.config.get().update.trial_seconds;
+            tracing::warn!("{} is in use, on trial for {seconds} s", offered.target);
+        }
+        Ok(offered.is_some())
+    }
+
+    async fn look_and_switch(
+        &self,
+        shared: &Shared,
+        order: Order,
+    ) -> Result<Option<Offered>, NotUpdated> {
+        if matches!(self.updates.record().map_err(UpdateError::from)?.phase, Phase::Trial { .. }) {
+            return Err(UpdateError::OnTrial.into());
+        }
+        let (settings, device, look) = self.look(shared, order.again).await?;
+        let Some(offered) = look.choice else { return Ok(None) };
         let (updates, from) = (self.updates.clone(), settings.from);
         let fetching = tokio::task::spawn_blocking(move || updates.fetch(&from, &offered));
         fetching.await.map_err(|_| NotUpdated::Thread(NotDone::Crashed))??;
         let updates = self.updates.clone();
-        let switch = move |session: &mut Session| Ok(updates.switch(session, lose));
+        let switch = move |session: &mut Session| Ok(updates.switch(session, &device, order.classes));
         let switched = shared.teacher.ask("update", switch).await.map_err(NotUpdated::Thread)?;
-        let offered = switched?;
-        let seconds = shared.config.get().update.trial_seconds;
-        tracing::warn!("{} is in use, on trial for {seconds} s", offered.target);
-        *self.trial.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), shared.metrics.answered().0));
-        self.tell(shared);
-        Ok(true)
+        self.seen().trial = None;
+        Ok(Some(switched?))
     }
 
     /// Takes the newest adapter out of use.
-    pub(crate) async fn roll_back(&self, shared: &Shared, why: &str) -> Result<(), NotUpdated> {
+    pub(crate) async fn roll_back(
+        &self,
+        shared: &Shared,
+        why: &str,
+        classes: Classes,
+    ) -> Result<(), NotUpdated> {
         let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
         let (updates, reason) = (self.updates.clone(), why.to_owned());
-        let back = move |session: &mut Session| Ok(updates.roll_back(session, &reason));
+        let back = move |session: &mut Session| Ok(updates.roll_back(session, &reason, classes));
         let done = shared.teacher.ask("rollback", back).await.map_err(NotUpdated::Thread)?;
         let offered = done?;
         tracing::warn!("{} was rolled back: {why}", offered.target);
-        *self.trial.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.seen().trial = None;
         self.tell(shared);
         Ok(())
     }
@@ -203,10 +204,11 @@ impl Updater {
     async fn look(
         &self,
         shared: &Shared,
-        config: &DaemonConfig,
-    ) -> Result<(Settings, Look), NotUpdated> {
-        let settings = config.update.settings().map_err(NotUpdated::Update)?;
-        let settings = settings.ok_or(NotUpdated::NowhereFrom)?;
+        again: bool,
+    ) -> Result<(Settings, Device, Look), NotUpdated> {
+        let config = shared.config.get().update.clone();
+        let settings = config.settings()?.ok_or(NotUpdated::NowhereFrom)?;
+        let settings = Settings { again, ..settings };
         let id = self.updates.record().map_err(UpdateError::from)?.device;
         let channel = settings.channel.clone();
         let of = move |session: &mut Session| {
@@ -214,18 +216,21 @@ impl Updater {
             Ok(Device { id, base_id, feature_space, channel })
         };
         let device = shared.teacher.ask("look", of).await.map_err(NotUpdated::Thread)?;
-        let at = Timestamp::now();
+        let at = clock();
         let looked = self.updates.look(&settings, &device, at).await;
         let (error, adapters) = match &looked {
             Ok(look) => (None, look.seen.iter().map(SeenDto::of).collect()),
             Err(error) => (Some(with_causes(error)), Vec::new()),
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(LastLook { at, error, adapters });
-        Ok((settings, looked?))
+        {
+            let mut seen = self.seen();
+            seen.last_success = if error.is_none() { Some(at) } else { seen.last_success };
+            seen.last_look = Some(LastLook { at, error, adapters });
+        }
+        Ok((settings, device, looked?))
     }
 
-    /// Tells everybody that updates stand otherwise.
+    /// Tells everybody how updates stand.
     fn tell(&self, shared: &Shared) {
         let Ok(status) = self.status(&shared.config.get().update) else { return };
         shared.metrics.updated(&status);
@@ -237,68 +242,112 @@ impl Updater {
     pub(super) fn keep_looking(shared: &Arc<Shared>) -> JoinHandle<()> {
         let shared = shared.clone();
         tokio::spawn(async move {
-            let updater = &shared.updater;
-            updater.tell(&shared);
+            shared.updater.tell(&shared);
             let mut next = Instant::now() + FIRST.mul_f64(random());
             loop {
                 tokio::select! {
                     () = shared.ending.wait() => return,
                     () = tokio::time::sleep(ROUND) => {}
                 }
-                updater.watch_over(&shared).await;
-                let config = shared.config.get().update.clone();
-                let period = Duration::from_secs(config.poll_seconds);
-                // A configuration that was read anew may want it sooner.
-                next = next.min(Instant::now() + period.mul_f64(1.0 + JITTER));
-                if config.from.is_none() || period.is_zero() || Instant::now() < next {
-                    continue;
-                }
-                next = Instant::now() + period.mul_f64(1.0 + JITTER * (2.0 * random() - 1.0));
-                let done = if config.automatic {
-                    updater.apply(&shared, false).await.map(|_| ())
-                } else {
-                    updater.check(&shared).await
-                };
-                match done {
-                    Ok(()) | Err(NotUpdated::NowhereFrom | NotUpdated::Busy) => {}
-                    Err(NotUpdated::Update(error)) => tracing::warn!("update: {}", with_causes(&error)),
-                    Err(NotUpdated::Thread(error)) => tracing::warn!("update: {error:?}"),
+                // A round in a task of its own: one that crashes is not the last.
+                let round = tokio::spawn(one_round(shared.clone(), next));
+                match round.await {
+                    Ok(then) => next = then,
+                    Err(error) if error.is_panic() => {
+                        tracing::error!("looking for updates crashed: please report it");
+                        next = Instant::now() + period(&shared.config.get().update);
+                    }
+                    Err(_) => return,
                 }
             }
         })
     }
 
-    /// Lets the adapter on trial stay, or takes it back.
-    async fn watch_over(&self, shared: &Shared) {
-        let trial = *self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Lets the adapter on trial stay, or takes it back. Tells whether one stays from now on.
+    async fn watch_over(&self, shared: &Shared) -> bool {
+        let phase = self.updates.record().map(|record| record.phase);
+        if !matches!(phase, Ok(Phase::Trial { .. })) {
+            return false;
+        }
+        let answered = shared.metrics.answered().0;
+        let begun = Trial { since: Instant::now(), answered };
+        let trial = *self.seen().trial.get_or_insert(begun);
         let time = Duration::from_secs(shared.config.get().update.trial_seconds);
-        let Some((since, answered)) = trial.filter(|(since, _)| since.elapsed() >= time) else {
-            return;
-        };
+        if trial.since.elapsed() < time {
+            return false;
+        }
         // Where no frames come, none can be answered.
-        let lives = shared.metrics.answered().0 > answered || !shared.source.get().open;
+        let lives = answered > trial.answered || !shared.source.get().open || time.is_zero();
         if !lives {
-            let why = format!("no frame was answered in {} s", since.elapsed().as_secs());
-            // It is tried again in the next round.
-            let _ = self.roll_back(shared, &why).await;
-            return;
-        }
-        let Ok(_turn) = self.turn.try_lock() else { return };
-        match self.updates.commit() {
-            Ok(()) => {
-                *self.trial.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                self.tell(shared);
+            let why = format!("no frame was answered in {} s", trial.since.elapsed().as_secs());
+            match self.roll_back(shared, &why, Classes::MayBeLost).await {
+                // Somebody has built on it, so it stays.
+                Err(NotUpdated::Update(UpdateError::Overgrown { .. })) => {}
+                Err(NotUpdated::Busy) | Ok(()) => return false,
+                // It is tried again in the next round.
+                Err(error) => {
+                    tracing::error!("an adapter that should go stays: {}", error.why());
+                    return false;
+                }
             }
-            Err(error) => tracing::error!("update: {}", with_causes(&error)),
         }
+        let Ok(_turn) = self.turn.try_lock() else { return false };
+        let updates = self.updates.clone();
+        let committed = tokio::task::spawn_blocking(move || updates.commit()).await;
+        match committed {
+            Ok(Ok(())) => {
+                tracing::warn!("the adapter on trial stays");
+                self.seen().trial = None;
+                self.tell(shared);
+                return true;
+            }
+            Ok(Err(error)) => tracing::error!("update: {}", with_causes(&error)),
+            Err(_) => tracing::error!("update: committing crashed: please report it"),
+        }
+        false
     }
 }
 
-impl SeenDto {
-    fn of((target, offered): &Seen) -> Self {
-        let not_for_us = offered.as_ref().err().map(ToString::to_string);
-        Self { target: target.clone(), not_for_us }
+/// One look after a trial, and at the repository if it is time; tells when that is the next time.
+async fn one_round(shared: Arc<Shared>, next: Instant) -> Instant {
+    let updater = &shared.updater;
+    let stays = updater.watch_over(&shared).await;
+    let config = shared.config.get().update.clone();
+    // A configuration that was read anew may want it sooner.
+    let longest = Instant::now() + Duration::from_secs(config.poll_seconds).mul_f64(1.0 + JITTER);
+    let next = next.min(longest);
+    if config.from.is_none() || config.poll_seconds == 0 {
+        return next;
     }
+    // What builds on the adapter that stays may be there already.
+    if Instant::now() < next && !(stays && config.automatic) {
+        return next;
+    }
+    let on_trial = updater.seen().trial.is_some();
+    let done = if config.automatic && !on_trial {
+        let order = Order { classes: Classes::Keep, again: false };
+        updater.apply(&shared, order).await.map(|_| ())
+    } else {
+        updater.check(&shared).await
+    };
+    match done {
+        Ok(()) | Err(NotUpdated::NowhereFrom | NotUpdated::Busy) => {}
+        Err(error) => tracing::warn!("update: {}", error.why()),
+    }
+    Instant::now() + period(&config)
+}
+
+/// Time until the next look.
+fn period(config: &UpdateConfig) -> Duration {
+    Duration::from_secs(config.poll_seconds).mul_f64(1.0 + JITTER * (2.0 * random() - 1.0))
+}
+
+/// Whether an error stands elsewhere in the status: with the last look, or with what was refused.
+fn known_otherwise(error: &UpdateError) -> bool {
+    matches!(
+        error,
+        UpdateError::Trust(_) | UpdateError::NoRoot | UpdateError::Refused { .. } | UpdateError::OnTrial
+    )
 }
 
 /// A number of 0 to 1 that differs from box to box.

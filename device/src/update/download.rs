@@ -72,7 +72,7 @@ impl Part {
     /// The bytes that came of this file; none if they are of another one.
     fn read(path: &Path, sha256: &[u8; 32], length: u64) -> Vec<u8> {
         match std::fs::read(path) {
-            Ok(bytes) if bytes.len() as u64 <= 32 + length => match bytes.strip_prefix(sha256) {
+            Ok(bytes) if (bytes.len() as u64) < 32 + length => match bytes.strip_prefix(sha256) {
                 Some(begun) => begun.to_vec(),
                 None => Vec::new(),
             },

@@ -1,11 +1,12 @@
 //! Where a repository of updates is, and how a file of it is fetched.
 
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use fail::fail_point;
 use thiserror::Error;
 use ureq::Agent;
 use url::Url;
@@ -14,7 +15,7 @@ use url::Url;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a file may take as a whole.
-const TIME: Duration = Duration::from_secs(300);
+const TIME: Duration = Duration::from_mins(5);
 
 /// A repository: below an address of a web server, or in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Nobody has to read a password that may be in it.
-            Self::Web(url) => f.write_str(&crate::daemon::masked(url.as_str())),
+            Self::Web(url) => f.write_str(&crate::daemon::config::masked(url.as_str())),
             Self::Folder(path) => write!(f, "{}", path.display()),
         }
     }
@@ -71,19 +72,28 @@ impl fmt::Display for Location {
 impl Location {
     /// Reads a file from byte `from` on, and not more than `most` bytes of it: whoever gets that many knows that it may
     /// be longer. Gives the bytes, and whether they begin at `from`; a server need not heed that.
-    pub(crate) fn read(&self, file: &str, from: u64, most: u64) -> Result<(Vec<u8>, bool), FetchError> {
+    pub(crate) fn read(
+        &self,
+        file: &str,
+        from: u64,
+        most: u64,
+    ) -> Result<(Vec<u8>, bool), FetchError> {
         let failed = |why: String| FetchError::Failed { file: file.to_owned(), why };
         match self {
             Self::Folder(folder) => {
-                let mut opened = std::fs::File::open(folder.join(file)).map_err(|e| match e.kind() {
+                let path = folder.join(file);
+                let error = |e: std::io::Error| match e.kind() {
                     ErrorKind::NotFound => FetchError::Missing(file.to_owned()),
                     _ => failed(e.to_string()),
-                })?;
-                let seek = std::io::Seek::seek(&mut opened, std::io::SeekFrom::Start(from));
-                seek.map_err(|e| failed(e.to_string()))?;
+                };
+                // A pipe would keep whoever reads it waiting.
+                if !std::fs::metadata(&path).map_err(error)?.is_file() {
+                    return Err(failed("it is no file".to_owned()));
+                }
+                let mut opened = std::fs::File::open(&path).map_err(error)?;
+                opened.seek(SeekFrom::Start(from)).map_err(error)?;
                 let mut bytes = Vec::new();
-                let read = opened.take(most).read_to_end(&mut bytes);
-                read.map_err(|e| failed(e.to_string()))?;
+                opened.take(most).read_to_end(&mut bytes).map_err(error)?;
                 Ok((bytes, true))
             }
             Self::Web(url) => {
@@ -96,7 +106,7 @@ impl Location {
                     ureq::Error::StatusCode(403 | 404 | 410) => FetchError::Missing(file.to_owned()),
                     // What was there is the whole file.
                     ureq::Error::StatusCode(416) => failed("the server has no more of it".to_owned()),
-                    error => failed(crate::daemon::masked(&error.to_string())),
+                    error => failed(crate::daemon::config::masked(&error.to_string())),
                 })?;
                 let continued = from > 0 && response.status().as_u16() == 206;
                 let mut bytes = Vec::new();
@@ -112,10 +122,20 @@ impl Location {
     }
 }
 
+/// [`PATIENCE`], or what a test says, in milliseconds.
+fn patience() -> Duration {
+    fail_point!("update-patience", |time| {
+        let time = time.and_then(|time| time.parse().ok());
+        time.map_or(PATIENCE, Duration::from_millis)
+    });
+    PATIENCE
+}
+
 fn agent() -> Agent {
+    let patience = patience();
     let config = Agent::config_builder()
-        .timeout_connect(Some(PATIENCE))
-        .timeout_recv_response(Some(PATIENCE))
+        .timeout_connect(Some(patience))
+        .timeout_recv_response(Some(patience))
         .timeout_global(Some(TIME))
         .build();
     Agent::new_with_config(config)

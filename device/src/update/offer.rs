@@ -1,5 +1,6 @@
 //! What a repository offers, and whether it is for this device.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use fmlora_learner::format::{DaemonVersion, MAX_ADAPTER_BYTES};
@@ -45,6 +46,12 @@ pub(crate) enum NotForUs {
     NotYet(u8),
     /// That release of it, or a newer one, is in use.
     InUse(u64),
+    /// Others lie on the release that is in use, and continue features that this one does not make.
+    Beneath(u64),
+    /// The release that is in use can no longer be taken out.
+    ForGood(u64),
+    /// A newer release is there.
+    Older(u64),
     Quarantined(String),
 }
 
@@ -65,6 +72,14 @@ impl fmt::Display for NotForUs {
                 write!(f, "so far for {percent} % of all boxes, and this one is not among them")
             }
             Self::InUse(release) => write!(f, "release {release} of it is in use"),
+            Self::Beneath(release) => write!(
+                f,
+                "release {release} of it is in use, and other adapters continue its features, which this one changes"
+            ),
+            Self::ForGood(release) => {
+                write!(f, "release {release} of it is in use, and came too long ago to be replaced")
+            }
+            Self::Older(release) => write!(f, "release {release} of it is there too"),
             Self::Quarantined(why) => write!(f, "tried before and rolled back: {why}"),
         }
     }
@@ -135,4 +150,25 @@ impl Offered {
 /// Bytes as text.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The adapter that is to be fetched: of each name the newest release, and of these the first, on which others may build.
+/// Older releases are marked as such.
+pub(crate) fn choose(seen: &mut [Seen]) -> Option<Offered> {
+    let mut newest: HashMap<String, u64> = HashMap::new();
+    for (_, offered) in seen.iter() {
+        if let Ok(Offered { offer, .. }) = offered {
+            let release = newest.entry(offer.name.to_string()).or_default();
+            *release = offer.release.max(*release);
+        }
+    }
+    for (_, offered) in seen.iter_mut() {
+        let release = offered.as_ref().ok().map(|o| (o.offer.release, newest.get(o.offer.name.as_str())));
+        if let Some((release, Some(&newest))) = release
+            && release < newest
+        {
+            *offered = Err(NotForUs::Older(newest));
+        }
+    }
+    seen.iter().find_map(|(_, offered)| offered.as_ref().ok()).cloned()
 }

@@ -1,20 +1,14 @@
 //! What a device remembers of updates, in the store.
 
-use fmlora_learner::AdapterState;
-use fmlora_learner::{Class, Learner};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::offer::{Offered, hex};
 
 /// Adapters that were rolled back and are remembered; the oldest is forgotten.
 const QUARANTINE: usize = 64;
 
-/// Keys of the store.
-pub(super) const RECORD: &str = "update";
-pub(super) const TRUSTED: &str = "update-trusted";
-pub(super) const FILE: &str = "update-file";
-pub(super) const BEFORE: &str = "update-before";
+/// How often an adapter may fail for what may be over the next time.
+const DOUBTS: u32 = 3;
 
 /// Where an update stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +26,7 @@ pub(crate) enum Phase {
     },
     /// It is in use for good.
     Committed,
-    /// It was taken out of use.
+    /// It was refused, or taken out of use.
     RolledBack {
         /// Why.
         why: String,
@@ -40,15 +34,20 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Names of all phases.
+    pub(crate) const NAMES: [&'static str; 6] =
+        ["idle", "fetched", "staged", "trial", "committed", "rolled_back"];
+
     /// Its name, for people and scripts.
     pub(crate) fn name(&self) -> &'static str {
+        let [idle, fetched, staged, trial, committed, rolled_back] = Self::NAMES;
         match self {
-            Self::Idle => "idle",
-            Self::Fetched(_) => "fetched",
-            Self::Staged(_) => "staged",
-            Self::Trial { .. } => "trial",
-            Self::Committed => "committed",
-            Self::RolledBack { .. } => "rolled_back",
+            Self::Idle => idle,
+            Self::Fetched(_) => fetched,
+            Self::Staged(_) => staged,
+            Self::Trial { .. } => trial,
+            Self::Committed => committed,
+            Self::RolledBack { .. } => rolled_back,
         }
     }
 }
@@ -61,12 +60,19 @@ pub(crate) struct InUse {
     pub(crate) since: i64,
 }
 
-/// An adapter that is never tried again.
+/// An adapter that is not tried again by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Quarantined {
     pub(crate) sha256: [u8; 32],
     pub(crate) name: String,
     pub(crate) why: String,
+}
+
+/// An adapter that failed for what may be over the next time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Doubt {
+    sha256: [u8; 32],
+    times: u32,
 }
 
 /// All of it that is small.
@@ -77,19 +83,10 @@ pub(crate) struct Record {
     pub(crate) phase: Phase,
     /// Adapters in use, the oldest first.
     pub(crate) in_use: Vec<InUse>,
+    /// How many of them, the newest, can be taken out of use.
+    pub(crate) kept: usize,
     pub(crate) quarantine: Vec<Quarantined>,
-}
-
-/// What there was before the newest adapter, to be put back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Before {
-    /// The newest adapter itself.
-    #[serde(with = "serde_bytes")]
-    pub(super) file: Vec<u8>,
-    pub(super) adapter: Option<AdapterState>,
-    pub(super) classes: Vec<Class>,
-    /// Fingerprint of each class after the update: one that still has it was not taught since.
-    pub(super) after: Vec<(String, [u8; 32])>,
+    doubt: Option<Doubt>,
 }
 
 impl Record {
@@ -98,14 +95,14 @@ impl Record {
         let mut id = [0; 16];
         // Without randomness all boxes would be first in every rollout; that is no reason to stop.
         let _ = getrandom::fill(&mut id);
-        let device = hex(&id);
-        Self { device, phase: Phase::Idle, in_use: Vec::new(), quarantine: Vec::new() }
-    }
-
-    /// Release of an adapter of that name that is in use.
-    pub(super) fn release(&self, name: &str) -> Option<u64> {
-        let of_name = self.in_use.iter().filter(|used| used.offered.offer.name.as_str() == name);
-        of_name.map(|used| used.offered.offer.release).max()
+        Self {
+            device: hex(&id),
+            phase: Phase::Idle,
+            in_use: Vec::new(),
+            kept: 0,
+            quarantine: Vec::new(),
+            doubt: None,
+        }
     }
 
     /// Why an adapter is in quarantine.
@@ -114,8 +111,9 @@ impl Record {
         found.map(|quarantined| quarantined.why.as_str())
     }
 
-    /// Never tries an adapter again.
+    /// Does not try an adapter again by itself.
     pub(super) fn refuse(&mut self, offered: &Offered, why: &str) {
+        self.forgive(offered);
         self.quarantine.push(Quarantined {
             sha256: offered.sha256,
             name: offered.target.clone(),
@@ -123,24 +121,20 @@ impl Record {
         });
         let spare = self.quarantine.len().saturating_sub(QUARANTINE);
         self.quarantine.drain(..spare);
+        self.phase = Phase::RolledBack { why: why.to_owned() };
     }
-}
 
-impl Before {
-    /// What there is now, and fingerprints of what there will be with the adapter in `file`.
-    pub(super) fn new(now: &Learner, next: &Learner, file: &[u8]) -> Self {
-        Self {
-            file: file.to_vec(),
-            adapter: now.adapter().map(|state| (**state).clone()),
-            classes: now.classes().map(|class| (**class).clone()).collect(),
-            after: next.classes().map(|class| (class.name.key(), fingerprint(class))).collect(),
-        }
+    /// Takes an adapter out of quarantine.
+    pub(super) fn forgive(&mut self, offered: &Offered) {
+        self.quarantine.retain(|quarantined| quarantined.sha256 != offered.sha256);
+        self.doubt = None;
     }
-}
 
-/// SHA-256 of what is kept of a class, its name left out.
-pub(super) fn fingerprint(class: &Class) -> [u8; 32] {
-    // What the store holds can be written; if it could not, no two classes would be taken for the same.
-    let bytes = postcard::to_stdvec(&class.modes).unwrap_or_default();
-    Sha256::digest(bytes).into()
+    /// Counts a failure that may be over the next time; tells whether it was one too many.
+    pub(super) fn doubt(&mut self, offered: &Offered) -> bool {
+        let before = self.doubt.take().filter(|doubt| doubt.sha256 == offered.sha256);
+        let times = before.map_or(0, |doubt| doubt.times) + 1;
+        self.doubt = Some(Doubt { sha256: offered.sha256, times });
+        times >= DOUBTS
+    }
 }

@@ -5,7 +5,7 @@
 //! are kept in the store, whole or not at all, where tough's own files could be torn; and the clock of a box without a
 //! battery is no reason to stay without updates, nor one to take old ones: time is never earlier than what was signed.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -60,19 +60,18 @@ pub(crate) struct Trusted {
     root: Vec<u8>,
     /// Versions of timestamp, snapshot and targets.
     versions: Versions,
-    /// SHA-256 of the keys that sign these. With other keys versions start anew, or a thief of the old ones could have
-    /// counted up to the end.
-    signers: [u8; 32],
-    /// The newest time that was signed, in seconds since 1970.
+    /// SHA-256 of the keys that sign these.
+    signers: Signers,
+    /// The newest time that was signed with the timestamp, in seconds since 1970.
     issued: i64,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Versions {
-    timestamp: u64,
-    snapshot: u64,
-    targets: u64,
-}
+/// In the order of [`ROLES`].
+type Versions = [u64; ROLES.len()];
+type Signers = [[u8; 32]; ROLES.len()];
+
+/// The roles below root.
+const ROLES: [RoleType; 3] = [RoleType::Timestamp, RoleType::Snapshot, RoleType::Targets];
 
 impl Trusted {
     /// Trusts a root that the operator gave.
@@ -82,8 +81,25 @@ impl Trusted {
     /// [`TrustError::Root`] if it is not signed by itself.
     pub(crate) fn new(root: Vec<u8>) -> Result<Self, TrustError> {
         let signers = signers(&parse(&root)?);
+        let versions = Versions::default();
         let given = Sha256::digest(&root).into();
-        Ok(Self { given, root, versions: Versions::default(), signers, issued: i64::MIN })
+        Ok(Self { given, root, versions, signers, issued: i64::MIN })
+    }
+
+    /// Trusts another root that the operator gives. Where it names the same keys, nothing that was seen is forgotten: the
+    /// operator may have given a newer root of the same repository.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Root`] if it is not signed by itself.
+    pub(crate) fn renewed(self, root: Vec<u8>) -> Result<Self, TrustError> {
+        let new = Self::new(root)?;
+        if new.signers != self.signers {
+            return Ok(new);
+        }
+        // An older root of them would bring back a key that was taken away.
+        let root = if new.root_version() < self.root_version() { self.root } else { new.root };
+        Ok(Self { root, versions: self.versions, issued: self.issued, ..new })
     }
 
     /// Whether this began with that root.
@@ -149,9 +165,12 @@ impl Trusted {
         if root.signed.version.get() <= self.root_version() {
             return Ok(());
         }
-        let signers = signers(&root);
-        if signers != self.signers {
-            (self.signers, self.versions) = (signers, Versions::default());
+        // With other keys a role counts anew: a thief of the old ones could have counted up to the end.
+        for (i, signers) in signers(&root).into_iter().enumerate() {
+            if signers != self.signers[i] {
+                (self.signers[i], self.versions[i]) = (signers, 0);
+                self.issued = if ROLES[i] == RoleType::Timestamp { i64::MIN } else { self.issued };
+            }
         }
         self.root = bytes;
         Ok(())
@@ -162,16 +181,8 @@ impl Trusted {
         let (root, targets) = (&repository.root().signed, &repository.targets().signed);
         let (timestamp, snapshot) =
             (&repository.timestamp().signed, &repository.snapshot().signed);
-        let found = Versions {
-            timestamp: timestamp.version.get(),
-            snapshot: snapshot.version.get(),
-            targets: targets.version.get(),
-        };
-        for (role, found, seen) in [
-            (RoleType::Timestamp, found.timestamp, self.versions.timestamp),
-            (RoleType::Snapshot, found.snapshot, self.versions.snapshot),
-            (RoleType::Targets, found.targets, self.versions.targets),
-        ] {
+        let found = [timestamp.version.get(), snapshot.version.get(), targets.version.get()];
+        for ((role, found), seen) in ROLES.into_iter().zip(found).zip(self.versions) {
             if found < seen {
                 return Err(TrustError::Older { role, found, seen });
             }
@@ -204,15 +215,13 @@ fn parse(root: &[u8]) -> Result<Signed<Root>, TrustError> {
     Ok(root)
 }
 
-/// SHA-256 of the keys of all roles but root.
-fn signers(root: &Signed<Root>) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let roles = [RoleType::Timestamp, RoleType::Snapshot, RoleType::Targets];
-    for role in roles {
+/// SHA-256 of the keys of each role below root.
+fn signers(root: &Signed<Root>) -> Signers {
+    ROLES.map(|role| {
         let keys = root.signed.keys(role).filter_map(|key| key.key_id().ok());
-        let keys: BTreeMap<Vec<u8>, ()> = keys.map(|id| (id.to_vec(), ())).collect();
-        hash.update(role.to_string());
-        keys.keys().for_each(|id| hash.update(id));
-    }
-    hash.finalize().into()
+        let keys: BTreeSet<Vec<u8>> = keys.map(|id| id.to_vec()).collect();
+        let mut hash = Sha256::new();
+        keys.iter().for_each(|id| hash.update(id));
+        hash.finalize().into()
+    })
 }

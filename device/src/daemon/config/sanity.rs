@@ -7,6 +7,8 @@ use url::Url;
 
 use super::{DaemonConfig, Mistake, MqttConfig, UpdateConfig};
 use crate::daemon::source::SourceSpec;
+use crate::report::with_causes;
+use crate::update::{Trusted, read_root};
 
 /// Everything that is wrong with a configuration whose keys can be read.
 pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
@@ -65,8 +67,15 @@ fn update(config: &UpdateConfig, wrong: &mut dyn FnMut(&str, String)) {
     if let Err(why) = config.location() {
         wrong("update.from", why);
     }
-    if let Some(why) = config.root.as_deref().and_then(unreadable) {
-        wrong("update.root", why);
+    if let Some(path) = &config.root {
+        let root = read_root(path).map_err(|error| with_causes(&error));
+        let trusted = root.and_then(|root| Trusted::new(root).map_err(|e| with_causes(&e)));
+        if let Err(why) = trusted {
+            wrong("update.root", why);
+        }
+    }
+    if config.channel.is_empty() {
+        wrong("update.channel", "is empty".to_owned());
     }
     for (key, value) in
         [("update.poll_seconds", config.poll_seconds), ("update.trial_seconds", config.trial_seconds)]

@@ -6,14 +6,14 @@ use confique::Config;
 use serde::Serialize;
 
 use super::secret;
-use crate::update::{Location, Settings, UpdateError};
+use crate::update::{Location, Settings, UpdateError, read_root};
 
 /// `[update]`
 #[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
 #[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct UpdateConfig {
-    /// Repository: https://... or http://... below which metadata/ and targets/ are, or a directory. Without it, nothing is
-    /// updated.
+    /// Repository: https://... or http://... below which metadata/ and targets/ are, or a directory, such as that of a USB
+    /// stick. Without it, nothing is updated.
     #[config(env = "FMLORA_UPDATE_FROM")]
     #[serde(serialize_with = "secret::optional_uri")]
     pub(crate) from: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct UpdateConfig {
     /// button.
     #[config(env = "FMLORA_UPDATE_AUTOMATIC", default = true)]
     pub(crate) automatic: bool,
-    /// Seconds that an adapter must live before it stays.
+    /// Seconds that an adapter must live before it stays; 0: it stays at once.
     #[config(env = "FMLORA_UPDATE_TRIAL_SECONDS", default = 60)]
     pub(crate) trial_seconds: u64,
 }
@@ -49,14 +49,11 @@ impl UpdateConfig {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Settings`]
+    /// [`UpdateError::Settings`], [`UpdateError::Edge`] for a root that cannot be read.
     pub(crate) fn settings(&self) -> Result<Option<Settings>, UpdateError> {
         let Some(from) = self.location().map_err(UpdateError::Settings)? else { return Ok(None) };
-        let read = |path: &PathBuf| {
-            std::fs::read(path)
-                .map_err(|error| UpdateError::Settings(format!("{}: {error}", path.display())))
-        };
+        let read = |path: &PathBuf| read_root(path);
         let root = self.root.as_ref().map(read).transpose()?;
-        Ok(Some(Settings { from, root, channel: self.channel.clone() }))
+        Ok(Some(Settings { from, root, channel: self.channel.clone(), again: false }))
     }
 }

@@ -23,7 +23,13 @@ const TIME: Duration = Duration::from_secs(30);
 const LONG_TIME: Duration = Duration::from_mins(30);
 
 /// Routes that may take long.
-const LONG: [&str; 2] = ["/api/v1/learn", "/api/v1/classes/{name}/shots/camera"];
+const LONG: [&str; 5] = [
+    "/api/v1/learn",
+    "/api/v1/classes/{name}/shots/camera",
+    "/api/v1/update/check",
+    "/api/v1/update/apply",
+    "/api/v1/update/rollback",
+];
 
 /// Tries to log in that an address has at once, and one more every so many seconds.
 const LOGINS: u32 = 5;

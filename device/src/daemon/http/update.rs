@@ -1,23 +1,33 @@
 //! Updates over the air, by hand.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::Body;
 use super::error::{ApiError, Problem};
-use crate::daemon::updating::{NotUpdated, UpdateDto};
+use crate::daemon::updating::{NotUpdated, Order, UpdateDto};
 use crate::report::with_causes;
-use crate::update::UpdateError;
+use crate::update::{Classes, UpdateError};
 
 /// How an update is to be put to use.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Apply {
     /// Use an adapter even if classes are lost by it.
+    lose_classes: bool,
+    /// Also one that was refused or taken back before.
+    again: bool,
+}
+
+/// How an update is to be taken back.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RollBack {
+    /// Take it back even if classes are lost by that.
     lose_classes: bool,
 }
 
@@ -33,31 +43,37 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<UpdateDto>, Ap
     post, path = "/api/v1/update/check", tag = "update",
     responses(
         (status = 200, body = UpdateDto),
-        (status = 409, body = Problem, description = "update.from is not set"),
+        (status = 409, body = Problem, description = "update.from or a trusted root is not set"),
         (status = 502, body = Problem, description = "the repository is not to be believed, or not to be reached"),
     )
 )]
 pub(super) async fn check(State(api): State<Api>) -> Result<Json<UpdateDto>, ApiError> {
-    api.shared.updater.check(&api.shared).await?;
+    let shared = api.shared.clone();
+    to_its_end(async move { shared.updater.check(&shared).await }).await?;
     status(State(api)).await
 }
 
-/// Put the update that is for this box to use, if there is one. It is on trial then.
+/// Put the update that is for this box to use, if there is one. It is on trial then. Without a body, no class is lost, and
+/// nothing is tried again.
 #[utoipa::path(
-    post, path = "/api/v1/update/apply", tag = "update", request_body = Apply,
+    post, path = "/api/v1/update/apply", tag = "update", request_body = Option<Apply>,
     responses(
         (status = 200, body = UpdateDto),
         (status = 404, body = Problem, description = "there is none for this box"),
-        (status = 409, body = Problem, description = "update.from is not set, or classes would be lost"),
-        (status = 422, body = Problem, description = "it was refused, and is not tried again"),
+        (status = 409, body = Problem, description = "update.from is not set, another one is on trial, or classes would be lost"),
+        (status = 422, body = Problem, description = "it was refused, and is not tried again by itself"),
         (status = 502, body = Problem, description = "the repository is not to be believed, or not to be reached"),
+        (status = 503, body = Problem, description = "another update is under way, or this one did not pass this time"),
     )
 )]
 pub(super) async fn apply(
     State(api): State<Api>,
-    Body(how): Body<Apply>,
+    body: Bytes,
 ) -> Result<Json<UpdateDto>, ApiError> {
-    if !api.shared.updater.apply(&api.shared, how.lose_classes).await? {
+    let Apply { lose_classes, again } = order(&body)?;
+    let order = Order { classes: classes(lose_classes), again };
+    let shared = api.shared.clone();
+    if !to_its_end(async move { shared.updater.apply(&shared, order).await }).await? {
         return Err(ApiError::not_found("there is no update for this box"));
     }
     status(State(api)).await
@@ -65,27 +81,78 @@ pub(super) async fn apply(
 
 /// Go back to what was in use before the last update. What was taught since stays.
 #[utoipa::path(
-    post, path = "/api/v1/update/rollback", tag = "update",
+    post, path = "/api/v1/update/rollback", tag = "update", request_body = Option<RollBack>,
     responses(
         (status = 200, body = UpdateDto),
-        (status = 409, body = Problem, description = "no update is in use that could be taken back"),
+        (status = 409, body = Problem, description = "no update is in use that could be taken back, a task was learnt on it, or classes would be lost"),
     )
 )]
-pub(super) async fn roll_back(State(api): State<Api>) -> Result<Json<UpdateDto>, ApiError> {
-    api.shared.updater.roll_back(&api.shared, "taken back by hand").await?;
+pub(super) async fn roll_back(
+    State(api): State<Api>,
+    body: Bytes,
+) -> Result<Json<UpdateDto>, ApiError> {
+    let RollBack { lose_classes } = order(&body)?;
+    let (shared, classes) = (api.shared.clone(), classes(lose_classes));
+    let back = async move {
+        shared.updater.roll_back(&shared, "taken back by hand", classes).await
+    };
+    to_its_end(back).await?;
     status(State(api)).await
+}
+
+fn classes(may_be_lost: bool) -> Classes {
+    if may_be_lost { Classes::MayBeLost } else { Classes::Keep }
+}
+
+/// A body of JSON, or none.
+fn order<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|e| ApiError::unprocessable(format!("the body: {e}")))
+}
+
+/// Does something to its end, even if whoever asked hangs up.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, NotUpdated>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::spawn(work).await.map_err(|error| {
+        let crashed = "updating crashed, what was in use is in use: please report what was asked";
+        if error.is_panic() {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, crashed)
+        } else {
+            ApiError::ending()
+        }
+    })?;
+    Ok(done?)
 }
 
 impl From<UpdateError> for ApiError {
     fn from(error: UpdateError) -> Self {
+        let error = match error {
+            UpdateError::Edge(error) => return (*error).into(),
+            error => error,
+        };
         let status = match &error {
-            UpdateError::NoRoot | UpdateError::Loses { .. } | UpdateError::NothingInUse => {
-                StatusCode::CONFLICT
+            UpdateError::Loses { target, classes } => {
+                let detail = format!(
+                    "{target} does not say what becomes of what was learnt here: {} would be lost; lose_classes allows that",
+                    classes.join(", ")
+                );
+                return Self::new(StatusCode::CONFLICT, detail);
             }
+            UpdateError::NoRoot
+            | UpdateError::OnTrial
+            | UpdateError::Overgrown { .. }
+            | UpdateError::NothingInUse
+            | UpdateError::NothingFetched => StatusCode::CONFLICT,
             UpdateError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            UpdateError::NotNow { .. } => StatusCode::SERVICE_UNAVAILABLE,
             UpdateError::Trust(_) | UpdateError::Download(_) => StatusCode::BAD_GATEWAY,
             UpdateError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
-            UpdateError::Settings(_) | UpdateError::Edge(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            UpdateError::Settings(_) | UpdateError::Kept { .. } | UpdateError::Edge(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         Self::new(status, with_causes(&error))
     }

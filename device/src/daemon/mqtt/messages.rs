@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use crate::daemon::config::MqttConfig;
 use crate::daemon::shared::About;
 use crate::daemon::smoothing::Answer;
+use crate::daemon::updating::UpdateDto;
+use crate::update::Phase;
 
 /// Something to publish.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +66,21 @@ impl Topics {
         self.message("classes", classes.to_string())
     }
 
+    /// How updates stand. Names of adapters may tell what the box sees, and reasons name classes.
+    pub(super) fn update(&self, status: &UpdateDto, hide_names: bool) -> Message {
+        let adapters = status.in_use.iter().map(|used| match hide_names {
+            true => json!({ "release": used.release }),
+            false => json!({ "name": used.name, "release": used.release }),
+        });
+        let update = json!({
+            "phase": status.phase,
+            "in_use": adapters.collect::<Vec<Value>>(),
+            "refused": status.quarantine.len(),
+            "last_look": status.last_success.map(|at| at.to_string()),
+        });
+        self.message("update", update.to_string())
+    }
+
     /// Where Home Assistant says that it starts.
     pub(super) fn birth(&self) -> Option<String> {
         (!self.discovery.is_empty()).then(|| format!("{}/status", self.discovery))
@@ -74,7 +91,7 @@ impl Topics {
         if self.discovery.is_empty() {
             return Vec::new();
         }
-        let state = format!("{}/state", self.own);
+        let (state, update) = (format!("{}/state", self.own), format!("{}/update", self.own));
         [
             ("sensor", "class", json!({
                 "name": "Sees", "state_topic": state, "value_template": "{{ value_json.class }}",
@@ -93,6 +110,11 @@ impl Topics {
             ("sensor", "classes", json!({
                 "name": "Classes", "state_topic": format!("{}/classes", self.own),
                 "value_template": "{{ value_json.count }}", "entity_category": "diagnostic",
+            })),
+            ("sensor", "update", json!({
+                "name": "Update", "state_topic": update, "json_attributes_topic": update,
+                "value_template": "{{ value_json.phase }}", "device_class": "enum",
+                "options": Phase::NAMES, "icon": "mdi:package-up", "entity_category": "diagnostic",
             })),
         ]
         .into_iter()

@@ -1,0 +1,73 @@
+//! Why an update did not happen.
+
+use thiserror::Error;
+
+use super::{DownloadError, TrustError};
+use crate::report::with_causes;
+use crate::{EdgeError, StoreError};
+
+/// Why an update did not happen; what is in use stays.
+#[derive(Debug, Error)]
+pub(crate) enum UpdateError {
+    /// No root is trusted yet.
+    #[error("no repository is trusted yet: name its root.json with --root, or as update.root")]
+    NoRoot,
+    /// The repository is not believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The adapter did not come.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// The adapter is in quarantine from now on.
+    #[error("{target} was refused and is not tried again: {why}")]
+    Refused { target: String, why: String },
+    /// It was not put to use for a reason that may be over the next time.
+    #[error("{target} was not put to use this time: {why}")]
+    NotNow { target: String, why: String },
+    /// Classes would be lost.
+    #[error(
+        "{target} changes the features and carries no drift map: {} would be lost; to lose them, say --lose-classes",
+        .classes.join(", ")
+    )]
+    Loses { target: String, classes: Vec<String> },
+    /// A task that was learnt here builds on it.
+    #[error("a task that was learnt here has changed the network since {target}: undo that task first")]
+    Overgrown { target: String },
+    /// Another adapter has to prove itself first.
+    #[error("an adapter is on trial: it stays or goes before the next one comes")]
+    OnTrial,
+    /// The repository or its root cannot be read from the configuration.
+    #[error("{0}")]
+    Settings(String),
+    /// There is nothing to take back.
+    #[error("no adapter is in use that could be taken back")]
+    NothingInUse,
+    /// There is nothing to put to use.
+    #[error("no adapter was fetched")]
+    NothingFetched,
+    /// What is kept of an adapter in use cannot be read.
+    #[error("what is kept of {target} cannot be used: {why}")]
+    Kept { target: String, why: String },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Anything else.
+    #[error(transparent)]
+    Edge(Box<EdgeError>),
+}
+
+impl From<EdgeError> for UpdateError {
+    fn from(error: EdgeError) -> Self {
+        Self::Edge(Box::new(error))
+    }
+}
+
+impl From<UpdateError> for EdgeError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Edge(error) => *error,
+            UpdateError::Store(error) => error.into(),
+            error => Self::Update(with_causes(&error)),
+        }
+    }
+}

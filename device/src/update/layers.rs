@@ -1,0 +1,218 @@
+//! Adapters in use lie one on the other: what each of them did, so that it can be taken out again.
+//!
+//! A class that nobody taught since is what it was, to the bit; one that the adapter brought is gone. A class that was
+//! taught since stays with all its shots, those that the adapter brought included: which is which cannot be told apart
+//! any more. Its statistics are moved back by the inverse of the drift map. A class that was forgotten since stays
+//! forgotten, a new name stays, and what the update itself had to drop comes back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use fmlora_learner::format::{AdapterFile, AdapterFileError, decode_adapter};
+use fmlora_learner::{AdapterState, Class, Learner, StatisticsError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::difference::{difference, learner_of};
+use super::offer::Offered;
+use super::record::InUse;
+
+/// Adapters that can be taken out of use one after the other; older ones stay for good.
+pub(super) const DEPTH: usize = 8;
+
+/// An adapter in use, and what there was before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Layer {
+    #[serde(with = "serde_bytes")]
+    pub(super) file: Vec<u8>,
+    pub(super) undo: Undo,
+}
+
+/// What a newer release took the place of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Replaced {
+    /// The newer release.
+    pub(super) by: Offered,
+    /// Layers that lie beneath it and were left alone.
+    pub(super) beneath: usize,
+    /// Those from there on, as they were.
+    pub(super) layers: Vec<Layer>,
+    /// All adapters that were in use.
+    pub(super) in_use: Vec<InUse>,
+    pub(super) undo: Undo,
+}
+
+/// What a switch changed: what there was before, and how to find it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Undo {
+    /// What tasks had left in the network.
+    adapter: Option<AdapterState>,
+    touched: Vec<Touched>,
+}
+
+/// A class that was changed, brought or dropped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Touched {
+    before: Option<Class>,
+    after: Option<Print>,
+}
+
+/// How a class is known again: one that still has its fingerprint was not taught since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Print {
+    key: String,
+    sha256: [u8; 32],
+}
+
+/// What is known after something was taken back.
+#[derive(Debug)]
+pub(super) struct Back {
+    pub(super) learner: Learner,
+    /// Classes that nothing tells how to move, and that are not among the others therefore.
+    pub(super) lost: Vec<String>,
+}
+
+/// A way from the features of now to others.
+#[derive(Debug)]
+pub(super) struct Way(Vec<Step>);
+
+#[derive(Debug)]
+enum Step {
+    Back(Box<AdapterFile>),
+    Forth(Box<AdapterFile>),
+}
+
+/// Why what is kept cannot be used.
+#[derive(Debug, Error)]
+pub(super) enum LayerError {
+    #[error(transparent)]
+    File(#[from] AdapterFileError),
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+}
+
+impl Layer {
+    /// What came of an adapter.
+    pub(super) fn new(file: &[u8], before: &Learner, after: &Learner) -> Self {
+        Self { file: file.to_vec(), undo: Undo::between(before, after) }
+    }
+
+    /// What is known without it, which is the uppermost.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError`]
+    pub(super) fn off(&self, now: &Learner) -> Result<Back, LayerError> {
+        self.undo.apply(now, &Way::new([self], [])?)
+    }
+}
+
+impl Way {
+    /// Back through layers, given from the uppermost down, then forth through others, given upwards.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::File`]
+    pub(super) fn new<'a>(
+        back: impl IntoIterator<Item = &'a Layer>,
+        forth: impl IntoIterator<Item = &'a Layer>,
+    ) -> Result<Self, LayerError> {
+        let read = |layer: &Layer| decode_adapter(&layer.file).map(|(adapter, _)| Box::new(adapter));
+        let back = back.into_iter().map(|layer| read(layer).map(Step::Back));
+        let forth = forth.into_iter().map(|layer| read(layer).map(Step::Forth));
+        Ok(Self(back.chain(forth).collect::<Result<_, _>>()?))
+    }
+
+    /// A class at its end; `None` if an adapter on it changes features and does not say where they go.
+    fn go(&self, class: &Class) -> Result<Option<Class>, StatisticsError> {
+        let mut class = class.clone();
+        for step in &self.0 {
+            let (Step::Back(adapter) | Step::Forth(adapter)) = step;
+            class = match (&adapter.task, &adapter.drift, step) {
+                (None, ..) => class,
+                (Some(_), None, _) => return Ok(None),
+                (_, Some(drift), Step::Back(_)) => class.moved(|mode| drift.transport_back(mode))?,
+                (_, Some(drift), Step::Forth(_)) => class.moved(|mode| drift.transport(mode))?,
+            };
+        }
+        Ok(Some(class))
+    }
+}
+
+impl Undo {
+    /// What leads from `after` back to `before`.
+    pub(super) fn between(before: &Learner, after: &Learner) -> Self {
+        let touched = |change: fmlora_learner::Change| Touched {
+            before: change.before.map(|class| (*class).clone()),
+            after: change.after.map(|class| Print::of(&class)),
+        };
+        Self {
+            adapter: before.adapter().map(|state| (**state).clone()),
+            touched: difference(before, after).changes.into_iter().map(touched).collect(),
+        }
+    }
+
+    /// What is known without what was done; classes taught since go the way.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Statistics`] if statistics cannot be moved.
+    pub(super) fn apply(&self, now: &Learner, way: &Way) -> Result<Back, LayerError> {
+        let found = self.untouched(now);
+        let (mut known, mut lost) = (Vec::new(), Vec::new());
+        for (class, found) in now.classes().zip(found) {
+            match found.map(|i| &self.touched[i].before) {
+                Some(Some(old)) => {
+                    let modes = old.modes.clone();
+                    known.push(Arc::new(Class { name: class.name.clone(), modes }));
+                }
+                Some(None) => {}
+                None => match way.go(class)? {
+                    Some(moved) => known.push(Arc::new(moved)),
+                    None => lost.push(class.name.to_string()),
+                },
+            }
+        }
+        let names: HashSet<String> = now.classes().map(|class| class.name.key()).collect();
+        let dropped = self.touched.iter().filter(|touched| touched.after.is_none());
+        let dropped = dropped.filter_map(|touched| touched.before.as_ref());
+        let dropped = dropped.filter(|class| !names.contains(&class.name.key()));
+        known.extend(dropped.cloned().map(Arc::new));
+        Ok(Back { learner: learner_of(now.d_feature(), known, self.adapter.clone()), lost })
+    }
+
+    /// For each class of now, which of those that were touched it still is: under its name, or else under a new one.
+    fn untouched(&self, now: &Learner) -> Vec<Option<usize>> {
+        let prints: Vec<Print> = now.classes().map(|class| Print::of(class)).collect();
+        let names: HashSet<&str> = prints.iter().map(|print| print.key.as_str()).collect();
+        let mut taken = vec![false; self.touched.len()];
+        let mut found = vec![None; prints.len()];
+        for renamed in [false, true] {
+            for (print, found) in prints.iter().zip(&mut found).filter(|(_, f)| f.is_none()) {
+                let same = |i: &usize| {
+                    let after = self.touched[*i].after.as_ref().filter(|_| !taken[*i]);
+                    after.is_some_and(|after| {
+                        let name =
+                            if renamed { !names.contains(&*after.key) } else { after.key == print.key };
+                        name && after.sha256 == print.sha256
+                    })
+                };
+                *found = (0..taken.len()).find(same);
+                if let Some(i) = *found {
+                    taken[i] = true;
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Print {
+    /// Its name is not among what is kept of a class.
+    fn of(class: &Class) -> Self {
+        // What the store holds can be written; if it could not, no class would be taken for one that was not taught.
+        let bytes = postcard::to_stdvec(&class.modes).unwrap_or_default();
+        Self { key: class.name.key(), sha256: Sha256::digest(bytes).into() }
+    }
+}

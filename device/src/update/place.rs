@@ -1,0 +1,124 @@
+//! Where an adapter goes among those in use: on top of them, or in the place of an older release.
+
+use super::offer::{Device, NotForUs, Offered};
+use super::record::Record;
+
+/// A place for an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// How many adapters in use stay as they are beneath it.
+    pub(super) beneath: usize,
+    /// Whether the next one is an older release of it, and goes.
+    pub(super) replaces: bool,
+}
+
+/// Finds the place of an adapter, if it is for this device.
+///
+/// It continues the features there are; or it takes the place of an older release of the same name that began with the
+/// same features. Adapters that lie on that one stay, if they find the features that they continue after it too.
+///
+/// # Errors
+///
+/// [`NotForUs`] says why there is none.
+pub(super) fn place(
+    record: &Record,
+    device: &Device,
+    offered: &Offered,
+) -> Result<Place, NotForUs> {
+    let (in_use, offer) = (&record.in_use, &offered.offer);
+    let of_name = in_use.iter().rposition(|used| used.offered.offer.name == offer.name);
+    let older = of_name.map(|i| (i, &in_use[i].offered.offer));
+    if let Some((_, older)) = older.filter(|(_, older)| older.release >= offer.release) {
+        return Err(NotForUs::InUse(older.release));
+    }
+    let replaced = older.filter(|(_, older)| older.feature_space_before == offer.feature_space_before);
+    let Some((i, older)) = replaced else {
+        offered.suits(device)?;
+        return Ok(Place { beneath: in_use.len(), replaces: false });
+    };
+    let begun = Device { feature_space: older.feature_space_before, ..device.clone() };
+    offered.suits(&begun)?;
+    // A task that was learnt here since cannot be set aside.
+    if in_use.last().is_none_or(|top| top.offered.offer.feature_space_after != device.feature_space) {
+        return Err(NotForUs::OtherFeatures);
+    }
+    let uppermost = i + 1 == in_use.len();
+    if !uppermost && older.feature_space_after != offer.feature_space_after {
+        return Err(NotForUs::Beneath(older.release));
+    }
+    if i < in_use.len() - record.kept.min(in_use.len()) {
+        return Err(NotForUs::ForGood(older.release));
+    }
+    Ok(Place { beneath: i, replaces: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use fmlora_learner::{BaseId, FeatureSpaceId, OFFER_FORMAT, Offer, Rollout};
+
+    use super::*;
+    use crate::update::record::InUse;
+
+    fn space(n: u8) -> FeatureSpaceId {
+        format!("{n:02x}").repeat(32).parse().expect("an id")
+    }
+
+    fn offered(name: &str, release: u64, from: u8, to: u8) -> Offered {
+        let base_id: BaseId = "00".repeat(32).parse().expect("an id");
+        let offer = Offer {
+            format: OFFER_FORMAT,
+            name: name.parse().expect("a name"),
+            base_id,
+            feature_space_before: space(from),
+            feature_space_after: space(to),
+            release,
+            channel: "stable".to_owned(),
+            rollout: Rollout { percent: 100, salt: String::new() },
+            min_daemon: "0.0.0".parse().expect("a version"),
+        };
+        let target = format!("{name}-{release}.fmla");
+        Offered { target, length: 1, sha256: [release as u8; 32], offer }
+    }
+
+    /// Where an adapter goes on a device with these, the oldest first.
+    fn placed(used: &[Offered], kept: usize, features: u8, new: &Offered) -> Result<Place, NotForUs> {
+        let mut record = Record::new();
+        record.in_use =
+            used.iter().map(|offered| InUse { offered: offered.clone(), since: 0 }).collect();
+        record.kept = kept;
+        let device = Device {
+            id: String::new(),
+            base_id: new.offer.base_id,
+            feature_space: space(features),
+            channel: "stable".to_owned(),
+        };
+        place(&record, &device, new)
+    }
+
+    #[test]
+    fn an_adapter_goes_on_top_or_in_the_place_of_its_older_release() {
+        let on_top = |beneath| Ok(Place { beneath, replaces: false });
+        let instead = |beneath| Ok(Place { beneath, replaces: true });
+        let birds = offered("birds", 1, 0, 0);
+        let tools = offered("tools", 2, 0, 0);
+        let moving = offered("moving", 3, 0, 1);
+        assert_eq!(placed(&[], 0, 0, &birds), on_top(0));
+        assert_eq!(placed(&[birds.clone()], 1, 0, &tools), on_top(1));
+        assert_eq!(placed(&[birds.clone()], 1, 0, &birds), Err(NotForUs::InUse(1)));
+        assert_eq!(placed(&[birds.clone()], 1, 0, &offered("birds", 4, 0, 0)), instead(0));
+        // What lies on it finds the same features after it.
+        let both = [birds.clone(), tools.clone()];
+        assert_eq!(placed(&both, 2, 0, &offered("birds", 4, 0, 0)), instead(0));
+        assert_eq!(placed(&both, 2, 0, &offered("birds", 4, 0, 1)), Err(NotForUs::Beneath(1)));
+        // What came first can no longer be taken out.
+        assert_eq!(placed(&both, 1, 0, &offered("birds", 4, 0, 0)), Err(NotForUs::ForGood(1)));
+        // One that changed the features: the next release of it begins where it began, or continues it.
+        let moved = [moving];
+        assert_eq!(placed(&moved, 1, 1, &offered("moving", 4, 0, 2)), instead(0));
+        assert_eq!(placed(&moved, 1, 1, &offered("moving", 4, 1, 2)), on_top(1));
+        assert_eq!(placed(&moved, 1, 1, &tools), Err(NotForUs::OtherFeatures));
+        // A task was learnt here since.
+        assert_eq!(placed(&moved, 1, 9, &offered("moving", 4, 0, 2)), Err(NotForUs::OtherFeatures));
+        assert_eq!(placed(&moved, 1, 9, &offered("moving", 4, 1, 2)), Err(NotForUs::OtherFeatures));
+    }
+}
