@@ -1,0 +1,163 @@
+//! What a server, or whoever sits on the line, can do to the bytes.
+
+use sha2::{Digest, Sha256};
+
+use crate::update::scene::{Attack, Scene, repelled};
+use crate::update::server::Fault;
+use crate::update::site::Listed;
+
+/// Publishes the next release honestly, and serves its file so.
+fn serve_target(scene: &mut Scene, fault: impl FnOnce(&[u8]) -> Fault) {
+    scene.offer(2);
+    let listed = scene.site.listed.pop().expect("the release");
+    scene.server.fail(&listed.path(), fault(&listed.file));
+}
+
+/// Publishes honestly, and serves one file of the metadata so.
+fn serve_metadata(scene: &mut Scene, name: &str, fault: impl FnOnce(&[u8]) -> Fault) {
+    scene.offer(2);
+    scene.site.listed.pop();
+    let path = format!("metadata/{name}");
+    let bytes = std::fs::read(scene.site.folder().join(&path)).unwrap_or_default();
+    scene.server.fail(&path, fault(&bytes));
+}
+
+fn half(bytes: &[u8]) -> Fault {
+    Fault::CutAfter(bytes.len() / 2)
+}
+
+#[test]
+fn metadata_that_never_ends_or_ends_too_soon_is_refused() {
+    repelled(&[
+        Attack {
+            name: "endless root",
+            says: "Maximum size 1048576",
+            attack: |scene| serve_metadata(scene, "2.root.json", |_| Fault::Endless),
+        },
+        Attack {
+            name: "endless timestamp",
+            says: "Maximum size 1048576",
+            attack: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Endless),
+        },
+        Attack {
+            name: "endless snapshot",
+            says: "(specified by timestamp.json) exceeded",
+            attack: |scene| serve_metadata(scene, "3.snapshot.json", |_| Fault::Endless),
+        },
+        Attack {
+            name: "endless list of targets",
+            says: "(specified by snapshot.json) exceeded",
+            attack: |scene| serve_metadata(scene, "3.targets.json", |_| Fault::Endless),
+        },
+        Attack {
+            name: "timestamp cut off",
+            says: "Failed to parse timestamp metadata",
+            attack: |scene| serve_metadata(scene, "timestamp.json", half),
+        },
+        Attack {
+            name: "snapshot cut off",
+            says: "Hash mismatch",
+            attack: |scene| serve_metadata(scene, "3.snapshot.json", half),
+        },
+        Attack {
+            name: "list of targets cut off",
+            says: "Hash mismatch",
+            attack: |scene| serve_metadata(scene, "3.targets.json", half),
+        },
+        Attack {
+            name: "brackets within brackets",
+            says: "Failed to parse timestamp metadata: recursion limit",
+            attack: |scene| {
+                serve_metadata(scene, "timestamp.json", |_| Fault::Instead(b"[".repeat(100_000)));
+            },
+        },
+        Attack {
+            name: "no timestamp",
+            says: "timestamp.json: there is no such file",
+            attack: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Status(404)),
+        },
+        Attack {
+            name: "a server that fails",
+            says: "500",
+            attack: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Status(500)),
+        },
+        Attack {
+            name: "a server that says nothing",
+            says: "timestamp.json",
+            attack: |scene| {
+                serve_metadata(scene, "timestamp.json", |_| Fault::Silent);
+                scene.failpoints = "update-patience=return(100)".to_owned();
+            },
+        },
+    ]);
+}
+
+#[test]
+fn an_adapter_of_other_bytes_than_were_signed_is_refused() {
+    repelled(&[
+        Attack {
+            name: "endless",
+            says: "bytes that were signed",
+            attack: |scene| serve_target(scene, |_| Fault::Endless),
+        },
+        Attack {
+            name: "cut off",
+            says: "bytes came; the rest is asked for the next time",
+            attack: |scene| serve_target(scene, half),
+        },
+        Attack {
+            name: "shorter than was signed",
+            says: "bytes came; the rest is asked for the next time",
+            attack: |scene| serve_target(scene, |file| Fault::Instead(file[1..].to_vec())),
+        },
+        Attack {
+            name: "longer than was signed",
+            says: "bytes that were signed",
+            attack: |scene| serve_target(scene, |file| Fault::Instead([file, &[0]].concat())),
+        },
+        Attack {
+            name: "of the right length",
+            says: "its SHA-256 is",
+            attack: |scene| serve_target(scene, |file| Fault::Instead(vec![7; file.len()])),
+        },
+        Attack {
+            name: "missing",
+            says: "there is no such file",
+            attack: |scene| serve_target(scene, |_| Fault::Status(404)),
+        },
+        Attack {
+            name: "a server that says nothing",
+            says: "garden-2.fmla",
+            attack: |scene| {
+                serve_target(scene, |_| Fault::Silent);
+                scene.failpoints = "update-patience=return(100)".to_owned();
+            },
+        },
+        Attack {
+            name: "longer than any adapter, by what is signed",
+            says: "expected at most 16777216",
+            attack: |scene| {
+                let mut huge = Listed::of(&scene.workshop.rank_0(
+                    "huge",
+                    2,
+                    &[("x", fmlora_device::Thing::Box)],
+                ));
+                huge.length = (16 << 20) + 1;
+                scene.site.publish_wrong(|next| next.listed.push(huge));
+            },
+        },
+        Attack {
+            name: "signed with another hash",
+            says: "its SHA-256 is",
+            attack: |scene| {
+                let mut other = Listed::of(&scene.workshop.rank_0(
+                    "other",
+                    2,
+                    &[("x", fmlora_device::Thing::Box)],
+                ));
+                other.sha256 = Sha256::digest(b"something else").into();
+                scene.site.publish_wrong(|next| next.listed.push(other));
+            },
+        },
+    ]);
+}

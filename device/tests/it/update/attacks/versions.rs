@@ -1,0 +1,171 @@
+//! What was true once is shown again.
+
+use tough::schema::RoleType;
+
+use crate::update::scene::{Attack, Scene, repelled};
+use crate::update::server::Fault;
+use crate::update::site::ROLES;
+use crate::update::workshop::Workshop;
+
+/// The box has seen a newer state than the one that these files are.
+fn replay(scene: &mut Scene) {
+    let old = scene.site.files();
+    let next = scene.site.next();
+    scene.site.write(&next);
+    assert_eq!(scene.update().code, 0, "the newer state is sound");
+    scene.site.put_all(&old);
+}
+
+/// Two rotations of all keys, which the box follows.
+fn rotate_twice(scene: &mut Scene) {
+    let all = [RoleType::Root, RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
+    for roles in [&all[..], &all] {
+        scene.site.rotate(roles);
+        let run = scene.update();
+        assert_eq!(run.code, 0, "the box follows a rotation: {}", run.stderr);
+    }
+}
+
+/// Metadata of a version never seen, signed by keys that were taken away.
+fn signed_by_old_keys(scene: &mut Scene, hide_roots: bool) {
+    let (old_keys, old_root) = (scene.site.keys.clone(), scene.site.root.clone());
+    rotate_twice(scene);
+    let (keys, root) = (scene.site.keys.clone(), scene.site.root.clone());
+    (scene.site.keys, scene.site.root) = (old_keys, old_root);
+    let wrong = scene.site.next();
+    scene.site.write(&wrong);
+    (scene.site.keys, scene.site.root) = (keys, root);
+    if hide_roots {
+        for version in [2, 3] {
+            let path = format!("metadata/{version}.root.json");
+            scene.server.fail(&path, Fault::Status(404));
+        }
+    }
+}
+
+#[test]
+fn an_old_state_is_refused() {
+    repelled(&[
+        Attack {
+            name: "all of it as it was",
+            says: "timestamp has version 2, but version 3 was seen before",
+            attack: replay,
+        },
+        Attack {
+            name: "an old snapshot under a new timestamp",
+            says: "snapshot has version 1, but version 2 was seen before",
+            attack: |scene| {
+                scene
+                    .site
+                    .publish_wrong(|next| (next.snapshot.version, next.targets.version) = (1, 1));
+            },
+        },
+        Attack {
+            name: "an old list of targets under a new snapshot",
+            says: "targets has version 1, but version 2 was seen before",
+            attack: |scene| scene.site.publish_wrong(|next| next.targets.version = 1),
+        },
+        Attack {
+            name: "the root before in place of the next",
+            says: "Found version 1 of root metadata when we had previously fetched version 1",
+            attack: |scene| {
+                let fault = Fault::Instead(scene.site.read("metadata/1.root.json"));
+                scene.server.fail("metadata/2.root.json", fault);
+            },
+        },
+        Attack {
+            name: "the snapshot before in place of this one",
+            says: "Hash mismatch",
+            attack: |scene| {
+                let next = scene.site.next();
+                scene.site.write(&next);
+                let old = scene.site.read("metadata/2.snapshot.json");
+                scene.site.put(
+                    "metadata/3.snapshot.json",
+                    &padded(old, scene.site.read("metadata/3.snapshot.json").len()),
+                );
+            },
+        },
+        Attack {
+            name: "the list of targets before in place of this one",
+            says: "Hash mismatch",
+            attack: |scene| {
+                let next = scene.site.next();
+                scene.site.write(&next);
+                let old = scene.site.read("metadata/2.targets.json");
+                scene.site.put(
+                    "metadata/3.targets.json",
+                    &padded(old, scene.site.read("metadata/3.targets.json").len()),
+                );
+            },
+        },
+        Attack {
+            name: "the snapshot before, where only versions are named",
+            says: "metadata version mismatch: fetched 2, expected 3",
+            attack: |scene| {
+                scene.site.publish_wrong(|next| next.hashed = false);
+                let old = scene.site.read("metadata/2.snapshot.json");
+                scene.site.put("metadata/3.snapshot.json", &old);
+            },
+        },
+        Attack {
+            name: "the list of targets before, where only versions are named",
+            says: "metadata version mismatch: fetched 2, expected 3",
+            attack: |scene| {
+                scene.site.publish_wrong(|next| next.hashed = false);
+                let old = scene.site.read("metadata/2.targets.json");
+                scene.site.put("metadata/3.targets.json", &old);
+            },
+        },
+    ]);
+}
+
+/// The same length, so that nothing but the hash tells.
+fn padded(mut bytes: Vec<u8>, length: usize) -> Vec<u8> {
+    bytes.resize(length, b' ');
+    bytes
+}
+
+#[test]
+fn keys_that_were_taken_away_stay_away() {
+    repelled(&[
+        Attack {
+            name: "two rotations, then metadata of the first keys",
+            says: "timestamp metadata: Signature threshold of 1 not met",
+            attack: |scene| signed_by_old_keys(scene, false),
+        },
+        Attack {
+            name: "the same with the newer roots hidden",
+            says: "timestamp metadata: Signature threshold of 1 not met",
+            attack: |scene| signed_by_old_keys(scene, true),
+        },
+        Attack {
+            name: "two rotations, then the repository as it was before them",
+            says: "timestamp metadata: Signature threshold of 1 not met",
+            attack: |scene| {
+                let old = scene.site.files();
+                rotate_twice(scene);
+                scene.site.put_all(&old);
+            },
+        },
+    ]);
+}
+
+/// A thief of the three keys below root counts up to the end, so that nothing newer can follow; with the keys that replace
+/// them the count begins anew.
+#[test]
+fn a_thief_who_counts_to_the_end_is_outlived() {
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.site.publish_wrong(|next| {
+        for role in ROLES {
+            next.sheet(role).version = u64::MAX - 1;
+        }
+    });
+    assert_eq!(scene.update().code, 0, "the thief has the keys");
+    scene.offer(2);
+    let refused = scene.update();
+    let says = "timestamp has version 3, but version 18446744073709551614 was seen before";
+    assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    scene.site.rotate(&ROLES);
+    scene.taken("garden-2.fmla");
+}

@@ -1,0 +1,125 @@
+//! The power goes at every step of an update and of taking it back.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fmlora_device::Thing;
+
+use super::scene::{Scene, applied};
+use super::site::Listed;
+use super::workshop::Workshop;
+
+/// Where the program ends during an update.
+const UPDATING: [&str; 6] = [
+    "update-downloaded",
+    "update-kept",
+    "update-fetched",
+    "update-staged",
+    "update-switched",
+    "update-committed",
+];
+
+/// Where it ends while an adapter is taken back.
+const ROLLING_BACK: [&str; 2] = ["update-rolling-back", "update-rolled-back"];
+
+/// What other fail points in the sources are for.
+const HOOKS: [&str; 2] = ["update-clock", "update-patience"];
+
+fn offer_moving(scene: &mut Scene) {
+    let adapter = scene.workshop.moving("moving", 2, &[("box", Thing::Box)], 0.0);
+    scene.site.publish(Listed::of(&adapter));
+}
+
+/// Runs a command that ends without a word at a fail point.
+fn crash(scene: &mut Scene, point: &str, run: impl FnOnce(&Scene) -> i32) {
+    scene.failpoints = format!("{point}=return");
+    let code = run(scene);
+    // A signal leaves no code.
+    assert_eq!(code, -1, "{point} was not met");
+    scene.failpoints.clear();
+}
+
+/// A crash at every step, and then rounds until the end.
+fn survives(offer: impl Fn(&mut Scene), target: &str) {
+    let mut ground = Scene::updated(Workshop::toy());
+    let old = ground.exported();
+    offer(&mut ground);
+    let sound = ground.copy();
+    sound.taken(target);
+    let new = sound.exported();
+    assert_ne!(old, new);
+    for point in UPDATING {
+        let mut scene = ground.copy();
+        crash(&mut scene, point, |scene| scene.update().code);
+        let found = scene.exported();
+        assert!(found == old || found == new, "{point}: neither the old state nor the new one");
+        // The first ends in the new adapter; those after it find nothing, and take nothing back.
+        for round in 0..3 {
+            let run = scene.update();
+            assert_eq!(run.code, 0, "{point}, round {round}: {}", run.stderr);
+            let expected = if round == 0 && found == old { target } else { "" };
+            assert_eq!(applied(&run), expected, "{point}, round {round}: {}", run.stdout);
+            assert_eq!(scene.exported(), new, "{point}, round {round}");
+        }
+        let files = scene.files();
+        assert!(!files.contains(&"state/update.part".to_owned()), "{point}: {files:?}");
+        scene.json(&["rollback"]);
+        assert_eq!(scene.exported(), old, "{point}: taken back");
+    }
+}
+
+#[test]
+fn an_update_to_a_newer_release_survives_a_crash_at_every_step() {
+    survives(|scene| scene.offer(2), "garden-2.fmla");
+}
+
+#[test]
+fn an_update_that_changes_features_survives_a_crash_at_every_step() {
+    survives(offer_moving, "moving-2.fmla");
+}
+
+#[test]
+fn taking_back_survives_a_crash_at_every_step() {
+    let offers: [fn(&mut Scene); 2] = [offer_moving, |scene| scene.offer(2)];
+    for offer in offers {
+        let mut ground = Scene::updated(Workshop::toy());
+        let old = ground.exported();
+        offer(&mut ground);
+        assert_eq!(ground.update().code, 0);
+        let new = ground.exported();
+        assert_ne!(old, new);
+        for point in ROLLING_BACK {
+            let mut scene = ground.copy();
+            crash(&mut scene, point, |scene| scene.run(&["rollback"]).code);
+            let found = scene.exported();
+            assert!(found == old || found == new, "{point}: neither the old state nor the new one");
+            if found == new {
+                scene.json(&["rollback"]);
+            }
+            assert_eq!(scene.exported(), old, "{point}");
+            // What was taken back is not tried again; a newer release is.
+            let run = scene.update();
+            assert_eq!((run.code, applied(&run)), (0, String::new()), "{point}: {}", run.stderr);
+            scene.offer(9);
+            scene.taken("garden-9.fmla");
+        }
+    }
+}
+
+/// A fail point that is added to an update has to be among those above.
+#[test]
+fn no_step_is_left_out() {
+    let mut found = BTreeSet::new();
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![src.join("update.rs")];
+    for entry in std::fs::read_dir(src.join("update")).expect("sources") {
+        files.push(entry.expect("an entry").path());
+    }
+    for file in files {
+        let text = std::fs::read_to_string(file).expect("text");
+        let names = text.split("fail_point!(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+        found.extend(names.map(str::to_owned));
+    }
+    let known = UPDATING.into_iter().chain(ROLLING_BACK).chain(HOOKS).map(str::to_owned);
+    assert_eq!(found, known.collect());
+}

@@ -1,0 +1,204 @@
+//! What an update and taking it back do to what was taught: nothing is lost, and what can be exact is.
+
+use fmlora_device::Thing;
+use fmlora_learner::format::AdapterFile;
+use serde_json::Value;
+
+use super::scene::{Scene, applied};
+use super::site::Listed;
+use super::workshop::{BROUGHT, Workshop};
+use crate::setting::text;
+
+/// Shots that are taught of a thing at once.
+const TAUGHT: u64 = 6;
+
+fn taken(scene: &mut Scene, adapter: &AdapterFile) {
+    let listed = Listed::of(adapter);
+    let name = listed.name.clone();
+    scene.site.publish(listed);
+    scene.taken(&name);
+}
+
+fn moving(workshop: &Workshop) -> AdapterFile {
+    workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0)
+}
+
+fn names(scene: &Scene) -> Vec<String> {
+    scene.classes().into_iter().map(|(name, _)| name).collect()
+}
+
+fn shots(scene: &Scene, class: &str) -> u64 {
+    let classes = scene.classes();
+    classes.into_iter().find(|(name, _)| name == class).expect("a class").1
+}
+
+/// Share of fresh pictures of these things that are told right.
+fn accuracy(scene: &Scene, things: &[Thing]) -> f64 {
+    let exam = scene.setting.class_folders("accuracy", things, 6, 4);
+    let evaluated = scene.json(&["evaluate", text(&exam)]);
+    std::fs::remove_dir_all(exam).expect("removed");
+    evaluated["accuracy"].as_f64().expect("a number")
+}
+
+#[test]
+fn what_was_taken_back_has_never_been() {
+    let workshop = Workshop::toy();
+    let rank_0 = workshop.rank_0("garden", 1, &[("tree", Thing::Tree)]);
+    for adapter in [rank_0, moving(workshop)] {
+        let mut scene = Scene::new(workshop);
+        let before = scene.known();
+        taken(&mut scene, &adapter);
+        assert_eq!(names(&scene), ["ball", "mug", "tree"]);
+        assert_eq!(shots(&scene, "tree"), u64::from(BROUGHT));
+        assert_ne!(scene.known(), before);
+        let answer = scene.json(&["rollback"]);
+        assert_eq!(answer["rolled_back"], format!("{}-1.fmla", adapter.facts.name));
+        assert_eq!(scene.known(), before);
+        let again = scene.run(&["rollback"]);
+        assert!(
+            again.code == 1 && again.stderr.contains("no adapter is in use"),
+            "{}",
+            again.stderr
+        );
+        assert_eq!(applied(&scene.update()), "", "it is not tried again by itself");
+    }
+}
+
+#[test]
+fn a_class_taught_since_stays_and_the_others_are_what_they_were() {
+    let workshop = Workshop::toy();
+    let without = Scene::new(workshop);
+    let before = without.exported();
+    without.teach(Thing::Box);
+    let with_box = without.exported();
+    // Features did not change: the box is what it would be without the adapter.
+    let mut scene = Scene::new(workshop);
+    taken(&mut scene, &workshop.rank_0("garden", 1, &[("tree", Thing::Tree)]));
+    scene.teach(Thing::Box);
+    scene.json(&["rollback"]);
+    assert_eq!(scene.exported(), with_box);
+    // They did: it is moved back, and counts and is told as before.
+    let mut scene = Scene::new(workshop);
+    taken(&mut scene, &moving(workshop));
+    scene.teach(Thing::Box);
+    scene.json(&["rollback"]);
+    assert_eq!(names(&scene), ["ball", "box", "mug"]);
+    assert_eq!(shots(&scene, "box"), TAUGHT);
+    scene.json(&["forget", "box"]);
+    assert_eq!(scene.exported(), before);
+}
+
+#[test]
+fn a_class_of_a_name_that_is_known_joins_it() {
+    let mut scene = Scene::new(Workshop::toy());
+    let before = scene.known();
+    let adapter = scene.workshop.rank_0("garden", 1, &[("BALL", Thing::Ball)]);
+    taken(&mut scene, &adapter);
+    assert_eq!(names(&scene), ["ball", "mug"]);
+    assert_eq!(shots(&scene, "ball"), TAUGHT + u64::from(BROUGHT));
+    let other = scene.copy();
+    scene.json(&["rollback"]);
+    assert_eq!(scene.known(), before);
+    // Taught since: which shots came from where cannot be told apart, and none is lost.
+    other.teach(Thing::Ball);
+    other.json(&["rollback"]);
+    assert_eq!(shots(&other, "ball"), 2 * TAUGHT + u64::from(BROUGHT));
+    assert_eq!(shots(&other, "mug"), TAUGHT);
+}
+
+#[test]
+fn a_newer_release_takes_the_place_of_the_older() {
+    let mut scene = Scene::updated(Workshop::toy());
+    let first = scene.known();
+    scene.offer(2);
+    scene.taken("garden-2.fmla");
+    let mut fresh = Scene::new(Workshop::toy());
+    fresh.offer(2);
+    fresh.taken("garden-2.fmla");
+    assert_eq!(scene.exported(), fresh.exported(), "as if the older one had never been");
+    assert_eq!(shots(&scene, "tree"), u64::from(BROUGHT));
+    scene.json(&["rollback"]);
+    assert_eq!(scene.known(), first, "the older one is in use again");
+}
+
+/// Of several releases in a repository that a box meets for the first time, the newest is taken, and no older one after it.
+#[test]
+fn the_newest_release_is_taken() {
+    let mut scene = Scene::new(Workshop::toy());
+    for release in [3, 1, 2] {
+        scene.offer(release);
+    }
+    scene.taken("garden-3.fmla");
+    assert_eq!(applied(&scene.update()), "");
+}
+
+/// On the base of the program, whose features mean something.
+#[test]
+fn an_adapter_that_changes_features_takes_what_was_taught_along() {
+    let things = [Thing::Ball, Thing::Mug];
+    let mut scene = Scene::new(Workshop::embedded());
+    let before = (scene.known(), accuracy(&scene, &things));
+    assert!(before.1 > 0.9, "{}", before.1);
+    let adapter = moving(scene.workshop);
+    taken(&mut scene, &adapter);
+    assert_eq!(names(&scene), ["ball", "mug", "tree"]);
+    assert_eq!((shots(&scene, "ball"), shots(&scene, "mug")), (TAUGHT, TAUGHT));
+    let after = accuracy(&scene, &[Thing::Ball, Thing::Mug, Thing::Tree]);
+    assert!(after > 0.9, "{after}");
+    scene.teach(Thing::Star);
+    let since = accuracy(&scene, &[Thing::Ball, Thing::Mug, Thing::Tree, Thing::Star]);
+    assert!(since > 0.9, "{since}");
+    scene.json(&["rollback"]);
+    assert_eq!(names(&scene), ["ball", "mug", "star"]);
+    let back = accuracy(&scene, &[Thing::Ball, Thing::Mug, Thing::Star]);
+    assert!(back > 0.9, "what was taught in other features is told: {back}");
+    scene.json(&["forget", "star"]);
+    assert_eq!(scene.known(), before.0);
+}
+
+#[test]
+fn classes_are_lost_only_by_the_word_of_the_operator() {
+    let mut scene = Scene::new(Workshop::toy());
+    let before = scene.known();
+    let adapter = AdapterFile { drift: None, ..moving(scene.workshop) };
+    scene.site.publish(Listed::of(&adapter));
+    let asked = scene.update();
+    assert!(
+        asked.code == 1 && asked.stderr.contains("ball, mug would be lost"),
+        "{}",
+        asked.stderr
+    );
+    assert_eq!(scene.known(), before);
+    let url = scene.server.url();
+    let lose = ["update", "--from", &url, "--lose-classes"];
+    assert_eq!(scene.json(&lose)["applied"]["target"], "moving-1.fmla");
+    assert_eq!(names(&scene), ["tree"]);
+    scene.json(&["rollback"]);
+    assert_eq!(scene.known(), before, "even so they are not gone for good");
+}
+
+#[test]
+fn a_look_changes_nothing_and_a_stick_is_as_good_as_a_server() {
+    let mut scene = Scene::new(Workshop::toy());
+    let before = scene.exported();
+    scene.offer(1);
+    let untrusted = scene.run(&["update", "--from", &scene.server.url()]);
+    assert_eq!(untrusted.code, 1);
+    assert!(untrusted.stderr.contains("no repository is trusted yet"), "{}", untrusted.stderr);
+    let stick = text(scene.site.folder()).to_owned();
+    let root = text(&scene.site.first_root()).to_owned();
+    let update = ["update", "--from", &stick, "--root", &root];
+    let look = scene.json(&[&update[..], &["--check"]].concat());
+    assert_eq!(look["adapters"][0]["target"], "garden-1.fmla");
+    assert_eq!(
+        (&look["adapters"][0]["not_for_us"], &look["applied"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(scene.exported(), before);
+    assert_eq!(scene.json(&update)["applied"]["target"], "garden-1.fmla");
+    let by_stick = scene.exported();
+    // The root is trusted from now on, and need not be named again.
+    scene.offer(2);
+    assert_eq!(scene.json(&update[..3])["applied"]["target"], "garden-2.fmla");
+    assert_eq!(Scene::updated(Workshop::toy()).exported(), by_stick);
+}

@@ -1,0 +1,219 @@
+//! A box that was taught, a repository, the server between them, and what must hold after an attack.
+
+use std::path::Path;
+
+use fmlora_device::Thing;
+use serde_json::Value;
+
+use super::server::Server;
+use super::site::{Listed, Site};
+use super::workshop::Workshop;
+use crate::setting::{Run, Setting, finish, text};
+
+/// A box and the repository that it trusts.
+pub(crate) struct Scene {
+    pub(crate) setting: Setting,
+    pub(crate) site: Site,
+    pub(crate) server: Server,
+    pub(crate) workshop: &'static Workshop,
+    /// Failures, and the time, for the commands that follow.
+    pub(crate) failpoints: String,
+}
+
+/// What a box knows and says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    exported: Vec<u8>,
+    predictions: String,
+    files: Vec<String>,
+}
+
+/// Something hostile or broken, and a telling part of what the box says of it.
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
+    pub(crate) says: &'static str,
+    pub(crate) attack: fn(&mut Scene),
+}
+
+impl Scene {
+    /// A box with a ball and a mug, taught here, and a repository with nothing in it.
+    pub(crate) fn new(workshop: &'static Workshop) -> Self {
+        let (setting, site) = (Setting::new(), Site::new());
+        if let Some(base) = workshop.file {
+            std::fs::write(setting.path("base.fmlb"), base).expect("a file");
+        }
+        std::fs::copy(site.first_root(), setting.path("root.json")).expect("a copy");
+        let server = Server::start(site.folder());
+        let scene = Self { setting, site, server, workshop, failpoints: String::new() };
+        for thing in [Thing::Ball, Thing::Mug] {
+            scene.teach(thing);
+            scene.setting.pictures("exam", thing, 2, 3);
+        }
+        scene
+    }
+
+    /// The same, with release 1 of `garden` in use, which brought a tree.
+    pub(crate) fn updated(workshop: &'static Workshop) -> Self {
+        let mut scene = Self::new(workshop);
+        scene.offer(1);
+        scene.taken("garden-1.fmla");
+        scene
+    }
+
+    /// Another box in the same state, before a repository with the same files.
+    pub(crate) fn copy(&self) -> Self {
+        let (setting, site) = (Setting::new(), self.site.copy());
+        copy_folder(&self.setting.path(""), &setting.path(""));
+        let server = Server::start(site.folder());
+        let failpoints = self.failpoints.clone();
+        Self { setting, site, server, workshop: self.workshop, failpoints }
+    }
+
+    /// Publishes a release of `garden` with a tree, and later ones also with a star.
+    pub(crate) fn offer(&mut self, release: u64) {
+        let lessons = [("tree", Thing::Tree), ("star", Thing::Star)];
+        let n = if release == 1 { 1 } else { 2 };
+        self.site.publish(Listed::of(&self.workshop.rank_0("garden", release, &lessons[..n])));
+    }
+
+    pub(crate) fn teach(&self, thing: Thing) {
+        let folder = format!("shots-{}", thing.name());
+        self.setting.pictures(&folder, thing, 6, 1);
+        let taught = self.run(&["teach", "--class", thing.name(), &folder]);
+        assert_eq!(taught.code, 0, "{}", taught.stderr);
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        let mut all = vec!["--json", "--device", "cpu"];
+        if self.workshop.file.is_some() {
+            all.extend(["--base", "base.fmlb"]);
+        }
+        let mut command = self.setting.command(&[&all, arguments].concat());
+        // What is left behind in the system's place for such things would be seen.
+        let temporary = self.setting.path("temporary");
+        std::fs::create_dir_all(&temporary).expect("a folder");
+        command.env("TMPDIR", temporary).env("FAILPOINTS", &self.failpoints);
+        finish(&mut command)
+    }
+
+    /// The answer of a command that succeeds.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let run = self.run(arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
+        let line = run.stdout.lines().next().expect("a line of JSON");
+        serde_json::from_str(line).expect("JSON")
+    }
+
+    /// One round.
+    pub(crate) fn update(&self) -> Run {
+        let root = self.setting.path("root.json");
+        self.run(&["update", "--from", &self.server.url(), "--root", text(&root)])
+    }
+
+    /// One round that takes an adapter.
+    pub(crate) fn taken(&self, target: &str) {
+        let run = self.update();
+        assert_eq!(run.code, 0, "{target}: {}", run.stderr);
+        assert_eq!(applied(&run), target, "{}", run.stdout);
+    }
+
+    /// Names and shots of all classes.
+    pub(crate) fn classes(&self) -> Vec<(String, u64)> {
+        let classes = self.json(&["classes"]);
+        let class = |class: &Value| {
+            let name = class["name"].as_str().expect("a name").to_owned();
+            (name, class["shots"].as_u64().expect("a number"))
+        };
+        classes.as_array().expect("a list").iter().map(class).collect()
+    }
+
+    /// The state as exported bytes.
+    pub(crate) fn exported(&self) -> Vec<u8> {
+        self.json(&["export", "exported.fmls"]);
+        std::fs::read(self.setting.path("exported.fmls")).expect("the exported file")
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        let exam = self.run(&["classify", "exam"]);
+        assert_eq!(exam.code, 0, "{}", exam.stderr);
+        Known { exported: self.exported(), predictions: exam.stdout, files: self.files() }
+    }
+
+    /// Files in the state directory and among the temporary ones.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        for folder in ["state", "temporary"] {
+            let entries = std::fs::read_dir(self.setting.path(folder)).expect("a folder");
+            let name = |name: std::ffi::OsString| format!("{folder}/{}", name.to_string_lossy());
+            files.extend(entries.flatten().map(|entry| name(entry.file_name())));
+        }
+        files.sort();
+        files
+    }
+
+    /// Makes an attack; gives what was wrong with the answer to it.
+    fn repels(&mut self, attack: &Attack) -> Result<(), String> {
+        (attack.attack)(self);
+        let before = self.known();
+        let run = self.update();
+        let said = format!("{}{}", run.stdout, run.stderr);
+        if applied(&run) != "" {
+            return Err(format!("taken: {said}"));
+        }
+        if !said.contains(attack.says) {
+            return Err(format!("says: {said}"));
+        }
+        if ![0, 1].contains(&run.code) {
+            return Err(format!("ends with {}: {said}", run.code));
+        }
+        let mut after = self.known();
+        // What has come of a file is kept for the next time, which may be that of another file.
+        after.files.retain(|file| file != "state/update.part");
+        if after != before {
+            return Err(format!("changed: {:?} {:?}", before.files, after.files));
+        }
+        // The next good update is taken, as if nothing had been.
+        self.server.heal();
+        self.failpoints.clear();
+        self.offer(50);
+        let run = self.update();
+        if applied(&run) != "garden-50.fmla" {
+            return Err(format!("the next good update: {}{}", run.stdout, run.stderr));
+        }
+        let files = self.files();
+        if files != before.files {
+            return Err(format!("left behind: {files:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// The target that a round took; nothing if none.
+pub(crate) fn applied(run: &Run) -> String {
+    let answer: Value = serde_json::from_str(run.stdout.trim()).unwrap_or_default();
+    answer["applied"]["target"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Makes every attack on a box of its own, and reports all that were not repelled.
+pub(crate) fn repelled(attacks: &[Attack]) {
+    let ground = Scene::updated(Workshop::toy());
+    let mut wrong = Vec::new();
+    for attack in attacks {
+        if let Err(why) = ground.copy().repels(attack) {
+            wrong.push(format!("{}: {why}", attack.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy_folder(&from, &to);
+        } else {
+            std::fs::copy(from, to).expect("a copy");
+        }
+    }
+}
