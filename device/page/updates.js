@@ -66,14 +66,35 @@ export function showUpdate(update) {
   const seen = new Set(others.map(({ target }) => target));
   const gone = update.quarantine.filter(({ target }) => !seen.has(target));
   $("update-others").replaceChildren(
-    ...others.map(({ target, not_for_us: why }) => line(target, `not for now: ${why}`)),
+    ...others.map(({ target, not_for_us: why, quarantined }) => {
+      const item = line(target, quarantined ? why : `not for now: ${why}`);
+      if (quarantined && update.phase !== "trial") item.append(againButton());
+      return item;
+    }),
     ...gone.map(({ target, why }) => line(target, `refused: ${why}`)),
   );
   $("update-more").hidden = others.length + gone.length === 0;
 }
 
+// Tries what was refused or taken back once more.
+function againButton() {
+  const button = element("button", "Try again");
+  button.hidden = $("update-buttons").hidden;
+  button.addEventListener("click", () => act(button, () => install({ again: true })));
+  return button;
+}
+
+async function install(order) {
+  try {
+    showUpdate(await insisted((more) => api.applyUpdate({ ...order, ...more })));
+  } catch (error) {
+    showUpdate(await api.update());
+    throw error;
+  }
+}
+
 // Sends an order; where things that were taught here would be lost, only a second, explicit yes sends it so.
-async function order(send) {
+async function insisted(send) {
   try {
     return await send({});
   } catch (error) {
@@ -92,17 +113,10 @@ export function followUpdates() {
       throw error;
     }
   }));
-  $("update-install").addEventListener("click", (event) => act(event.target, async () => {
-    try {
-      showUpdate(await order(api.applyUpdate));
-    } catch (error) {
-      showUpdate(await api.update());
-      throw error;
-    }
-  }));
+  $("update-install").addEventListener("click", (event) => act(event.target, () => install({})));
   $("update-back").addEventListener("click", (event) => act(event.target, async () => {
     if (!confirm("Go back to what was there before the last update? What was taught since stays.")) return;
-    showUpdate(await order(api.rollBackUpdate));
+    showUpdate(await insisted(api.rollBackUpdate));
   }));
   // A trial runs, and its seconds with it.
   setInterval(() => {

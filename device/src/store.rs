@@ -8,6 +8,7 @@
 //! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
 //! | `adapters` | number of an operation that changed the network | what tasks had left before it |
 //! | `meta` | `accounts` | postcard `Accounts`: who may use the daemon's interfaces |
+//! | `meta` | `update`, `update-...` | what is remembered of updates: see `Updates` |
 //! | `head` | `predictor` | postcard `Predictor`, fitted to the classes of the same transaction |
 //!
 //! redb commits by writing everything new beside the old and then switching one of two roots, each with a

@@ -27,13 +27,12 @@ use serde_bytes::{ByteBuf, Bytes};
 pub(crate) use download::DownloadError;
 pub(crate) use error::UpdateError;
 pub(crate) use location::Location;
-pub(crate) use offer::{Device, Offered, Seen};
+pub(crate) use offer::{Device, NotForUs, Offered, Seen};
 pub(crate) use record::{Phase, Record};
 pub(crate) use settings::{Settings, read_root};
 pub(crate) use trust::{TrustError, Trusted};
 
 use layers::{DEPTH, Layer, LayerError, Replaced, Undo, Way};
-use offer::NotForUs;
 use place::{Place, place};
 use record::InUse;
 use staging::{Refusal, Staged, stage};

@@ -216,3 +216,71 @@ impl Print {
         Self { key: class.name.key(), sha256: Sha256::digest(bytes).into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fmlora_learner::ClassName;
+
+    use super::*;
+
+    fn class(name: &str, numbers: &[f32]) -> Arc<Class> {
+        let shots: Vec<Vec<f32>> = numbers.iter().map(|&x| vec![x, 1.0 - x]).collect();
+        let name = ClassName::new(name).expect("a name");
+        Arc::new(Class::from_shots(name, &shots).expect("shots"))
+    }
+
+    fn knows(classes: &[Arc<Class>]) -> Learner {
+        learner_of(2, classes.to_vec(), None)
+    }
+
+    /// What is left after the update from `before` to `after` is taken out of `now`.
+    fn back(before: &Learner, after: &Learner, now: &[Arc<Class>]) -> Vec<Class> {
+        let undo = Undo::between(before, after);
+        let back = undo.apply(&knows(now), &Way(Vec::new())).expect("sound statistics");
+        assert!(back.lost.is_empty());
+        back.learner.classes().map(|class| (**class).clone()).collect()
+    }
+
+    #[test]
+    fn what_nobody_touched_is_what_it_was_and_everything_else_stays() {
+        let (cup, pen) = (class("cup", &[0.1, 0.2]), class("pen", &[0.7, 0.8]));
+        let (joined, tree) = (class("cup", &[0.1, 0.2, 0.3]), class("tree", &[0.5]));
+        let before = knows(&[cup.clone(), pen.clone()]);
+        let after = knows(&[joined.clone(), pen.clone(), tree.clone()]);
+        let left = |now: &[Arc<Class>]| back(&before, &after, now);
+        let was = |classes: &[&Arc<Class>]| -> Vec<Class> {
+            classes.iter().map(|class| (***class).clone()).collect()
+        };
+        assert_eq!(left(&[joined.clone(), pen.clone(), tree.clone()]), was(&[&cup, &pen]));
+        // Renamed, forgotten, new.
+        let mug = Arc::new(Class { name: ClassName::new("mug").expect("a name"), ..(*joined).clone() });
+        let old_mug = Arc::new(Class { name: mug.name.clone(), ..(*cup).clone() });
+        let new = class("new", &[0.4]);
+        assert_eq!(left(&[mug, new.clone(), tree.clone()]), was(&[&old_mug, &new]));
+        // Taught since, the brought one too.
+        let taught = class("tree", &[0.5, 0.6]);
+        assert_eq!(left(&[joined, pen.clone(), taught.clone()]), was(&[&cup, &pen, &taught]));
+    }
+
+    #[test]
+    fn two_classes_of_the_same_shots_are_told_apart_by_their_names() {
+        let [cup, mug] = ["cup", "mug"].map(|name| class(name, &[0.1, 0.2]));
+        let [cup_after, mug_after] = ["cup", "mug"].map(|name| class(name, &[0.3, 0.4]));
+        let (before, after) = (knows(&[cup.clone(), mug.clone()]), knows(&[cup_after.clone(), mug_after.clone()]));
+        let left = back(&before, &after, &[mug_after.clone(), cup_after.clone()]);
+        assert_eq!(left, [(*cup).clone(), (*mug).clone()]);
+        // A copy that was taught under a third name is none of them.
+        let third = class("third", &[0.3, 0.4]);
+        let left = back(&before, &after, &[cup_after, mug_after, third.clone()]);
+        assert_eq!(left, [(*cup).clone(), (*mug).clone(), (*third).clone()]);
+    }
+
+    #[test]
+    fn what_the_update_dropped_comes_back_unless_its_name_is_taken() {
+        let (cup, tree) = (class("cup", &[0.1]), class("tree", &[0.5]));
+        let (before, after) = (knows(&[cup.clone()]), knows(&[tree.clone()]));
+        assert_eq!(back(&before, &after, &[tree.clone()]), [(*cup).clone()]);
+        let again = class("cup", &[0.9]);
+        assert_eq!(back(&before, &after, &[again.clone(), tree]), [(*again).clone()]);
+    }
+}

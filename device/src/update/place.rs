@@ -60,11 +60,11 @@ mod tests {
     use crate::update::record::InUse;
 
     fn space(n: u8) -> FeatureSpaceId {
-        format!("{n:02x}").repeat(32).parse().expect("an id")
+        BaseId::new([n; 32]).feature_space()
     }
 
     fn offered(name: &str, release: u64, from: u8, to: u8) -> Offered {
-        let base_id: BaseId = "00".repeat(32).parse().expect("an id");
+        let base_id = BaseId::new([0; 32]);
         let offer = Offer {
             format: OFFER_FORMAT,
             name: name.parse().expect("a name"),

@@ -138,3 +138,46 @@ impl Record {
         times >= DOUBTS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fmlora_learner::{BaseId, OFFER_FORMAT, Offer, Rollout};
+
+    use super::*;
+
+    fn offered(n: u8) -> Offered {
+        let base_id = BaseId::new([0; 32]);
+        let offer = Offer {
+            format: OFFER_FORMAT,
+            name: "birds".parse().expect("a name"),
+            base_id,
+            feature_space_before: base_id.feature_space(),
+            feature_space_after: base_id.feature_space(),
+            release: u64::from(n),
+            channel: "stable".to_owned(),
+            rollout: Rollout { percent: 100, salt: String::new() },
+            min_daemon: "0.0.0".parse().expect("a version"),
+        };
+        Offered { target: format!("{n}.fmla"), length: 1, sha256: [n; 32], offer }
+    }
+
+    #[test]
+    fn what_may_be_over_the_next_time_counts_the_third_time_in_a_row() {
+        let mut record = Record::new();
+        let doubts = [1, 1, 2, 1, 1, 1].map(|n| record.doubt(&offered(n)));
+        assert_eq!(doubts, [false, false, false, false, false, true]);
+        record.refuse(&offered(1), "slow");
+        assert!(!record.doubt(&offered(1)), "it is counted anew");
+    }
+
+    #[test]
+    fn the_oldest_of_many_in_quarantine_is_forgotten() {
+        let mut record = Record::new();
+        (0..=QUARANTINE as u8).for_each(|n| record.refuse(&offered(n), "no good"));
+        assert_eq!(record.quarantine.len(), QUARANTINE);
+        assert_eq!(record.quarantined(&[0; 32]), None);
+        assert_eq!(record.quarantined(&[1; 32]), Some("no good"));
+        record.forgive(&offered(1));
+        assert_eq!(record.quarantined(&[1; 32]), None);
+    }
+}

@@ -115,6 +115,7 @@ fn home_assistant_finds_the_box_sees_what_it_sees_and_that_it_is_gone() {
         "sensor/fmlora_hall/class",
         "sensor/fmlora_hall/confidence",
         "binary_sensor/fmlora_hall/camera",
+        "sensor/fmlora_hall/update",
     ] {
         let topic = format!("homeassistant/{entity}/config");
         until(&topic, || heard.json(&topic).is_object());
@@ -126,6 +127,7 @@ fn home_assistant_finds_the_box_sees_what_it_sees_and_that_it_is_gone() {
         assert!(entity["unique_id"].is_string(), "{entity}");
     }
 
+    until("updates", || heard.json("fmlora/hall/update")["phase"] == "idle");
     for thing in [Thing::Ball, Thing::Mug] {
         for picture in jpegs(thing, 3, 1) {
             let path = format!("/api/v1/classes/{}/shots", thing.name());

@@ -52,8 +52,7 @@ impl UpdateConfig {
     /// [`UpdateError::Settings`], [`UpdateError::Edge`] for a root that cannot be read.
     pub(crate) fn settings(&self) -> Result<Option<Settings>, UpdateError> {
         let Some(from) = self.location().map_err(UpdateError::Settings)? else { return Ok(None) };
-        let read = |path: &PathBuf| read_root(path);
-        let root = self.root.as_ref().map(read).transpose()?;
+        let root = self.root.as_deref().map(read_root).transpose()?;
         Ok(Some(Settings { from, root, channel: self.channel.clone(), again: false }))
     }
 }

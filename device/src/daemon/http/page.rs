@@ -1,4 +1,4 @@
-//! The page: four files in the program, and the document that describes the interface.
+//! The page: six files in the program, and the document that describes the interface.
 
 use axum::Router;
 use axum::http::header;
@@ -8,9 +8,11 @@ use axum::routing::get;
 use super::Api;
 
 /// Files of the page: path, kind, content.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("../../../page/index.html")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("../../../page/page.js")),
+    ("/parts.js", "text/javascript; charset=utf-8", include_str!("../../../page/parts.js")),
+    ("/updates.js", "text/javascript; charset=utf-8", include_str!("../../../page/updates.js")),
     ("/api.js", "text/javascript; charset=utf-8", include_str!("../../../page/api.js")),
     ("/page.css", "text/css; charset=utf-8", include_str!("../../../page/page.css")),
 ];

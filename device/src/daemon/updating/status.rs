@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::update::{Phase, Record, Seen};
+use crate::update::{NotForUs, Phase, Record, Seen};
 
 /// How updates stand.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -55,6 +55,8 @@ pub(crate) struct SeenDto {
     target: String,
     /// Why it is not for this box; null if it is.
     not_for_us: Option<String>,
+    /// Whether it was refused or taken back, and is tried again only where `again` is asked for.
+    quarantined: bool,
 }
 
 /// An adapter that is in use.
@@ -112,6 +114,7 @@ impl UpdateDto {
 impl SeenDto {
     pub(super) fn of((target, offered): &Seen) -> Self {
         let not_for_us = offered.as_ref().err().map(ToString::to_string);
-        Self { target: target.clone(), not_for_us }
+        let quarantined = matches!(offered, Err(NotForUs::Quarantined(_)));
+        Self { target: target.clone(), not_for_us, quarantined }
     }
 }

@@ -1,0 +1,288 @@
+//! A daemon that is updated: by itself, by its administrator, and back.
+
+use std::io::{BufRead, BufReader};
+
+use fmlora_device::Thing;
+use fmlora_learner::format::AdapterFile;
+use serde_json::{Value, json};
+
+use crate::served::{Daemon, OPEN, configure, jpegs, until};
+use crate::setting::text;
+use crate::update::scene::Scene;
+use crate::update::server::Fault;
+use crate::update::site::Listed;
+use crate::update::workshop::Workshop;
+
+const CAMERA: &str = "source = \"synthetic://?seed=3&fps=10\"";
+
+/// A configuration before the scene's repository.
+fn config(scene: &Scene, camera: &str, update: &str) -> String {
+    let (root, url) = (scene.setting.path("root.json"), scene.server.url());
+    format!(
+        "base = \"base.fmlb\"\ndevice = \"cpu\"\n[camera]\n{camera}\n{OPEN}[update]\nfrom = \"{url}\"\nroot = \"{}\"\n{update}",
+        text(&root)
+    )
+}
+
+fn start(scene: &Scene, update: &str) -> Daemon {
+    Daemon::start_with(&scene.setting, &config(scene, CAMERA, update), &[])
+}
+
+/// Nothing happens unless somebody asks.
+const BY_HAND: &str = "automatic = false\npoll_seconds = 0\n";
+
+fn status(daemon: &mut Daemon) -> Value {
+    let (code, status) = daemon.get("/api/v1/update");
+    assert_eq!(code, 200, "{status}");
+    status
+}
+
+fn wait_for(daemon: &mut Daemon, phase: &str) -> Value {
+    let mut last = Value::Null;
+    until(phase, || {
+        last = status(daemon);
+        last["phase"] == phase
+    });
+    last
+}
+
+/// Asks for something, and again while a poll is under way.
+fn post(daemon: &mut Daemon, what: &str, body: &Value) -> (u16, Value) {
+    let mut answer = (0, Value::Null);
+    until(what, || {
+        answer = daemon.json("POST", &format!("/api/v1/update/{what}"), body);
+        answer.0 != 503
+    });
+    answer
+}
+
+fn names(daemon: &mut Daemon) -> Vec<String> {
+    let (_, known) = daemon.get("/api/v1/classes");
+    let classes = known["classes"].as_array().expect("a list");
+    classes.iter().map(|class| class["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn metric(daemon: &mut Daemon, name: &str) -> f64 {
+    let (_, metrics) = daemon.get("/metrics");
+    let metrics = metrics.as_str().expect("text").to_owned();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().expect("a number")
+}
+
+#[test]
+fn an_update_comes_by_itself_proves_itself_and_stays() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let mut daemon = start(&scene, "poll_seconds = 1\ntrial_seconds = 2\n");
+    let events = daemon.write(&daemon.get_head("/api/v1/events"));
+    let trial = wait_for(&mut daemon, "trial");
+    assert!(trial["trial_seconds_left"].as_u64().is_some_and(|left| left <= 2), "{trial}");
+    let stays = wait_for(&mut daemon, "committed");
+    assert_eq!(stays["in_use"][0]["name"], "garden");
+    assert_eq!(stays["in_use"][0]["release"], 1);
+    assert_eq!((&stays["why"], &stays["trouble"]), (&Value::Null, &Value::Null));
+    assert_eq!(stays["last_look"]["error"], Value::Null, "{stays}");
+    assert_eq!(names(&mut daemon), ["ball", "mug", "tree"]);
+    for (name, expected) in [
+        ("fmlora_update_phase{phase=\"committed\"}", 1.0),
+        ("fmlora_update_phase{phase=\"trial\"}", 0.0),
+        ("fmlora_update_adapters", 1.0),
+        ("fmlora_update_release", 1.0),
+        ("fmlora_update_refused", 0.0),
+    ] {
+        assert_eq!(metric(&mut daemon, name), expected, "{name}");
+    }
+    assert!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds") > 1e9);
+    // Listeners were told of each step.
+    let mut told = Vec::new();
+    for line in BufReader::new(events).lines().map_while(Result::ok) {
+        let Some(data) = line.strip_prefix("data: {\"type\":\"update\",") else { continue };
+        let status: Value = serde_json::from_str(&format!("{{{data}")).expect("JSON");
+        told.push(status["phase"].as_str().expect("a phase").to_owned());
+        if told.last().is_some_and(|phase| phase == "committed") {
+            break;
+        }
+    }
+    assert!(told.contains(&"trial".to_owned()), "{told:?}");
+    // It is not tried once more, and a start brings the same.
+    daemon.kill();
+    let mut daemon = start(&scene, BY_HAND);
+    assert_eq!(status(&mut daemon)["phase"], "committed");
+    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 404);
+    assert_eq!(names(&mut daemon), ["ball", "mug", "tree"]);
+}
+
+#[test]
+fn one_adapter_comes_after_the_other() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let moving = scene.workshop.moving("moving", 2, &[("box", Thing::Box)], 0.0);
+    scene.site.publish(Listed::of(&moving));
+    let mut daemon = start(&scene, "poll_seconds = 1\ntrial_seconds = 1\n");
+    until("both", || {
+        let status = status(&mut daemon);
+        status["phase"] == "committed" && status["in_use"].as_array().is_some_and(|u| u.len() == 2)
+    });
+    assert_eq!(names(&mut daemon), ["ball", "box", "mug", "tree"]);
+    // Both are taken back, the one that came last first.
+    for left in [vec!["ball", "mug", "tree"], vec!["ball", "mug"]] {
+        assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
+        assert_eq!(names(&mut daemon), left);
+    }
+    assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 409);
+    let before = daemon.get("/api/v1/info").1["answered"].as_u64();
+    until("frames", || daemon.get("/api/v1/info").1["answered"].as_u64() > before);
+}
+
+#[test]
+fn without_frames_a_trial_ends_in_going_back() {
+    let mut scene = Scene::new(Workshop::toy());
+    let before = scene.exported();
+    scene.offer(1);
+    let picture = scene.setting.path("frame.jpg");
+    std::fs::write(&picture, jpegs(Thing::Ball, 1, 1).remove(0)).expect("a file");
+    // One frame, and then silence.
+    let script = format!("cat {}; exec sleep 1000", text(&picture));
+    let camera = format!(
+        "source = \"exec:\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\ntimeout_seconds = 300"
+    );
+    let config = config(&scene, &camera, &format!("{BY_HAND}trial_seconds = 2\n"));
+    let mut daemon = Daemon::start_with(&scene.setting, &config, &[]);
+    until("a frame", || daemon.get("/api/v1/info").1["answered"] == 1);
+    let (code, applied) = post(&mut daemon, "apply", &json!({}));
+    assert_eq!((code, &applied["phase"]), (200, &json!("trial")), "{applied}");
+    let back = wait_for(&mut daemon, "rolled_back");
+    assert!(back["why"].as_str().is_some_and(|why| why.contains("no frame was answered")), "{back}");
+    assert_eq!(back["quarantine"][0]["target"], "garden-1.fmla");
+    assert_eq!(back["in_use"], json!([]));
+    assert_eq!(metric(&mut daemon, "fmlora_update_refused"), 1.0);
+    assert_eq!(names(&mut daemon), ["ball", "mug"]);
+    // It is not tried again by itself, but by the word of the administrator.
+    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 404);
+    assert_eq!(status(&mut daemon)["last_look"]["adapters"][0]["quarantined"], true);
+    assert_eq!(post(&mut daemon, "apply", &json!({ "again": true })).0, 200);
+    assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
+    daemon.kill();
+    assert_eq!(scene.exported(), before);
+}
+
+#[test]
+fn the_second_start_in_a_trial_goes_back() {
+    let mut scene = Scene::new(Workshop::toy());
+    let before = scene.exported();
+    scene.offer(1);
+    let long = format!("{BY_HAND}trial_seconds = 600\n");
+    let mut daemon = start(&scene, &long);
+    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
+    // One thing at a time.
+    scene.offer(2);
+    let (code, problem) = post(&mut daemon, "apply", &json!({}));
+    assert!(code == 409 && problem["detail"].as_str().is_some_and(|d| d.contains("on trial")), "{problem}");
+    daemon.kill();
+    let mut daemon = start(&scene, &long);
+    assert_eq!(status(&mut daemon)["phase"], "trial", "the first could be a power cut");
+    assert_eq!(names(&mut daemon), ["ball", "mug", "tree"]);
+    daemon.kill();
+    let mut daemon = start(&scene, &long);
+    let back = status(&mut daemon);
+    assert_eq!(back["phase"], "rolled_back", "{back}");
+    assert!(back["why"].as_str().is_some_and(|why| why.contains("started twice")), "{back}");
+    assert_eq!(names(&mut daemon), ["ball", "mug"]);
+    // A newer release is another matter.
+    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
+    assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
+    daemon.kill();
+    assert_eq!(scene.exported(), before);
+}
+
+#[test]
+fn classes_are_lost_only_where_the_administrator_says_so() {
+    let mut scene = Scene::new(Workshop::toy());
+    let adapter = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
+    scene.site.publish(Listed::of(&AdapterFile { drift: None, ..adapter }));
+    let mut daemon = start(&scene, "automatic = true\npoll_seconds = 1\ntrial_seconds = 600\n");
+    // By itself it is not put to use, and the page says why.
+    until("a reason", || status(&mut daemon)["trouble"].is_string());
+    let (code, problem) = post(&mut daemon, "apply", &json!({}));
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(code == 409 && detail.contains("ball, mug would be lost"), "{problem}");
+    assert!(detail.contains("lose_classes"), "{problem}");
+    assert_eq!(names(&mut daemon), ["ball", "mug"]);
+    assert_eq!(post(&mut daemon, "apply", &json!({ "lose_classes": true })).0, 200);
+    assert_eq!(names(&mut daemon), ["tree"]);
+    // What is taught in the new features cannot be moved back.
+    let picture = jpegs(Thing::Star, 1, 1).remove(0);
+    assert_eq!(daemon.post_picture("/api/v1/classes/star/shots", &picture).0, 201);
+    let (code, problem) = post(&mut daemon, "rollback", &json!({}));
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(code == 409 && detail.contains("star would be lost"), "{problem}");
+    assert_eq!(post(&mut daemon, "rollback", &json!({ "lose_classes": true })).0, 200);
+    assert_eq!(names(&mut daemon), ["ball", "mug"]);
+}
+
+#[test]
+fn a_repository_that_is_not_to_be_believed_stops_nothing() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let url = scene.server.url();
+    scene.server.fail("metadata/timestamp.json", Fault::Status(500));
+    let mut daemon = start(&scene, BY_HAND);
+    let told = status(&mut daemon);
+    assert_eq!((&told["from"], &told["phase"]), (&json!(url), &json!("idle")), "{told}");
+    for what in ["check", "apply"] {
+        let (code, problem) = post(&mut daemon, what, &json!({}));
+        assert_eq!(code, 502, "{what}: {problem}");
+    }
+    assert!(status(&mut daemon)["last_look"]["error"].is_string());
+    assert_eq!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds"), 0.0);
+    // The configuration is read anew: a poll, and a repository that is well again.
+    scene.server.heal();
+    let polls = config(&scene, CAMERA, "automatic = false\npoll_seconds = 1\n");
+    configure(&scene.setting, &polls);
+    daemon.signal("HUP");
+    until("a look", || status(&mut daemon)["last_look"]["adapters"][0]["not_for_us"].is_null()
+        && status(&mut daemon)["last_look"]["adapters"][0]["target"] == "garden-1.fmla");
+    assert_eq!(status(&mut daemon)["phase"], "idle", "nobody said that it is to be installed");
+    for body in [json!({ "lose": true }), json!(3)] {
+        assert_eq!(post(&mut daemon, "apply", &body).0, 422, "{body}");
+    }
+}
+
+#[test]
+fn without_a_repository_there_are_no_updates() {
+    let scene = Scene::new(Workshop::toy());
+    let config = format!("base = \"base.fmlb\"\ndevice = \"cpu\"\n[camera]\n{CAMERA}\n{OPEN}");
+    let mut daemon = Daemon::start_with(&scene.setting, &config, &[]);
+    let told = status(&mut daemon);
+    assert_eq!((&told["from"], &told["phase"]), (&Value::Null, &json!("idle")), "{told}");
+    for (what, says) in [("check", "update.from is not set"), ("apply", "update.from is not set"), ("rollback", "no adapter is in use")] {
+        let (code, problem) = post(&mut daemon, what, &json!({}));
+        assert_eq!(code, 409, "{what}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|d| d.contains(says)), "{problem}");
+    }
+}
+
+#[test]
+fn a_check_tries_the_repository() {
+    let scene = Scene::new(Workshop::toy());
+    let check = |config: &str| {
+        configure(&scene.setting, config);
+        let path = scene.setting.path("http.toml");
+        scene.setting.run(&["check", "--config", text(&path)])
+    };
+    let sound = config(&scene, CAMERA, "");
+    let run = check(&sound);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.server.fail("metadata/timestamp.json", Fault::Status(404));
+    let run = check(&sound);
+    assert!(run.code == 1 && run.stderr.contains("update.from: "), "{}", run.stderr);
+    std::fs::write(scene.setting.path("root.json"), b"{}").expect("a file");
+    let run = check(&sound);
+    assert!(run.code == 1 && run.stderr.contains("update.root: "), "{}", run.stderr);
+    let wrong = sound.replace("http://", "ftp://");
+    let wrong = format!("{wrong}channel = \"\"\npoll_seconds = 100000000\n");
+    let run = check(&wrong);
+    for key in ["update.from", "update.root", "update.channel", "update.poll_seconds"] {
+        assert!(run.stderr.contains(key), "{key}: {}", run.stderr);
+    }
+}
