@@ -88,7 +88,7 @@ impl Scene {
         if self.workshop.file.is_some() {
             all.extend(["--base", "base.fmlb"]);
         }
-        let mut command = self.setting.command(&[&all, arguments].concat());
+        let mut command = self.setting.command(&[&all[..], arguments].concat());
         // What is left behind in the system's place for such things would be seen.
         let temporary = self.setting.path("temporary");
         std::fs::create_dir_all(&temporary).expect("a folder");

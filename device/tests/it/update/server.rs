@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -105,7 +105,7 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn answer(&self, mut stream: TcpStream, folder: &PathBuf) -> std::io::Result<()> {
+    fn answer(&self, mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let Some(asked) = request(&stream)? else { return Ok(()) };
         locked(&self.asked).push(asked.clone());
@@ -145,11 +145,11 @@ impl Shared {
                         head(&mut stream, "206 Partial Content", &format!("{length}{range}"))?;
                     }
                 }
-                match fault {
-                    Some(Fault::CutAfter(n)) => stream.write_all(&body[..n.min(body.len())]),
+                match &fault {
+                    Some(Fault::CutAfter(n)) => stream.write_all(&body[..body.len().min(*n)]),
                     Some(Fault::Drips) => {
-                        for drop in body.chunks(body.len().div_ceil(16)) {
-                            stream.write_all(drop)?;
+                        for piece in body.chunks(body.len().div_ceil(16).max(1)) {
+                            stream.write_all(piece)?;
                             stream.flush()?;
                             std::thread::sleep(Duration::from_millis(2));
                         }

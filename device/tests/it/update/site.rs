@@ -160,7 +160,7 @@ impl Site {
         let folder = TempDir::new().expect("a temporary folder");
         let root = root_of(1, &keys);
         let mut site = Self { folder, keys, root, listed: Vec::new(), version: 0 };
-        site.put_root(&site.root.clone(), &site.keys[&RoleType::Root][..2].to_vec());
+        site.put_root(&site.root, &site.keys[&RoleType::Root][..2]);
         let first = site.next();
         site.write(&first);
         site
