@@ -188,8 +188,7 @@ impl Updates {
         };
         let file: ByteBuf = self.file.load()?.unwrap_or_default();
         // What was learnt since the look may have left no place for it.
-        let device =
-            Device { feature_space: session.store().feature_space_id(), ..device.clone() };
+        let device = Device { feature_space: session.store().feature_space_id(), ..device.clone() };
         let place = match place(&record, &device, &offered) {
             Ok(place) => place,
             Err(why) => {

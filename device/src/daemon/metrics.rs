@@ -234,7 +234,11 @@ impl Metrics {
 
 impl Updates {
     fn register(&self, r: &mut Registry) {
-        r.register("update_phase", "Where an update stands: 1 for the phase it is in", self.phase.clone());
+        r.register(
+            "update_phase",
+            "Where an update stands: 1 for the phase it is in",
+            self.phase.clone(),
+        );
         r.register("update_adapters", "Adapters in use", self.in_use.clone());
         r.register("update_release", "Largest release in use", self.release.clone());
         r.register("update_refused", "Adapters that are not tried again", self.refused.clone());

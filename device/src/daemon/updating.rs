@@ -13,7 +13,9 @@ use super::config::UpdateConfig;
 use super::shared::Shared;
 use super::teaching::NotDone;
 use crate::report::with_causes;
-use crate::update::{Classes, Device, Look, Offered, Phase, Settings, UpdateError, Updates, clock};
+use crate::update::{
+    Classes, Device, Look, NotForUs, Offered, Phase, Settings, UpdateError, Updates, clock,
+};
 use crate::{EdgeError, Session};
 pub(crate) use status::UpdateDto;
 use status::{LastLook, SeenDto};
@@ -104,7 +106,10 @@ impl Updater {
         match updates.started(session) {
             Ok(None) => {}
             Ok(Some(offered)) => {
-                tracing::warn!("{} was rolled back: two starts while it was on trial", offered.target);
+                tracing::warn!(
+                    "{} was rolled back: two starts while it was on trial",
+                    offered.target
+                );
             }
             Err(error) => tracing::error!("update: {}", with_causes(&error)),
         }
@@ -174,13 +179,31 @@ impl Updater {
         let (settings, device, look) = self.look(shared, order.again).await?;
         let Some(offered) = look.choice else { return Ok(None) };
         let (updates, from) = (self.updates.clone(), settings.from);
+        let target = offered.target.clone();
         let fetching = tokio::task::spawn_blocking(move || updates.fetch(&from, &offered));
         fetching.await.map_err(|_| NotUpdated::Thread(NotDone::Crashed))??;
         let updates = self.updates.clone();
-        let switch = move |session: &mut Session| Ok(updates.switch(session, &device, order.classes));
+        let switch =
+            move |session: &mut Session| Ok(updates.switch(session, &device, order.classes));
         let switched = shared.teacher.ask("update", switch).await.map_err(NotUpdated::Thread)?;
+        match &switched {
+            Ok(offered) => self.mark(&target, &NotForUs::InUse(offered.offer.release)),
+            Err(UpdateError::Refused { why, .. }) => {
+                self.mark(&target, &NotForUs::Quarantined(why.clone()));
+            }
+            Err(_) => {}
+        }
         self.seen().trial = None;
         Ok(Some(switched?))
+    }
+
+    /// Says of an adapter what has become of it since the last look.
+    fn mark(&self, target: &str, why: &NotForUs) {
+        let mut seen = self.seen();
+        let adapters = seen.last_look.iter_mut().flat_map(|look| &mut look.adapters);
+        adapters
+            .filter(|adapter| adapter.is(target))
+            .for_each(|adapter| adapter.is_not_for_us(why));
     }
 
     /// Takes the newest adapter out of use.
@@ -196,6 +219,7 @@ impl Updater {
         let done = shared.teacher.ask("rollback", back).await.map_err(NotUpdated::Thread)?;
         let offered = done?;
         tracing::warn!("{} was rolled back: {why}", offered.target);
+        self.mark(&offered.target, &NotForUs::Quarantined(why.to_owned()));
         self.seen().trial = None;
         self.tell(shared);
         Ok(())
@@ -284,9 +308,10 @@ impl Updater {
                 // Somebody has built on it, so it stays.
                 Err(NotUpdated::Update(UpdateError::Overgrown { .. })) => {}
                 Err(NotUpdated::Busy) | Ok(()) => return false,
-                // It is tried again in the next round.
+                // It is tried again after as long a time.
                 Err(error) => {
                     tracing::error!("an adapter that should go stays: {}", error.why());
+                    self.seen().trial = None;
                     return false;
                 }
             }
@@ -331,7 +356,10 @@ async fn one_round(shared: Arc<Shared>, next: Instant) -> Instant {
         updater.check(&shared).await
     };
     match done {
-        Ok(()) | Err(NotUpdated::NowhereFrom | NotUpdated::Busy) => {}
+        Ok(())
+        | Err(
+            NotUpdated::NowhereFrom | NotUpdated::Busy | NotUpdated::Update(UpdateError::OnTrial),
+        ) => {}
         Err(error) => tracing::warn!("update: {}", error.why()),
     }
     Instant::now() + period(&config)
@@ -346,7 +374,10 @@ fn period(config: &UpdateConfig) -> Duration {
 fn known_otherwise(error: &UpdateError) -> bool {
     matches!(
         error,
-        UpdateError::Trust(_) | UpdateError::NoRoot | UpdateError::Refused { .. } | UpdateError::OnTrial
+        UpdateError::Trust(_)
+            | UpdateError::NoRoot
+            | UpdateError::Refused { .. }
+            | UpdateError::OnTrial
     )
 }
 

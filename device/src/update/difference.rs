@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fmlora_learner::{AdapterChange, AdapterState, Change, Class, Learner, Operation, OperationKind};
+use fmlora_learner::{
+    AdapterChange, AdapterState, Change, Class, Learner, Operation, OperationKind,
+};
 
 /// A learner that knows these classes.
 pub(super) fn learner_of(
@@ -30,9 +32,7 @@ pub(super) fn difference(now: &Learner, next: &Learner) -> Operation {
         .filter(|change| change.before != change.after)
         .collect();
     changes.extend(after.into_values().map(|class| Change { before: None, after: Some(class) }));
-    let adapter = (now.adapter() != next.adapter()).then(|| AdapterChange {
-        before: now.adapter().cloned(),
-        after: next.adapter().cloned(),
-    });
+    let adapter = (now.adapter() != next.adapter())
+        .then(|| AdapterChange { before: now.adapter().cloned(), after: next.adapter().cloned() });
     Operation { kind: OperationKind::Update, changes, adapter }
 }

@@ -31,7 +31,9 @@ pub(crate) enum UpdateError {
     )]
     Loses { target: String, classes: Vec<String> },
     /// A task that was learnt here builds on it.
-    #[error("a task that was learnt here has changed the network since {target}: undo that task first")]
+    #[error(
+        "a task that was learnt here has changed the network since {target}: undo that task first"
+    )]
     Overgrown { target: String },
     /// Another adapter has to prove itself first.
     #[error("an adapter is on trial: it stays or goes before the next one comes")]

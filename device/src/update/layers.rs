@@ -118,7 +118,8 @@ impl Way {
         back: impl IntoIterator<Item = &'a Layer>,
         forth: impl IntoIterator<Item = &'a Layer>,
     ) -> Result<Self, LayerError> {
-        let read = |layer: &Layer| decode_adapter(&layer.file).map(|(adapter, _)| Box::new(adapter));
+        let read =
+            |layer: &Layer| decode_adapter(&layer.file).map(|(adapter, _)| Box::new(adapter));
         let back = back.into_iter().map(|layer| read(layer).map(Step::Back));
         let forth = forth.into_iter().map(|layer| read(layer).map(Step::Forth));
         Ok(Self(back.chain(forth).collect::<Result<_, _>>()?))
@@ -132,7 +133,9 @@ impl Way {
             class = match (&adapter.task, &adapter.drift, step) {
                 (None, ..) => class,
                 (Some(_), None, _) => return Ok(None),
-                (_, Some(drift), Step::Back(_)) => class.moved(|mode| drift.transport_back(mode))?,
+                (_, Some(drift), Step::Back(_)) => {
+                    class.moved(|mode| drift.transport_back(mode))?
+                }
                 (_, Some(drift), Step::Forth(_)) => class.moved(|mode| drift.transport(mode))?,
             };
         }
@@ -193,8 +196,11 @@ impl Undo {
                 let same = |i: &usize| {
                     let after = self.touched[*i].after.as_ref().filter(|_| !taken[*i]);
                     after.is_some_and(|after| {
-                        let name =
-                            if renamed { !names.contains(&*after.key) } else { after.key == print.key };
+                        let name = if renamed {
+                            !names.contains(&*after.key)
+                        } else {
+                            after.key == print.key
+                        };
                         name && after.sha256 == print.sha256
                     })
                 };
@@ -253,7 +259,8 @@ mod tests {
         };
         assert_eq!(left(&[joined.clone(), pen.clone(), tree.clone()]), was(&[&cup, &pen]));
         // Renamed, forgotten, new.
-        let mug = Arc::new(Class { name: ClassName::new("mug").expect("a name"), ..(*joined).clone() });
+        let mug =
+            Arc::new(Class { name: ClassName::new("mug").expect("a name"), ..(*joined).clone() });
         let old_mug = Arc::new(Class { name: mug.name.clone(), ..(*cup).clone() });
         let new = class("new", &[0.4]);
         assert_eq!(left(&[mug, new.clone(), tree.clone()]), was(&[&old_mug, &new]));
@@ -266,7 +273,8 @@ mod tests {
     fn two_classes_of_the_same_shots_are_told_apart_by_their_names() {
         let [cup, mug] = ["cup", "mug"].map(|name| class(name, &[0.1, 0.2]));
         let [cup_after, mug_after] = ["cup", "mug"].map(|name| class(name, &[0.3, 0.4]));
-        let (before, after) = (knows(&[cup.clone(), mug.clone()]), knows(&[cup_after.clone(), mug_after.clone()]));
+        let (before, after) =
+            (knows(&[cup.clone(), mug.clone()]), knows(&[cup_after.clone(), mug_after.clone()]));
         let left = back(&before, &after, &[mug_after.clone(), cup_after.clone()]);
         assert_eq!(left, [(*cup).clone(), (*mug).clone()]);
         // A copy that was taught under a third name is none of them.

@@ -103,9 +103,13 @@ impl Location {
                     request = request.header("range", format!("bytes={from}-"));
                 }
                 let response = request.call().map_err(|error| match error {
-                    ureq::Error::StatusCode(403 | 404 | 410) => FetchError::Missing(file.to_owned()),
+                    ureq::Error::StatusCode(403 | 404 | 410) => {
+                        FetchError::Missing(file.to_owned())
+                    }
                     // What was there is the whole file.
-                    ureq::Error::StatusCode(416) => failed("the server has no more of it".to_owned()),
+                    ureq::Error::StatusCode(416) => {
+                        failed("the server has no more of it".to_owned())
+                    }
                     error => failed(crate::daemon::config::masked(&error.to_string())),
                 })?;
                 let continued = from > 0 && response.status().as_u16() == 206;

@@ -163,7 +163,8 @@ pub(crate) fn choose(seen: &mut [Seen]) -> Option<Offered> {
         }
     }
     for (_, offered) in seen.iter_mut() {
-        let release = offered.as_ref().ok().map(|o| (o.offer.release, newest.get(o.offer.name.as_str())));
+        let release =
+            offered.as_ref().ok().map(|o| (o.offer.release, newest.get(o.offer.name.as_str())));
         if let Some((release, Some(&newest))) = release
             && release < newest
         {

@@ -31,7 +31,8 @@ pub(super) fn place(
     if let Some((_, older)) = older.filter(|(_, older)| older.release >= offer.release) {
         return Err(NotForUs::InUse(older.release));
     }
-    let replaced = older.filter(|(_, older)| older.feature_space_before == offer.feature_space_before);
+    let replaced =
+        older.filter(|(_, older)| older.feature_space_before == offer.feature_space_before);
     let Some((i, older)) = replaced else {
         offered.suits(device)?;
         return Ok(Place { beneath: in_use.len(), replaces: false });
@@ -39,7 +40,8 @@ pub(super) fn place(
     let begun = Device { feature_space: older.feature_space_before, ..device.clone() };
     offered.suits(&begun)?;
     // A task that was learnt here since cannot be set aside.
-    if in_use.last().is_none_or(|top| top.offered.offer.feature_space_after != device.feature_space) {
+    if in_use.last().is_none_or(|top| top.offered.offer.feature_space_after != device.feature_space)
+    {
         return Err(NotForUs::OtherFeatures);
     }
     let uppermost = i + 1 == in_use.len();
@@ -81,7 +83,12 @@ mod tests {
     }
 
     /// Where an adapter goes on a device with these, the oldest first.
-    fn placed(used: &[Offered], kept: usize, features: u8, new: &Offered) -> Result<Place, NotForUs> {
+    fn placed(
+        used: &[Offered],
+        kept: usize,
+        features: u8,
+        new: &Offered,
+    ) -> Result<Place, NotForUs> {
         let mut record = Record::new();
         record.in_use =
             used.iter().map(|offered| InUse { offered: offered.clone(), since: 0 }).collect();

@@ -157,8 +157,8 @@ fn try_head(session: &mut Session, next: &Learner) -> Result<(), Refusal> {
     };
     let (before, after) = (by_class(&before), by_class(&after));
     let pairs = before.iter().filter_map(|(class, b)| Some((b, after.get(class)?)));
-    let (sum_before, sum_after, n) =
-        pairs.fold((0.0, 0.0, 0_usize), |(b, a, n), (before, after)| (b + before, a + after, n + 1));
+    let (sum_before, sum_after, n) = pairs
+        .fold((0.0, 0.0, 0_usize), |(b, a, n), (before, after)| (b + before, a + after, n + 1));
     let n = n.max(1) as f64;
     let (before, after) = (sum_before / n, sum_after / n);
     if after < before - WORSE {

@@ -36,19 +36,15 @@ pub(crate) enum TrustError {
     #[error("{0}")]
     Repository(String),
     /// A role that is older than what was seen.
-    #[error("{role} has version {found}, but version {seen} was seen before: an old repository is being shown")]
-    Older {
-        role: RoleType,
-        found: u64,
-        seen: u64,
-    },
+    #[error(
+        "{role} has version {found}, but version {seen} was seen before: an old repository is being shown"
+    )]
+    Older { role: RoleType, found: u64, seen: u64 },
     /// Too old to be believed.
-    #[error("{role} expired at {expired}, and it is {now}: no update until the publisher renews it, or the clock is right")]
-    Expired {
-        role: RoleType,
-        expired: Timestamp,
-        now: Timestamp,
-    },
+    #[error(
+        "{role} expired at {expired}, and it is {now}: no update until the publisher renews it, or the clock is right"
+    )]
+    Expired { role: RoleType, expired: Timestamp, now: Timestamp },
 }
 
 /// The newest of everything that was seen.
@@ -179,8 +175,7 @@ impl Trusted {
     /// Checks what tough does not know of, and remembers what was seen.
     fn accept(&mut self, repository: &Repository, clock: Timestamp) -> Result<(), TrustError> {
         let (root, targets) = (&repository.root().signed, &repository.targets().signed);
-        let (timestamp, snapshot) =
-            (&repository.timestamp().signed, &repository.snapshot().signed);
+        let (timestamp, snapshot) = (&repository.timestamp().signed, &repository.snapshot().signed);
         let found = [timestamp.version.get(), snapshot.version.get(), targets.version.get()];
         for ((role, found), seen) in ROLES.into_iter().zip(found).zip(self.versions) {
             if found < seen {

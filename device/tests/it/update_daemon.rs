@@ -152,7 +152,10 @@ fn without_frames_a_trial_ends_in_going_back() {
     let (code, applied) = post(&mut daemon, "apply", &json!({}));
     assert_eq!((code, &applied["phase"]), (200, &json!("trial")), "{applied}");
     let back = wait_for(&mut daemon, "rolled_back");
-    assert!(back["why"].as_str().is_some_and(|why| why.contains("no frame was answered")), "{back}");
+    assert!(
+        back["why"].as_str().is_some_and(|why| why.contains("no frame was answered")),
+        "{back}"
+    );
     assert_eq!(back["quarantine"][0]["target"], "garden-1.fmla");
     assert_eq!(back["in_use"], json!([]));
     assert_eq!(metric(&mut daemon, "fmlora_update_refused"), 1.0);
@@ -177,7 +180,10 @@ fn the_second_start_in_a_trial_goes_back() {
     // One thing at a time.
     scene.offer(2);
     let (code, problem) = post(&mut daemon, "apply", &json!({}));
-    assert!(code == 409 && problem["detail"].as_str().is_some_and(|d| d.contains("on trial")), "{problem}");
+    assert!(
+        code == 409 && problem["detail"].as_str().is_some_and(|d| d.contains("on trial")),
+        "{problem}"
+    );
     daemon.kill();
     let mut daemon = start(&scene, &long);
     assert_eq!(status(&mut daemon)["phase"], "trial", "the first could be a power cut");
@@ -240,8 +246,10 @@ fn a_repository_that_is_not_to_be_believed_stops_nothing() {
     let polls = config(&scene, CAMERA, "automatic = false\npoll_seconds = 1\n");
     configure(&scene.setting, &polls);
     daemon.signal("HUP");
-    until("a look", || status(&mut daemon)["last_look"]["adapters"][0]["not_for_us"].is_null()
-        && status(&mut daemon)["last_look"]["adapters"][0]["target"] == "garden-1.fmla");
+    until("a look", || {
+        status(&mut daemon)["last_look"]["adapters"][0]["not_for_us"].is_null()
+            && status(&mut daemon)["last_look"]["adapters"][0]["target"] == "garden-1.fmla"
+    });
     assert_eq!(status(&mut daemon)["phase"], "idle", "nobody said that it is to be installed");
     for body in [json!({ "lose": true }), json!(3)] {
         assert_eq!(post(&mut daemon, "apply", &body).0, 422, "{body}");
@@ -255,7 +263,11 @@ fn without_a_repository_there_are_no_updates() {
     let mut daemon = Daemon::start_with(&scene.setting, &config, &[]);
     let told = status(&mut daemon);
     assert_eq!((&told["from"], &told["phase"]), (&Value::Null, &json!("idle")), "{told}");
-    for (what, says) in [("check", "update.from is not set"), ("apply", "update.from is not set"), ("rollback", "no adapter is in use")] {
+    for (what, says) in [
+        ("check", "update.from is not set"),
+        ("apply", "update.from is not set"),
+        ("rollback", "no adapter is in use"),
+    ] {
         let (code, problem) = post(&mut daemon, what, &json!({}));
         assert_eq!(code, 409, "{what}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|d| d.contains(says)), "{problem}");

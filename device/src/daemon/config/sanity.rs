@@ -77,9 +77,10 @@ fn update(config: &UpdateConfig, wrong: &mut dyn FnMut(&str, String)) {
     if config.channel.is_empty() {
         wrong("update.channel", "is empty".to_owned());
     }
-    for (key, value) in
-        [("update.poll_seconds", config.poll_seconds), ("update.trial_seconds", config.trial_seconds)]
-    {
+    for (key, value) in [
+        ("update.poll_seconds", config.poll_seconds),
+        ("update.trial_seconds", config.trial_seconds),
+    ] {
         if value > 31 * 86_400 {
             wrong(key, format!("is {value}, expected 0 to {}", 31 * 86_400));
         }

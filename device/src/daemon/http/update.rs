@@ -93,9 +93,8 @@ pub(super) async fn roll_back(
 ) -> Result<Json<UpdateDto>, ApiError> {
     let RollBack { lose_classes } = order(&body)?;
     let (shared, classes) = (api.shared.clone(), classes(lose_classes));
-    let back = async move {
-        shared.updater.roll_back(&shared, "taken back by hand", classes).await
-    };
+    let back =
+        async move { shared.updater.roll_back(&shared, "taken back by hand", classes).await };
     to_its_end(back).await?;
     status(State(api)).await
 }

@@ -68,9 +68,12 @@ impl Topics {
 
     /// How updates stand. Names of adapters may tell what the box sees, and reasons name classes.
     pub(super) fn update(&self, status: &UpdateDto, hide_names: bool) -> Message {
-        let adapters = status.in_use.iter().map(|used| match hide_names {
-            true => json!({ "release": used.release }),
-            false => json!({ "name": used.name, "release": used.release }),
+        let adapters = status.in_use.iter().map(|used| {
+            let mut adapter = json!({ "release": used.release });
+            if !hide_names {
+                adapter["name"] = json!(used.name);
+            }
+            adapter
         });
         let update = json!({
             "phase": status.phase,

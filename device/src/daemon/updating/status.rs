@@ -113,8 +113,21 @@ impl UpdateDto {
 
 impl SeenDto {
     pub(super) fn of((target, offered): &Seen) -> Self {
-        let not_for_us = offered.as_ref().err().map(ToString::to_string);
-        let quarantined = matches!(offered, Err(NotForUs::Quarantined(_)));
-        Self { target: target.clone(), not_for_us, quarantined }
+        let mut seen = Self { target: target.clone(), not_for_us: None, quarantined: false };
+        if let Err(why) = offered {
+            seen.is_not_for_us(why);
+        }
+        seen
+    }
+
+    /// Whether it is that one.
+    pub(super) fn is(&self, target: &str) -> bool {
+        self.target == target
+    }
+
+    /// Takes over why it is not for this box.
+    pub(super) fn is_not_for_us(&mut self, why: &NotForUs) {
+        self.quarantined = matches!(why, NotForUs::Quarantined(_));
+        self.not_for_us = Some(why.to_string());
     }
 }
