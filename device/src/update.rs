@@ -7,6 +7,7 @@
 mod difference;
 mod download;
 mod error;
+mod going_back;
 mod layers;
 mod location;
 mod offer;
@@ -14,6 +15,7 @@ mod place;
 mod record;
 mod settings;
 mod staging;
+mod switching;
 mod transport;
 mod trust;
 
@@ -22,7 +24,7 @@ use std::path::PathBuf;
 use fail::fail_point;
 use fmlora_learner::Learner;
 use jiff::Timestamp;
-use serde_bytes::{ByteBuf, Bytes};
+use serde_bytes::Bytes;
 
 pub(crate) use download::DownloadError;
 pub(crate) use error::UpdateError;
@@ -32,10 +34,8 @@ pub(crate) use record::{Phase, Record};
 pub(crate) use settings::{Settings, read_root};
 pub(crate) use trust::{TrustError, Trusted};
 
-use layers::{DEPTH, Layer, LayerError, Replaced, Undo, Way};
-use place::{Place, place};
-use record::InUse;
-use staging::{Refusal, Staged, stage};
+use layers::{Layer, LayerError, Replaced};
+use place::place;
 
 use crate::report::with_causes;
 use crate::store::Record as Kept;
@@ -170,96 +170,6 @@ impl Updates {
         Ok(())
     }
 
-    /// Tries the adapter that was fetched, and puts it to use in one transaction. It is on trial then.
-    ///
-    /// # Errors
-    ///
-    /// [`UpdateError::Refused`], and the adapter is in quarantine; [`UpdateError::Loses`] unless classes may be lost;
-    /// others leave the adapter where it is, to be tried again.
-    pub(crate) fn switch(
-        &self,
-        session: &mut Session,
-        device: &Device,
-        classes: Classes,
-    ) -> Result<Offered, UpdateError> {
-        let mut record = self.record()?;
-        let (Phase::Fetched(offered) | Phase::Staged(offered)) = record.phase.clone() else {
-            return Err(UpdateError::NothingFetched);
-        };
-        let file: ByteBuf = self.file.load()?.unwrap_or_default();
-        // What was learnt since the look may have left no place for it.
-        let device = Device { feature_space: session.store().feature_space_id(), ..device.clone() };
-        let place = match place(&record, &device, &offered) {
-            Ok(place) => place,
-            Err(why) => {
-                self.enter(Phase::Idle)?;
-                return Err(UpdateError::NotNow { target: offered.target, why: why.to_string() });
-            }
-        };
-        let layers: Vec<Layer> = self.layers.load()?.unwrap_or_default();
-        // The first adapters in use have no layer any more.
-        let beneath = (place.beneath + layers.len()).saturating_sub(record.in_use.len());
-        let above = layers.get(beneath..).unwrap_or_default();
-        let mut ground = session.learner().clone();
-        let mut lost = Vec::new();
-        for (layer, used) in above.iter().rev().zip(record.in_use.iter().rev()) {
-            let back = layer.off(&ground).map_err(|e| kept_wrong(&used.offered, &e))?;
-            ground = back.learner;
-            lost.extend(back.lost);
-        }
-        let staged = stage(session, &ground, &offered, &file, above.get(1..).unwrap_or_default());
-        let Staged { steps, lost: left_behind } = match staged {
-            Ok(staged) => staged,
-            Err(refusal) => return Err(self.refused(record, offered, refusal)),
-        };
-        lost.extend(left_behind);
-        if !lost.is_empty() && classes == Classes::Keep {
-            return Err(UpdateError::Loses { target: offered.target, classes: lost });
-        }
-        self.enter(Phase::Staged(offered.clone()))?;
-        fail_point!("update-staged", |_| std::process::abort());
-        let mut after = layers[..beneath.min(layers.len())].to_vec();
-        let mut before = ground;
-        for (file, next) in std::iter::once(&file[..])
-            .chain(above.iter().skip(1).map(|layer| &layer.file[..]))
-            .zip(steps)
-        {
-            after.push(Layer::new(file, &before, &next));
-            before = next;
-        }
-        let next = before;
-        let replaced = place.replaces.then(|| Replaced {
-            by: offered.clone(),
-            beneath,
-            layers: above.to_vec(),
-            in_use: record.in_use.clone(),
-            undo: Undo::between(session.learner(), &next),
-        });
-        after.drain(..after.len().saturating_sub(DEPTH));
-        take_place(&mut record, &offered, place, after.len());
-        self.write(session, &next, &record, &after, replaced.as_ref())?;
-        fail_point!("update-switched", |_| std::process::abort());
-        Ok(offered)
-    }
-
-    /// Remembers why an adapter is not put to use.
-    fn refused(&self, mut record: Record, offered: Offered, refusal: Refusal) -> UpdateError {
-        let target = offered.target.clone();
-        let (why, for_good) = match refusal {
-            Refusal::Failed(error) => return error.into(),
-            Refusal::Bad(why) => (why, true),
-            Refusal::Perhaps(why) => (why, record.doubt(&offered)),
-        };
-        if for_good {
-            record.refuse(&offered, &why);
-        }
-        match self.record.save(&record) {
-            Err(error) => error.into(),
-            Ok(()) if for_good => UpdateError::Refused { target, why },
-            Ok(()) => UpdateError::NotNow { target, why },
-        }
-    }
-
     /// Writes what is known next, and all about updates, in one transaction.
     fn write(
         &self,
@@ -291,80 +201,6 @@ impl Updates {
         }
         Ok(())
     }
-
-    /// Takes the adapter that came last out of use, in one transaction, and does not try it again by itself. What it took
-    /// the place of is in use again.
-    ///
-    /// # Errors
-    ///
-    /// [`UpdateError::NothingInUse`]; [`UpdateError::Overgrown`] if a task was learnt since that changed the network;
-    /// [`UpdateError::Loses`] unless classes may be lost; others too leave it in use.
-    pub(crate) fn roll_back(
-        &self,
-        session: &mut Session,
-        why: &str,
-        classes: Classes,
-    ) -> Result<Offered, UpdateError> {
-        let mut record = self.record()?;
-        let mut layers: Vec<Layer> = self.layers.load()?.unwrap_or_default();
-        let replaced: Option<Replaced> = self.replaced.load()?.flatten();
-        let (Some(top), Some(uppermost)) = (record.in_use.last(), layers.last()) else {
-            return Err(UpdateError::NothingInUse);
-        };
-        let offered = replaced.as_ref().map_or(&top.offered, |replaced| &replaced.by).clone();
-        if top.offered.offer.feature_space_after != session.store().feature_space_id() {
-            return Err(UpdateError::Overgrown { target: offered.target });
-        }
-        let now = session.learner();
-        let back = match &replaced {
-            None => uppermost.off(now),
-            Some(replaced) => {
-                let since = layers.iter().skip(replaced.beneath).rev();
-                Way::new(since, &replaced.layers).and_then(|way| replaced.undo.apply(now, &way))
-            }
-        };
-        let back = back.map_err(|error| kept_wrong(&offered, &error))?;
-        if !back.lost.is_empty() && classes == Classes::Keep {
-            return Err(UpdateError::Loses { target: offered.target, classes: back.lost });
-        }
-        match replaced {
-            None => {
-                layers.pop();
-                record.in_use.pop();
-            }
-            Some(replaced) => {
-                layers.truncate(replaced.beneath);
-                layers.extend(replaced.layers);
-                record.in_use = replaced.in_use;
-            }
-        }
-        record.kept = layers.len();
-        record.refuse(&offered, why);
-        fail_point!("update-rolling-back", |_| std::process::abort());
-        self.write(session, &back.learner, &record, &layers, None)?;
-        fail_point!("update-rolled-back", |_| std::process::abort());
-        Ok(offered)
-    }
-
-    /// Counts a start of the program. An adapter that is on trial at the second start is rolled back: the first could be
-    /// a power cut. Gives what was rolled back.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Updates::roll_back`].
-    pub(crate) fn started(&self, session: &mut Session) -> Result<Option<Offered>, UpdateError> {
-        let Phase::Trial { starts } = self.record()?.phase else { return Ok(None) };
-        if starts == 0 {
-            self.enter(Phase::Trial { starts: 1 })?;
-            return Ok(None);
-        }
-        let why = "the program was started twice while it was on trial";
-        match self.roll_back(session, why, Classes::MayBeLost) {
-            // Somebody has built on it: it cannot be so bad.
-            Err(UpdateError::Overgrown { .. }) => self.commit().map(|()| None),
-            rolled_back => rolled_back.map(Some),
-        }
-    }
 }
 
 /// The time by the clock of the box, or what a test says.
@@ -373,18 +209,6 @@ pub(crate) fn clock() -> Timestamp {
         time.and_then(|time| time.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
     });
     Timestamp::now()
-}
-
-/// Enters an adapter that comes into use.
-fn take_place(record: &mut Record, offered: &Offered, place: Place, kept: usize) {
-    record.forgive(offered);
-    record.phase = Phase::Trial { starts: 0 };
-    record.kept = kept;
-    let used = InUse { offered: offered.clone(), since: clock().as_second() };
-    match record.in_use.get_mut(place.beneath) {
-        Some(older) if place.replaces => *older = used,
-        _ => record.in_use.push(used),
-    }
 }
 
 fn kept_wrong(offered: &Offered, error: &LayerError) -> UpdateError {
