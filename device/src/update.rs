@@ -107,7 +107,8 @@ impl Updates {
     }
 
     fn enter(&self, phase: Phase) -> Result<(), StoreError> {
-        let record = Record { phase, ..self.record()? };
+        let mut record = self.record()?;
+        record.phase = phase;
         self.record.save(&record)
     }
 

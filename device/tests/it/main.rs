@@ -17,3 +17,5 @@ mod signals;
 mod streams;
 mod tasks;
 mod tls;
+mod update;
+mod update_daemon;
