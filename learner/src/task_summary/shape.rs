@@ -31,10 +31,11 @@ impl Shape {
         let d = summary.d_feature();
         let scatter: Vec<Vec<f64>> = summary.scatter.rows().collect();
         let total = summary.classes.iter().map(|class| f64::from(class.energy)).sum();
-        if scatter.is_empty() {
+        let basis = orthonormal(scatter.iter().cloned().chain(differences(summary)));
+        // Also where all rows are zeros and there is one mean.
+        if scatter.is_empty() || basis.is_empty() {
             return Some(Self { rows: Vec::new(), basis: Vec::new(), total, turn: 0 });
         }
-        let basis = orthonormal(scatter.iter().cloned().chain(differences(summary)));
         // In coordinates of the basis everything is small.
         let q = Mat::from_fn(basis.len(), d, |k, i| basis[k][i]);
         let v = Mat::from_fn(scatter.len(), d, |k, i| scatter[k][i]);

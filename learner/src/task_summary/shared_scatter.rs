@@ -50,7 +50,8 @@ impl SharedScatter {
             eigen.U().col(k).iter().map(|v| v * length).collect()
         });
         let all = seen.into_iter().chain(rest);
-        let scale = (1.0 - shrinkage).sqrt();
+        // One class alone is told from nothing in the task: the head that shrinks all away says nothing of its shape.
+        let scale = if modes.len() == 1 { 1.0 } else { (1.0 - shrinkage).sqrt() };
         let rows = all.map(|row: Vec<f64>| row.iter().map(|v| v * scale).collect());
         Some(Self { rows: rows.collect(), floor })
     }

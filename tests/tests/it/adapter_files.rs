@@ -8,9 +8,9 @@ use fmlora_learner::format::{
     Ground, HEADER_BYTES, MeasuredAccuracy, decode_adapter, encode_adapter, seal,
 };
 use fmlora_learner::{
-    Adapter, AdapterTask, BaseId, Class, ClassName, Complexity, DriftMap, HeadChoice, KnownAnswer,
-    LowRankDrift, Matrix, Offer, Rollout, SharedBases, SharedBasis, TaskFactors, TaskSummary,
-    TaskUpdate, fit_head,
+    Adapter, AdapterTask, BaseId, ByteRows, Class, ClassName, Complexity, DriftMap, HeadChoice,
+    KnownAnswer, LowRankDrift, Matrix, Offer, Rollout, SharedBases, SharedBasis, TaskFactors,
+    TaskSummary, TaskUpdate, fit_head,
 };
 use fmlora_models::{Place, Site};
 use fmlora_tests::{GaussianClasses, wave_matrix};
@@ -208,6 +208,23 @@ fn an_adapter_without_a_task_changes_no_feature() {
     for class in &all {
         class.check(D).expect("statistics that a device may keep");
     }
+}
+
+#[test]
+fn an_adapter_may_bring_one_class() {
+    let brought = classes(&["cup"], 1.0, 1);
+    let summary = TaskSummary::of(&brought, 6).expect("a sound class");
+    let all = summary.to_classes().expect("sound numbers");
+    assert_eq!((all.len(), all[0].count()), (1, brought[0].count()));
+    all[0].check(D).expect("statistics that a device may keep");
+    let energies = all[0].modes[0].energy() / brought[0].modes[0].energy();
+    // The six longest of 24 directions, and noise that stands for the others.
+    assert!((0.9..1.1).contains(&energies), "{energies}");
+    // A hostile file: rows of zeros.
+    let zeros = [0.0; D];
+    let scatter = ByteRows::new(D, [&zeros[..], &zeros]);
+    let flat = TaskSummary { scatter, ..summary }.to_classes().expect("no panic");
+    flat[0].check(D).expect("statistics that a device may keep");
 }
 
 #[test]

@@ -151,10 +151,9 @@ impl Scene {
         files
     }
 
-    /// Makes an attack; gives what was wrong with the answer to it.
-    fn repels(&mut self, attack: &Attack) -> Result<(), String> {
+    /// Makes an attack; gives what was wrong with the answer to it, or with what is left of what was known before.
+    fn repels(&mut self, attack: &Attack, before: &Known) -> Result<(), String> {
         (attack.attack)(self);
-        let before = self.known();
         let run = self.update();
         let said = format!("{}{}", run.stdout, run.stderr);
         if applied(&run) != "" {
@@ -169,7 +168,7 @@ impl Scene {
         let mut after = self.known();
         // What has come of a file is kept for the next time, which may be that of another file.
         after.files.retain(|file| file != "state/update.part");
-        if after != before {
+        if after != *before {
             return Err(format!("changed: {:?} {:?}", before.files, after.files));
         }
         // The next good update is taken, as if nothing had been.
@@ -197,9 +196,10 @@ pub(crate) fn applied(run: &Run) -> String {
 /// Makes every attack on a box of its own, and reports all that were not repelled.
 pub(crate) fn repelled(attacks: &[Attack]) {
     let ground = Scene::updated(Workshop::toy());
+    let before = ground.known();
     let mut wrong = Vec::new();
     for attack in attacks {
-        if let Err(why) = ground.copy().repels(attack) {
+        if let Err(why) = ground.copy().repels(attack, &before) {
             wrong.push(format!("{}: {why}", attack.name));
         }
     }

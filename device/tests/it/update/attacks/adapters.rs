@@ -244,7 +244,7 @@ fn a_file_in_quarantine_is_not_tried_again() {
     scene.server.asked();
     let second = scene.update();
     assert_eq!((second.code, applied(&second)), (0, String::new()), "{}", second.stderr);
-    let says = "tried before and refused or taken back: the number of shots of a class is 0";
+    let says = "tried before and rolled back: the number of shots of a class is 0";
     assert!(second.stdout.contains(says), "{}", second.stdout);
     assert!(scene.server.asked().iter().all(|asked| asked.path.starts_with("metadata/")));
     scene.offer(3);

@@ -164,7 +164,7 @@ fn a_thief_who_counts_to_the_end_is_outlived() {
     assert_eq!(scene.update().code, 0, "the thief has the keys");
     scene.offer(2);
     let refused = scene.update();
-    let says = "timestamp has version 3, but version 18446744073709551614 was seen before";
+    let says = "timestamp has version 4, but version 18446744073709551614 was seen before";
     assert!(refused.stderr.contains(says), "{}", refused.stderr);
     scene.site.rotate(&ROLES);
     scene.taken("garden-2.fmla");
