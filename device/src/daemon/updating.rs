@@ -72,6 +72,21 @@ impl From<UpdateError> for NotUpdated {
 }
 
 impl NotUpdated {
+    /// Whether it stands elsewhere in the status, such as with the last look or with what was refused.
+    fn is_known_otherwise(&self) -> bool {
+        match self {
+            Self::NowhereFrom | Self::Busy | Self::Thread(NotDone::Ended) => true,
+            Self::Update(error) => matches!(
+                error,
+                UpdateError::Trust(_)
+                    | UpdateError::NoRoot
+                    | UpdateError::Refused { .. }
+                    | UpdateError::OnTrial
+            ),
+            Self::Thread(_) => false,
+        }
+    }
+
     fn why(&self) -> String {
         match self {
             Self::NowhereFrom => "update.from is not set".to_owned(),
@@ -147,7 +162,7 @@ impl Updater {
         let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
         let applied = self.look_and_switch(shared, order).await;
         self.seen().trouble = match &applied {
-            Err(NotUpdated::Update(error)) if !known_otherwise(error) => Some(with_causes(error)),
+            Err(error) if !error.is_known_otherwise() => Some(error.why()),
             _ => None,
         };
         self.tell(shared);
@@ -252,15 +267,4 @@ impl Updater {
         // An event that nobody listens to is none.
         let _ = shared.events.send(Event::Update(Box::new(status)));
     }
-}
-
-/// Whether an error stands elsewhere in the status: with the last look, or with what was refused.
-fn known_otherwise(error: &UpdateError) -> bool {
-    matches!(
-        error,
-        UpdateError::Trust(_)
-            | UpdateError::NoRoot
-            | UpdateError::Refused { .. }
-            | UpdateError::OnTrial
-    )
 }

@@ -235,60 +235,63 @@ mod tests {
         Arc::new(Class::from_shots(name, &shots).expect("shots"))
     }
 
-    fn knows(classes: &[Arc<Class>]) -> Learner {
-        learner_of(2, classes.to_vec(), None)
+    fn knows<const N: usize>(classes: [&Arc<Class>; N]) -> Learner {
+        learner_of(2, classes.map(Arc::clone), None)
     }
 
     /// What is left after the update from `before` to `after` is taken out of `now`.
-    fn back(before: &Learner, after: &Learner, now: &[Arc<Class>]) -> Vec<Class> {
+    fn back<const N: usize>(
+        before: &Learner,
+        after: &Learner,
+        now: [&Arc<Class>; N],
+    ) -> Vec<Class> {
         let undo = Undo::between(before, after);
         let back = undo.apply(&knows(now), &Way(Vec::new())).expect("sound statistics");
         assert!(back.lost.is_empty());
         back.learner.classes().map(|class| (**class).clone()).collect()
     }
 
+    /// Classes by their names, as a learner has them.
+    fn are<const N: usize>(classes: [&Arc<Class>; N]) -> [Class; N] {
+        classes.map(|class| (**class).clone())
+    }
+
     #[test]
     fn what_nobody_touched_is_what_it_was_and_everything_else_stays() {
         let (cup, pen) = (class("cup", &[0.1, 0.2]), class("pen", &[0.7, 0.8]));
         let (joined, tree) = (class("cup", &[0.1, 0.2, 0.3]), class("tree", &[0.5]));
-        let before = knows(&[cup.clone(), pen.clone()]);
-        let after = knows(&[joined.clone(), pen.clone(), tree.clone()]);
-        let left = |now: &[Arc<Class>]| back(&before, &after, now);
-        let was = |classes: &[&Arc<Class>]| -> Vec<Class> {
-            classes.iter().map(|class| (***class).clone()).collect()
-        };
-        assert_eq!(left(&[joined.clone(), pen.clone(), tree.clone()]), was(&[&cup, &pen]));
+        let (before, after) = (knows([&cup, &pen]), knows([&joined, &pen, &tree]));
+        assert_eq!(back(&before, &after, [&joined, &pen, &tree]), are([&cup, &pen]));
         // Renamed, forgotten, new.
-        let mug =
-            Arc::new(Class { name: ClassName::new("mug").expect("a name"), ..(*joined).clone() });
-        let old_mug = Arc::new(Class { name: mug.name.clone(), ..(*cup).clone() });
-        let new = class("new", &[0.4]);
-        assert_eq!(left(&[mug, new.clone(), tree.clone()]), was(&[&old_mug, &new]));
+        let named_mug = |class: &Class| {
+            let name = ClassName::new("mug").expect("a name");
+            Arc::new(Class { name, ..class.clone() })
+        };
+        let (mug, new) = (named_mug(&joined), class("new", &[0.4]));
+        assert_eq!(back(&before, &after, [&mug, &new, &tree]), are([&named_mug(&cup), &new]));
         // Taught since, the brought one too.
         let taught = class("tree", &[0.5, 0.6]);
-        assert_eq!(left(&[joined, pen.clone(), taught.clone()]), was(&[&cup, &pen, &taught]));
+        assert_eq!(back(&before, &after, [&joined, &pen, &taught]), are([&cup, &pen, &taught]));
     }
 
     #[test]
     fn two_classes_of_the_same_shots_are_told_apart_by_their_names() {
         let [cup, mug] = ["cup", "mug"].map(|name| class(name, &[0.1, 0.2]));
         let [cup_after, mug_after] = ["cup", "mug"].map(|name| class(name, &[0.3, 0.4]));
-        let (before, after) =
-            (knows(&[cup.clone(), mug.clone()]), knows(&[cup_after.clone(), mug_after.clone()]));
-        let left = back(&before, &after, &[mug_after.clone(), cup_after.clone()]);
-        assert_eq!(left, [(*cup).clone(), (*mug).clone()]);
+        let (before, after) = (knows([&cup, &mug]), knows([&cup_after, &mug_after]));
+        assert_eq!(back(&before, &after, [&mug_after, &cup_after]), are([&cup, &mug]));
         // A copy that was taught under a third name is none of them.
         let third = class("third", &[0.3, 0.4]);
-        let left = back(&before, &after, &[cup_after, mug_after, third.clone()]);
-        assert_eq!(left, [(*cup).clone(), (*mug).clone(), (*third).clone()]);
+        let left = back(&before, &after, [&cup_after, &mug_after, &third]);
+        assert_eq!(left, are([&cup, &mug, &third]));
     }
 
     #[test]
     fn what_the_update_dropped_comes_back_unless_its_name_is_taken() {
         let (cup, tree) = (class("cup", &[0.1]), class("tree", &[0.5]));
-        let (before, after) = (knows(&[cup.clone()]), knows(&[tree.clone()]));
-        assert_eq!(back(&before, &after, &[tree.clone()]), [(*cup).clone()]);
+        let (before, after) = (knows([&cup]), knows([&tree]));
+        assert_eq!(back(&before, &after, [&tree]), are([&cup]));
         let again = class("cup", &[0.9]);
-        assert_eq!(back(&before, &after, &[again.clone(), tree]), [(*again).clone()]);
+        assert_eq!(back(&before, &after, [&again, &tree]), are([&again]));
     }
 }

@@ -149,7 +149,7 @@ impl Offered {
 
 /// Bytes as text.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The adapter that is to be fetched: of each name the newest release, and of these the first, on which others may build.

@@ -84,14 +84,14 @@ mod tests {
 
     /// Where an adapter goes on a device with these, the oldest first.
     fn placed(
-        used: &[Offered],
+        used: &[&Offered],
         kept: usize,
         features: u8,
         new: &Offered,
     ) -> Result<Place, NotForUs> {
         let mut record = Record::new();
         record.in_use =
-            used.iter().map(|offered| InUse { offered: offered.clone(), since: 0 }).collect();
+            used.iter().map(|&offered| InUse { offered: offered.clone(), since: 0 }).collect();
         record.kept = kept;
         let device = Device {
             id: String::new(),
@@ -110,17 +110,17 @@ mod tests {
         let tools = offered("tools", 2, 0, 0);
         let moving = offered("moving", 3, 0, 1);
         assert_eq!(placed(&[], 0, 0, &birds), on_top(0));
-        assert_eq!(placed(&[birds.clone()], 1, 0, &tools), on_top(1));
-        assert_eq!(placed(&[birds.clone()], 1, 0, &birds), Err(NotForUs::InUse(1)));
-        assert_eq!(placed(&[birds.clone()], 1, 0, &offered("birds", 4, 0, 0)), instead(0));
+        assert_eq!(placed(&[&birds], 1, 0, &tools), on_top(1));
+        assert_eq!(placed(&[&birds], 1, 0, &birds), Err(NotForUs::InUse(1)));
+        assert_eq!(placed(&[&birds], 1, 0, &offered("birds", 4, 0, 0)), instead(0));
         // What lies on it finds the same features after it.
-        let both = [birds.clone(), tools.clone()];
+        let both = [&birds, &tools];
         assert_eq!(placed(&both, 2, 0, &offered("birds", 4, 0, 0)), instead(0));
         assert_eq!(placed(&both, 2, 0, &offered("birds", 4, 0, 1)), Err(NotForUs::Beneath(1)));
         // What came first can no longer be taken out.
         assert_eq!(placed(&both, 1, 0, &offered("birds", 4, 0, 0)), Err(NotForUs::ForGood(1)));
         // One that changed the features: the next release of it begins where it began, or continues it.
-        let moved = [moving];
+        let moved = [&moving];
         assert_eq!(placed(&moved, 1, 1, &offered("moving", 4, 0, 2)), instead(0));
         assert_eq!(placed(&moved, 1, 1, &offered("moving", 4, 1, 2)), on_top(1));
         assert_eq!(placed(&moved, 1, 1, &tools), Err(NotForUs::OtherFeatures));

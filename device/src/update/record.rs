@@ -7,8 +7,8 @@ use super::offer::{Offered, hex};
 /// Adapters that were rolled back and are remembered; the oldest is forgotten.
 const QUARANTINE: usize = 64;
 
-/// How often an adapter may fail for what may be over the next time.
-const DOUBTS: u32 = 3;
+/// How often an adapter may be tried in a row that fails for what may be over the next time, or ends the program.
+pub(super) const TRIES: u32 = 3;
 
 /// Where an update stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +68,9 @@ pub(crate) struct Quarantined {
     pub(crate) why: String,
 }
 
-/// An adapter that failed for what may be over the next time.
+/// An adapter that was tried and has not passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Doubt {
+struct Tries {
     sha256: [u8; 32],
     times: u32,
 }
@@ -86,7 +86,7 @@ pub(crate) struct Record {
     /// How many of them, the newest, can be taken out of use.
     pub(crate) kept: usize,
     pub(crate) quarantine: Vec<Quarantined>,
-    doubt: Option<Doubt>,
+    tries: Option<Tries>,
 }
 
 impl Record {
@@ -101,7 +101,7 @@ impl Record {
             in_use: Vec::new(),
             kept: 0,
             quarantine: Vec::new(),
-            doubt: None,
+            tries: None,
         }
     }
 
@@ -127,15 +127,20 @@ impl Record {
     /// Takes an adapter out of quarantine.
     pub(super) fn forgive(&mut self, offered: &Offered) {
         self.quarantine.retain(|quarantined| quarantined.sha256 != offered.sha256);
-        self.doubt = None;
+        self.tries = None;
     }
 
-    /// Counts a failure that may be over the next time; tells whether it was one too many.
-    pub(super) fn doubt(&mut self, offered: &Offered) -> bool {
-        let before = self.doubt.take().filter(|doubt| doubt.sha256 == offered.sha256);
-        let times = before.map_or(0, |doubt| doubt.times) + 1;
-        self.doubt = Some(Doubt { sha256: offered.sha256, times });
-        times >= DOUBTS
+    /// Counts that an adapter is being tried; tells how often that was in a row, this time included.
+    pub(super) fn try_once(&mut self, offered: &Offered) -> u32 {
+        let before = self.tries.take().filter(|tries| tries.sha256 == offered.sha256);
+        let times = before.map_or(0, |tries| tries.times) + 1;
+        self.tries = Some(Tries { sha256: offered.sha256, times });
+        times
+    }
+
+    /// Forgets how often: it passed, or something else was wrong.
+    pub(super) fn try_anew(&mut self) {
+        self.tries = None;
     }
 }
 
@@ -162,12 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_over_the_next_time_counts_the_third_time_in_a_row() {
+    fn tries_in_a_row_are_counted() {
         let mut record = Record::new();
-        let doubts = [1, 1, 2, 1, 1, 1].map(|n| record.doubt(&offered(n)));
-        assert_eq!(doubts, [false, false, false, false, false, true]);
+        let times = [1, 1, 2, 1, 1, 1].map(|n| record.try_once(&offered(n)));
+        assert_eq!(times, [1, 2, 1, 1, 2, 3]);
         record.refuse(&offered(1), "slow");
-        assert!(!record.doubt(&offered(1)), "it is counted anew");
+        assert_eq!(record.try_once(&offered(1)), 1, "they are counted anew");
+        record.try_anew();
+        assert_eq!(record.try_once(&offered(1)), 1);
     }
 
     #[test]

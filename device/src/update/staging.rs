@@ -149,6 +149,10 @@ fn fastest(
 fn try_head(session: &mut Session, next: &Learner) -> Result<(), Refusal> {
     let Some(before) = session.estimate()?.cloned() else { return Ok(()) };
     let Some(after) = session.fit_to(next)?.estimate else {
+        // One class is confused with nothing; whether the others may be lost is asked elsewhere.
+        if next.classes().len() < 2 {
+            return Ok(());
+        }
         return Err(Refusal::Bad("no accuracy can be told with it".to_owned()));
     };
     let by_class = |estimate: &Estimate| -> HashMap<String, f64> {

@@ -5,7 +5,7 @@ use serde_bytes::ByteBuf;
 
 use super::layers::{DEPTH, Layer, Replaced, Undo};
 use super::place::{Place, place};
-use super::record::{InUse, Phase, Record};
+use super::record::{InUse, Phase, Record, TRIES};
 use super::staging::{Refusal, Staged, stage};
 use super::{Classes, Device, Offered, UpdateError, Updates, clock, kept_wrong};
 use crate::Session;
@@ -48,16 +48,26 @@ impl Updates {
             ground = back.learner;
             lost.extend(back.lost);
         }
-        let staged = stage(session, &ground, &offered, &file, above.get(1..).unwrap_or_default());
+        // Counted before it is tried: one that ends the program is not tried for ever.
+        let tries = record.try_once(&offered);
+        self.record.save(&record)?;
+        let staged = match tries {
+            ..=TRIES => {
+                stage(session, &ground, &offered, &file, above.get(1..).unwrap_or_default())
+            }
+            _ => Err(Refusal::Bad("the program ended each time while it was tried".to_owned())),
+        };
         let Staged { steps, lost: left_behind } = match staged {
             Ok(staged) => staged,
-            Err(refusal) => return Err(self.refused(record, offered, refusal)),
+            Err(refusal) => return Err(self.refused(record, &offered, refusal, tries)),
         };
+        record.try_anew();
+        record.phase = Phase::Staged(offered.clone());
+        self.record.save(&record)?;
         lost.extend(left_behind);
         if !lost.is_empty() && classes == Classes::Keep {
             return Err(UpdateError::Loses { target: offered.target, classes: lost });
         }
-        self.enter(Phase::Staged(offered.clone()))?;
         fail_point!("update-staged", |_| std::process::abort());
         let mut after = layers[..beneath.min(layers.len())].to_vec();
         let mut before = ground;
@@ -84,21 +94,26 @@ impl Updates {
     }
 
     /// Remembers why an adapter is not put to use.
-    fn refused(&self, mut record: Record, offered: Offered, refusal: Refusal) -> UpdateError {
+    fn refused(
+        &self,
+        mut record: Record,
+        offered: &Offered,
+        refusal: Refusal,
+        tries: u32,
+    ) -> UpdateError {
         let target = offered.target.clone();
-        let (why, for_good) = match refusal {
-            Refusal::Failed(error) => return error.into(),
-            Refusal::Bad(why) => (why, true),
-            Refusal::Perhaps(why) => (why, record.doubt(&offered)),
+        let error = match refusal {
+            Refusal::Failed(error) => {
+                record.try_anew();
+                error.into()
+            }
+            Refusal::Perhaps(why) if tries < TRIES => UpdateError::NotNow { target, why },
+            Refusal::Perhaps(why) | Refusal::Bad(why) => {
+                record.refuse(offered, &why);
+                UpdateError::Refused { target, why }
+            }
         };
-        if for_good {
-            record.refuse(&offered, &why);
-        }
-        match self.record.save(&record) {
-            Err(error) => error.into(),
-            Ok(()) if for_good => UpdateError::Refused { target, why },
-            Ok(()) => UpdateError::NotNow { target, why },
-        }
+        self.record.save(&record).map_or_else(UpdateError::from, |()| error)
     }
 }
 

@@ -147,9 +147,9 @@ impl Trusted {
             // Done below, by a clock that does not go back.
             .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .load();
-        let loaded = loading.await.map_err(|e| failed(&e));
+        let outcome = loading.await.map_err(|e| failed(&e));
         self.take_root(&folder)?;
-        let repository = loaded?;
+        let repository = outcome?;
         self.accept(&repository, clock)?;
         Ok(repository)
     }
@@ -216,7 +216,9 @@ fn signers(root: &Signed<Root>) -> Signers {
         let keys = root.signed.keys(role).filter_map(|key| key.key_id().ok());
         let keys: BTreeSet<Vec<u8>> = keys.map(|id| id.to_vec()).collect();
         let mut hash = Sha256::new();
-        keys.iter().for_each(|id| hash.update(id));
+        for id in keys {
+            hash.update(id);
+        }
         hash.finalize().into()
     })
 }

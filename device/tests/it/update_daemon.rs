@@ -62,7 +62,7 @@ fn names(daemon: &mut Daemon) -> Vec<String> {
     classes.iter().map(|class| class["name"].as_str().expect("a name").to_owned()).collect()
 }
 
-fn metric(daemon: &mut Daemon, name: &str) -> f64 {
+fn metric(daemon: &mut Daemon, name: &str) -> u64 {
     let (_, metrics) = daemon.get("/metrics");
     let metrics = metrics.as_str().expect("text").to_owned();
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -84,15 +84,15 @@ fn an_update_comes_by_itself_proves_itself_and_stays() {
     assert_eq!(stays["last_look"]["error"], Value::Null, "{stays}");
     assert_eq!(names(&mut daemon), ["ball", "mug", "tree"]);
     for (name, expected) in [
-        ("fmlora_update_phase{phase=\"committed\"}", 1.0),
-        ("fmlora_update_phase{phase=\"trial\"}", 0.0),
-        ("fmlora_update_adapters", 1.0),
-        ("fmlora_update_release", 1.0),
-        ("fmlora_update_refused", 0.0),
+        ("fmlora_update_phase{phase=\"committed\"}", 1),
+        ("fmlora_update_phase{phase=\"trial\"}", 0),
+        ("fmlora_update_adapters", 1),
+        ("fmlora_update_release", 1),
+        ("fmlora_update_refused", 0),
     ] {
         assert_eq!(metric(&mut daemon, name), expected, "{name}");
     }
-    assert!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds") > 1e9);
+    assert!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds") > 1_000_000_000);
     // Listeners were told of each step.
     let mut told = Vec::new();
     for line in BufReader::new(events).lines().map_while(Result::ok) {
@@ -158,7 +158,7 @@ fn without_frames_a_trial_ends_in_going_back() {
     );
     assert_eq!(back["quarantine"][0]["target"], "garden-1.fmla");
     assert_eq!(back["in_use"], json!([]));
-    assert_eq!(metric(&mut daemon, "fmlora_update_refused"), 1.0);
+    assert_eq!(metric(&mut daemon, "fmlora_update_refused"), 1);
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
     // It is not tried again by itself, but by the word of the administrator.
     assert_eq!(post(&mut daemon, "apply", &json!({})).0, 404);
@@ -240,7 +240,7 @@ fn a_repository_that_is_not_to_be_believed_stops_nothing() {
         assert_eq!(code, 502, "{what}: {problem}");
     }
     assert!(status(&mut daemon)["last_look"]["error"].is_string());
-    assert_eq!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds"), 0.0);
+    assert_eq!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds"), 0);
     // The configuration is read anew: a poll, and a repository that is well again.
     scene.server.heal();
     let polls = config(&scene, CAMERA, "automatic = false\npoll_seconds = 1\n");

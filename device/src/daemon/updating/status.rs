@@ -18,7 +18,7 @@ pub(crate) struct UpdateDto {
     pub(crate) poll_seconds: u64,
     /// Name of this box in rollouts.
     pub(crate) device: String,
-    /// idle, fetched, staged, trial, committed or rolled_back.
+    /// idle, fetched, staged, trial, committed or `rolled_back`.
     pub(crate) phase: &'static str,
     /// Seconds until the adapter on trial stays.
     pub(crate) trial_seconds_left: Option<u64>,
