@@ -32,7 +32,7 @@ pub(crate) struct Known {
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) says: &'static str,
-    pub(crate) attack: fn(&mut Scene),
+    pub(crate) make: fn(&mut Scene),
 }
 
 impl Scene {
@@ -153,10 +153,10 @@ impl Scene {
 
     /// Makes an attack; gives what was wrong with the answer to it, or with what is left of what was known before.
     fn repels(&mut self, attack: &Attack, before: &Known) -> Result<(), String> {
-        (attack.attack)(self);
+        (attack.make)(self);
         let run = self.update();
         let said = format!("{}{}", run.stdout, run.stderr);
-        if applied(&run) != "" {
+        if !applied(&run).is_empty() {
             return Err(format!("taken: {said}"));
         }
         if !said.contains(attack.says) {

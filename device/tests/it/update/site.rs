@@ -91,7 +91,7 @@ impl Listed {
 
     /// Its path below the repository.
     pub(crate) fn path(&self) -> String {
-        let hash: String = self.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = self.sha256.map(|byte| format!("{byte:02x}")).concat();
         format!("targets/{hash}.{}", self.name)
     }
 
@@ -199,7 +199,9 @@ impl Site {
     }
 
     pub(crate) fn put_all(&self, files: &BTreeMap<String, Vec<u8>>) {
-        files.iter().for_each(|(path, bytes)| self.put(path, bytes));
+        for (path, bytes) in files {
+            self.put(path, bytes);
+        }
     }
 
     /// Writes a file of the repository, whatever it is.
@@ -283,7 +285,9 @@ impl Site {
         let mut signers = self.keys[&RoleType::Root][..2].to_vec();
         for role in roles {
             let keys = self.keys.get_mut(role).expect("a role");
-            keys.iter_mut().for_each(|key| *key = Key::new());
+            for key in keys {
+                *key = Key::new();
+            }
         }
         if roles.contains(&RoleType::Root) {
             signers.extend_from_slice(&self.keys[&RoleType::Root][..2]);

@@ -45,13 +45,13 @@ fn toy_base() -> Vec<u8> {
     };
     let backbone = BackboneConfig::of(&vit);
     let rank = 4;
-    let basis = |place: Place| {
+    let of_layer = |place: Place| {
         let (a, b) = (place.site.d_out(&vit), place.site.d_in(&vit));
         let a = Matrix::from_fn(a, rank, |i, j| 0.3 * wave(i, j, 1.0));
         (place, SharedBasis { a, b: Matrix::from_fn(b, rank, |i, j| 0.3 * wave(i, j, 2.0)) })
     };
     let places = AdapterConfig::default().places(backbone.first_adapted_block, &vit);
-    let bases = SharedBases::new(rank, places.into_iter().map(basis).collect());
+    let bases = SharedBases::new(rank, places.into_iter().map(of_layer).collect());
     let adapter = Some(Adapter::new(Arc::new(bases), None));
     let weights = VitWeights::random(vit, 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };

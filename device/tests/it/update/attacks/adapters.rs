@@ -55,12 +55,12 @@ fn a_file_that_is_none_is_refused() {
         Attack {
             name: "text",
             says: "not an adapter",
-            attack: |scene| offer_file(scene, &rank_0(scene), b"hello, world".to_vec()),
+            make: |scene| offer_file(scene, &rank_0(scene), b"hello, world".to_vec()),
         },
         Attack {
             name: "a newer format",
             says: "format version 9, but this program reads versions up to",
-            attack: |scene| {
+            make: |scene| {
                 let adapter = rank_0(scene);
                 let mut file = sealed(&content(&adapter));
                 file[4] = 9;
@@ -70,7 +70,7 @@ fn a_file_that_is_none_is_refused() {
         Attack {
             name: "cut off before it was signed",
             says: "cut off",
-            attack: |scene| {
+            make: |scene| {
                 let adapter = rank_0(scene);
                 let file = sealed(&content(&adapter));
                 offer_file(scene, &adapter, file[..file.len() / 2].to_vec());
@@ -79,7 +79,7 @@ fn a_file_that_is_none_is_refused() {
         Attack {
             name: "a bit changed before it was signed",
             says: "the checksum does not match",
-            attack: |scene| {
+            make: |scene| {
                 let adapter = rank_0(scene);
                 let mut file = sealed(&content(&adapter));
                 file[100] ^= 4;
@@ -89,19 +89,19 @@ fn a_file_that_is_none_is_refused() {
         Attack {
             name: "a name of 2^64 bytes",
             says: "the content of the adapter cannot be decoded",
-            attack: |scene| offer_file(scene, &rank_0(scene), sealed(&HUGE)),
+            make: |scene| offer_file(scene, &rank_0(scene), sealed(&HUGE)),
         },
         Attack {
             name: "2^64 classes",
             says: "the content of the adapter cannot be decoded",
-            attack: |scene| {
-                offer_after_facts(scene, &rank_0(scene), &[&[0, 0][..], &HUGE].concat())
+            make: |scene| {
+                offer_after_facts(scene, &rank_0(scene), &[&[0, 0][..], &HUGE].concat());
             },
         },
         Attack {
             name: "2^64 rows of a scatter",
             says: "the content of the adapter cannot be decoded",
-            attack: |scene| {
+            make: |scene| {
                 let adapter = rank_0(scene);
                 let classes = postcard::to_stdvec(&adapter.summary.classes).expect("encoded");
                 let rest = [&[0, 0][..], &classes, &[24], &HUGE].concat();
@@ -111,8 +111,8 @@ fn a_file_that_is_none_is_refused() {
         Attack {
             name: "a task of 2^64 layers",
             says: "the content of the adapter cannot be decoded",
-            attack: |scene| {
-                offer_after_facts(scene, &moving(scene), &[&[1, 2][..], &HUGE].concat())
+            make: |scene| {
+                offer_after_facts(scene, &moving(scene), &[&[1, 2][..], &HUGE].concat());
             },
         },
     ]);
@@ -124,7 +124,7 @@ fn numbers_that_are_none_are_refused() {
         Attack {
             name: "NaN among the weights",
             says: "the content of the adapter cannot be decoded",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = moving(scene);
                 change_factors(&mut adapter, |i, j| if i == 0 { MARKS[j % 2] } else { 0.1 });
                 let mut content = content(&adapter);
@@ -138,7 +138,7 @@ fn numbers_that_are_none_are_refused() {
         Attack {
             name: "an infinite energy",
             says: "the energy of a class is inf",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = rank_0(scene);
                 adapter.summary.classes[0].energy = f32::INFINITY;
                 offer_unchecked(scene, &adapter);
@@ -147,7 +147,7 @@ fn numbers_that_are_none_are_refused() {
         Attack {
             name: "a class without a shot",
             says: "the number of shots of a class is 0",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = rank_0(scene);
                 adapter.summary.classes[0].count = 0;
                 offer_unchecked(scene, &adapter);
@@ -156,7 +156,7 @@ fn numbers_that_are_none_are_refused() {
         Attack {
             name: "weights whose sums burst",
             says: "f16",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = moving(scene);
                 change_factors(&mut adapter, |_, _| 60_000.0);
                 offer_unchecked(scene, &adapter);
@@ -171,7 +171,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
         Attack {
             name: "another answer to the known question",
             says: "answers the known question otherwise than was published",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = rank_0(scene);
                 let d = adapter.d_feature();
                 adapter.known_answer = KnownAnswer::of(&vec![0.5; d]).expect("finite numbers");
@@ -181,7 +181,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
         Attack {
             name: "a network that leads to other features than it says",
             says: "the adapter leads to features",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = moving(scene);
                 adapter.task.as_mut().expect("a task").weight = 0.25;
                 offer_unchecked(scene, &adapter);
@@ -190,7 +190,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
         Attack {
             name: "features that change without a task",
             says: "the change of the network is missing",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = moving(scene);
                 (adapter.task, adapter.drift, adapter.rank) = (None, None, 0);
                 offer_unchecked(scene, &adapter);
@@ -199,7 +199,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
         Attack {
             name: "matrices of another base",
             says: "expected [4, 2]",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = moving(scene);
                 let task = adapter.task.as_mut().expect("a task");
                 for factors in task.update.factors.values_mut() {
@@ -212,7 +212,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
         Attack {
             name: "classes that hide those known before",
             says: "of the classes known before",
-            attack: |scene| {
+            make: |scene| {
                 let lessons =
                     [("p", Thing::Ball), ("q", Thing::Ball), ("r", Thing::Mug), ("s", Thing::Mug)];
                 let mut adapter = scene.workshop.rank_0("box", 2, &lessons);
@@ -223,7 +223,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
         Attack {
             name: "a change of features without a drift map",
             says: "would be lost; to lose them, say --lose-classes",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = moving(scene);
                 adapter.drift = None;
                 offer_unchecked(scene, &adapter);

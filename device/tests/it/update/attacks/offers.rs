@@ -23,14 +23,14 @@ fn an_adapter_for_somebody_else_is_left_alone() {
         Attack {
             name: "another base",
             says: "made for another base",
-            attack: |scene| {
+            make: |scene| {
                 offered(scene, |custom| custom["base_id"] = BaseId::new(OTHER).to_string().into());
             },
         },
         Attack {
             name: "other features",
             says: "made for other features than this box has now",
-            attack: |scene| {
+            make: |scene| {
                 let other = BaseId::new(OTHER).feature_space().to_string();
                 offered(scene, |custom| custom["feature_space_before"] = other.into());
             },
@@ -38,27 +38,27 @@ fn an_adapter_for_somebody_else_is_left_alone() {
         Attack {
             name: "a newer format",
             says: "format 2, but this program reads format 1",
-            attack: |scene| offered(scene, |custom| custom["format"] = 2.into()),
+            make: |scene| offered(scene, |custom| custom["format"] = 2.into()),
         },
         Attack {
             name: "a newer program",
             says: "needs version 99.0.0",
-            attack: |scene| offered(scene, |custom| custom["min_daemon"] = "99.0.0".into()),
+            make: |scene| offered(scene, |custom| custom["min_daemon"] = "99.0.0".into()),
         },
         Attack {
             name: "another channel",
             says: "on channel \\\"beta\\\"",
-            attack: |scene| offered(scene, |custom| custom["channel"] = "beta".into()),
+            make: |scene| offered(scene, |custom| custom["channel"] = "beta".into()),
         },
         Attack {
             name: "nobody yet",
             says: "so far for 0 % of all boxes",
-            attack: |scene| offered(scene, |custom| custom["rollout"]["percent"] = 0.into()),
+            make: |scene| offered(scene, |custom| custom["rollout"]["percent"] = 0.into()),
         },
         Attack {
             name: "no format",
             says: "it states no format",
-            attack: |scene| {
+            make: |scene| {
                 offered(scene, |custom| {
                     custom.as_object_mut().expect("an object").remove("format");
                 });
@@ -67,17 +67,17 @@ fn an_adapter_for_somebody_else_is_left_alone() {
         Attack {
             name: "a release that is no number",
             says: "what is signed beside it cannot be read",
-            attack: |scene| offered(scene, |custom| custom["release"] = "two".into()),
+            make: |scene| offered(scene, |custom| custom["release"] = "two".into()),
         },
         Attack {
             name: "a name that is a path",
             says: "what is signed beside it cannot be read",
-            attack: |scene| offered(scene, |custom| custom["name"] = "../box".into()),
+            make: |scene| offered(scene, |custom| custom["name"] = "../box".into()),
         },
         Attack {
             name: "an older release than is in use",
             says: "release 1 of it is in use",
-            attack: |scene| {
+            make: |scene| {
                 let adapter = scene.workshop.rank_0("garden", 0, &[("box", Thing::Box)]);
                 scene.site.publish_wrong(|next| next.listed.push(Listed::of(&adapter)));
             },
@@ -92,17 +92,17 @@ fn an_adapter_that_is_not_what_was_offered_is_refused() {
         Attack {
             name: "another release",
             says: "the repository says release 3, the adapter says 2",
-            attack: |scene| offered(scene, |custom| custom["release"] = 3.into()),
+            make: |scene| offered(scene, |custom| custom["release"] = 3.into()),
         },
         Attack {
             name: "another name",
             says: "the repository says name cage, the adapter says box",
-            attack: |scene| offered(scene, |custom| custom["name"] = "cage".into()),
+            make: |scene| offered(scene, |custom| custom["name"] = "cage".into()),
         },
         Attack {
             name: "other features after it",
             says: "the repository says feature space after",
-            attack: |scene| {
+            make: |scene| {
                 let other = BaseId::new(OTHER).feature_space().to_string();
                 offered(scene, |custom| custom["feature_space_after"] = other.into());
             },
@@ -110,7 +110,7 @@ fn an_adapter_that_is_not_what_was_offered_is_refused() {
         Attack {
             name: "another base",
             says: "the repository says base",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]);
                 let sound = adapter.facts.clone();
                 adapter.facts.base_id = BaseId::new(OTHER);
@@ -122,7 +122,7 @@ fn an_adapter_that_is_not_what_was_offered_is_refused() {
         Attack {
             name: "other features before it",
             says: "the repository says feature space before",
-            attack: |scene| {
+            make: |scene| {
                 let mut adapter = scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]);
                 let sound = adapter.facts.clone();
                 let other = BaseId::new(OTHER).feature_space();

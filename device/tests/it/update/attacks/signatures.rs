@@ -40,34 +40,34 @@ fn metadata_that_the_right_keys_did_not_sign_is_refused() {
         Attack {
             name: "timestamp signed by another key",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| by_nobody_known(scene, RoleType::Timestamp),
+            make: |scene| by_nobody_known(scene, RoleType::Timestamp),
         },
         Attack {
             name: "snapshot signed by another key",
             says: "snapshot metadata: Signature threshold of 1 not met",
-            attack: |scene| by_nobody_known(scene, RoleType::Snapshot),
+            make: |scene| by_nobody_known(scene, RoleType::Snapshot),
         },
         Attack {
             name: "targets signed by another key",
             says: "targets metadata: Signature threshold of 1 not met",
-            attack: |scene| by_nobody_known(scene, RoleType::Targets),
+            make: |scene| by_nobody_known(scene, RoleType::Targets),
         },
         Attack {
             name: "targets signed by the key of the timestamp",
             says: "targets metadata: Signature threshold of 1 not met",
-            attack: |scene| {
+            make: |scene| {
                 scene.site.publish_wrong(|next| next.targets.keys = next.timestamp.keys.clone());
             },
         },
         Attack {
             name: "not signed at all",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| scene.site.publish_wrong(|next| next.timestamp.keys.clear()),
+            make: |scene| scene.site.publish_wrong(|next| next.timestamp.keys.clear()),
         },
         Attack {
             name: "signed twice by one key",
             says: "Duplicate key ID",
-            attack: |scene| {
+            make: |scene| {
                 scene.site.publish_wrong(|next| {
                     let key = next.timestamp.keys[0].clone();
                     next.timestamp.keys.push(key);
@@ -77,16 +77,16 @@ fn metadata_that_the_right_keys_did_not_sign_is_refused() {
         Attack {
             name: "changed after it was signed",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| {
+            make: |scene| {
                 alter(scene, "metadata/timestamp.json", |role| {
-                    role["signed"]["version"] = 9.into()
+                    role["signed"]["version"] = 9.into();
                 });
             },
         },
         Attack {
             name: "a snapshot in place of the timestamp",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| {
+            make: |scene| {
                 let snapshot = scene.site.read("metadata/2.snapshot.json");
                 scene.site.put("metadata/timestamp.json", &snapshot);
             },
@@ -100,7 +100,7 @@ fn a_root_that_two_of_its_keys_did_not_sign_is_refused() {
         Attack {
             name: "root of other keys",
             says: "root metadata: Signature threshold of 2 not met",
-            attack: |scene| {
+            make: |scene| {
                 let (root, _, new) = next_root(scene, &[RoleType::Root, RoleType::Timestamp]);
                 show_root(scene, &root, &new);
             },
@@ -108,7 +108,7 @@ fn a_root_that_two_of_its_keys_did_not_sign_is_refused() {
         Attack {
             name: "root signed by one of two keys",
             says: "root metadata: Signature threshold of 2 not met",
-            attack: |scene| {
+            make: |scene| {
                 let (root, old, _) = next_root(scene, &[RoleType::Timestamp]);
                 show_root(scene, &root, &old[..1]);
             },
@@ -116,7 +116,7 @@ fn a_root_that_two_of_its_keys_did_not_sign_is_refused() {
         Attack {
             name: "root signed twice by one key",
             says: "Duplicate key ID",
-            attack: |scene| {
+            make: |scene| {
                 let (root, old, _) = next_root(scene, &[RoleType::Timestamp]);
                 show_root(scene, &root, &[old[0].clone(), old[0].clone()]);
             },
@@ -124,7 +124,7 @@ fn a_root_that_two_of_its_keys_did_not_sign_is_refused() {
         Attack {
             name: "root that names one key twice, to sign for two",
             says: "root metadata: Signature threshold of 2 not met",
-            attack: |scene| {
+            make: |scene| {
                 let (mut root, old, _) = next_root(scene, &[]);
                 let of_root = root.roles.get_mut(&RoleType::Root).expect("a role");
                 of_root.keyids = vec![old[0].id.clone(), old[0].id.clone()];
@@ -134,7 +134,7 @@ fn a_root_that_two_of_its_keys_did_not_sign_is_refused() {
         Attack {
             name: "root of new keys that only the old ones signed",
             says: "root metadata: Signature threshold of 2 not met",
-            attack: |scene| {
+            make: |scene| {
                 let (root, old, _) = next_root(scene, &[RoleType::Root]);
                 show_root(scene, &root, &old);
             },
@@ -142,7 +142,7 @@ fn a_root_that_two_of_its_keys_did_not_sign_is_refused() {
         Attack {
             name: "root with keys that are not those of their ids",
             says: "Invalid key ID",
-            attack: |scene| {
+            make: |scene| {
                 let (mut root, old, _) = next_root(scene, &[]);
                 let mut public: Vec<_> = root.keys.values().cloned().collect();
                 public.rotate_left(1);

@@ -22,22 +22,22 @@ fn what_expired_is_refused() {
         Attack {
             name: "timestamp",
             says: "timestamp expired at",
-            attack: |scene| expired(scene, RoleType::Timestamp),
+            make: |scene| expired(scene, RoleType::Timestamp),
         },
         Attack {
             name: "snapshot",
             says: "snapshot expired at",
-            attack: |scene| expired(scene, RoleType::Snapshot),
+            make: |scene| expired(scene, RoleType::Snapshot),
         },
         Attack {
             name: "targets",
             says: "targets expired at",
-            attack: |scene| expired(scene, RoleType::Targets),
+            make: |scene| expired(scene, RoleType::Targets),
         },
         Attack {
             name: "root",
             says: "root expired at",
-            attack: |scene| {
+            make: |scene| {
                 let (mut root, signers) = scene.site.next_root(&[]);
                 root.expires = in_days(-1);
                 scene.site.put_root(&root, &signers);
@@ -57,7 +57,7 @@ fn a_clock_that_is_wrong_lets_nothing_old_in_and_nothing_good_stay_out_for_long(
         Attack {
             name: "the clock is back, and what is shown expired before what was seen was signed",
             says: "timestamp expired at",
-            attack: |scene| {
+            make: |scene| {
                 expired(scene, RoleType::Timestamp);
                 at(scene, "2020-01-01T00:00:00Z");
             },
@@ -65,7 +65,7 @@ fn a_clock_that_is_wrong_lets_nothing_old_in_and_nothing_good_stay_out_for_long(
         Attack {
             name: "the clock is far ahead",
             says: "and it is 2099-01-01T00:00:00Z",
-            attack: |scene| at(scene, "2099-01-01T00:00:00Z"),
+            make: |scene| at(scene, "2099-01-01T00:00:00Z"),
         },
     ]);
 }

@@ -32,22 +32,22 @@ fn metadata_that_never_ends_is_refused() {
         Attack {
             name: "endless root",
             says: "Maximum size 1048576",
-            attack: |scene| serve_metadata(scene, "2.root.json", |_| Fault::Endless),
+            make: |scene| serve_metadata(scene, "2.root.json", |_| Fault::Endless),
         },
         Attack {
             name: "endless timestamp",
             says: "Maximum size 1048576",
-            attack: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Endless),
+            make: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Endless),
         },
         Attack {
             name: "endless snapshot",
             says: "(specified by timestamp.json) exceeded",
-            attack: |scene| serve_metadata(scene, "3.snapshot.json", |_| Fault::Endless),
+            make: |scene| serve_metadata(scene, "3.snapshot.json", |_| Fault::Endless),
         },
         Attack {
             name: "endless list of targets",
             says: "(specified by snapshot.json) exceeded",
-            attack: |scene| serve_metadata(scene, "3.targets.json", |_| Fault::Endless),
+            make: |scene| serve_metadata(scene, "3.targets.json", |_| Fault::Endless),
         },
     ]);
 }
@@ -58,17 +58,17 @@ fn metadata_that_ends_too_soon_is_refused() {
         Attack {
             name: "timestamp cut off",
             says: "Failed to parse timestamp metadata",
-            attack: |scene| serve_metadata(scene, "timestamp.json", half),
+            make: |scene| serve_metadata(scene, "timestamp.json", half),
         },
         Attack {
             name: "snapshot cut off",
             says: "Hash mismatch",
-            attack: |scene| serve_metadata(scene, "3.snapshot.json", half),
+            make: |scene| serve_metadata(scene, "3.snapshot.json", half),
         },
         Attack {
             name: "list of targets cut off",
             says: "Hash mismatch",
-            attack: |scene| serve_metadata(scene, "3.targets.json", half),
+            make: |scene| serve_metadata(scene, "3.targets.json", half),
         },
     ]);
 }
@@ -79,7 +79,7 @@ fn a_server_that_sends_something_else_or_nothing_is_told() {
         Attack {
             name: "brackets within brackets",
             says: "recursion limit exceeded",
-            attack: |scene| {
+            make: |scene| {
                 let deep = br#"{"signatures":[],"signed":{"_type":"timestamp","x":"#.to_vec();
                 let deep = [deep, b"[".repeat(100_000)].concat();
                 serve_metadata(scene, "timestamp.json", |_| Fault::Instead(deep));
@@ -88,17 +88,17 @@ fn a_server_that_sends_something_else_or_nothing_is_told() {
         Attack {
             name: "no timestamp",
             says: "timestamp.json: there is no such file",
-            attack: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Status(404)),
+            make: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Status(404)),
         },
         Attack {
             name: "a server that fails",
             says: "500",
-            attack: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Status(500)),
+            make: |scene| serve_metadata(scene, "timestamp.json", |_| Fault::Status(500)),
         },
         Attack {
             name: "a server that says nothing",
             says: "timestamp.json",
-            attack: |scene| {
+            make: |scene| {
                 serve_metadata(scene, "timestamp.json", |_| Fault::Silent);
                 scene.failpoints = "update-patience=return(100)".to_owned();
             },
@@ -112,27 +112,27 @@ fn an_adapter_of_other_bytes_than_were_signed_is_refused() {
         Attack {
             name: "endless",
             says: "bytes that were signed",
-            attack: |scene| serve_target(scene, |_| Fault::Endless),
+            make: |scene| serve_target(scene, |_| Fault::Endless),
         },
         Attack {
             name: "cut off",
             says: "bytes came; the rest is asked for the next time",
-            attack: |scene| serve_target(scene, half),
+            make: |scene| serve_target(scene, half),
         },
         Attack {
             name: "shorter than was signed",
             says: "bytes came; the rest is asked for the next time",
-            attack: |scene| serve_target(scene, |file| Fault::Instead(file[1..].to_vec())),
+            make: |scene| serve_target(scene, |file| Fault::Instead(file[1..].to_vec())),
         },
         Attack {
             name: "longer than was signed",
             says: "bytes that were signed",
-            attack: |scene| serve_target(scene, |file| Fault::Instead([file, &[0]].concat())),
+            make: |scene| serve_target(scene, |file| Fault::Instead([file, &[0]].concat())),
         },
         Attack {
             name: "of the right length",
             says: "its SHA-256 is",
-            attack: |scene| serve_target(scene, |file| Fault::Instead(vec![7; file.len()])),
+            make: |scene| serve_target(scene, |file| Fault::Instead(vec![7; file.len()])),
         },
     ]);
 }
@@ -143,12 +143,12 @@ fn an_adapter_that_does_not_come_is_told() {
         Attack {
             name: "missing",
             says: "there is no such file",
-            attack: |scene| serve_target(scene, |_| Fault::Status(404)),
+            make: |scene| serve_target(scene, |_| Fault::Status(404)),
         },
         Attack {
             name: "a server that says nothing",
             says: "garden-2.fmla",
-            attack: |scene| {
+            make: |scene| {
                 serve_target(scene, |_| Fault::Silent);
                 scene.failpoints = "update-patience=return(100)".to_owned();
             },
@@ -156,7 +156,7 @@ fn an_adapter_that_does_not_come_is_told() {
         Attack {
             name: "longer than any adapter, by what is signed",
             says: "expected at most 16777216",
-            attack: |scene| {
+            make: |scene| {
                 let mut huge = Listed::of(&scene.workshop.rank_0(
                     "huge",
                     2,
@@ -169,7 +169,7 @@ fn an_adapter_that_does_not_come_is_told() {
         Attack {
             name: "signed with another hash",
             says: "its SHA-256 is",
-            attack: |scene| {
+            make: |scene| {
                 let mut other = Listed::of(&scene.workshop.rank_0(
                     "other",
                     2,

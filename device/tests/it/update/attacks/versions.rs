@@ -49,12 +49,12 @@ fn an_old_state_is_refused() {
         Attack {
             name: "all of it as it was",
             says: "timestamp has version 2, but version 3 was seen before",
-            attack: replay,
+            make: replay,
         },
         Attack {
             name: "an old snapshot under a new timestamp",
             says: "snapshot has version 1, but version 2 was seen before",
-            attack: |scene| {
+            make: |scene| {
                 scene
                     .site
                     .publish_wrong(|next| (next.snapshot.version, next.targets.version) = (1, 1));
@@ -63,12 +63,12 @@ fn an_old_state_is_refused() {
         Attack {
             name: "an old list of targets under a new snapshot",
             says: "targets has version 1, but version 2 was seen before",
-            attack: |scene| scene.site.publish_wrong(|next| next.targets.version = 1),
+            make: |scene| scene.site.publish_wrong(|next| next.targets.version = 1),
         },
         Attack {
             name: "the root before in place of the next",
             says: "Found version 1 of root metadata when we had previously fetched version 1",
-            attack: |scene| {
+            make: |scene| {
                 let fault = Fault::Instead(scene.site.read("metadata/1.root.json"));
                 scene.server.fail("metadata/2.root.json", fault);
             },
@@ -76,7 +76,7 @@ fn an_old_state_is_refused() {
         Attack {
             name: "the snapshot before in place of this one",
             says: "Hash mismatch",
-            attack: |scene| {
+            make: |scene| {
                 let next = scene.site.next();
                 scene.site.write(&next);
                 let old = scene.site.read("metadata/2.snapshot.json");
@@ -89,7 +89,7 @@ fn an_old_state_is_refused() {
         Attack {
             name: "the list of targets before in place of this one",
             says: "Hash mismatch",
-            attack: |scene| {
+            make: |scene| {
                 let next = scene.site.next();
                 scene.site.write(&next);
                 let old = scene.site.read("metadata/2.targets.json");
@@ -102,7 +102,7 @@ fn an_old_state_is_refused() {
         Attack {
             name: "the snapshot before, where only versions are named",
             says: "metadata version mismatch: fetched 2, expected 3",
-            attack: |scene| {
+            make: |scene| {
                 scene.site.publish_wrong(|next| next.hashed = false);
                 let old = scene.site.read("metadata/2.snapshot.json");
                 scene.site.put("metadata/3.snapshot.json", &old);
@@ -111,7 +111,7 @@ fn an_old_state_is_refused() {
         Attack {
             name: "the list of targets before, where only versions are named",
             says: "metadata version mismatch: fetched 2, expected 3",
-            attack: |scene| {
+            make: |scene| {
                 scene.site.publish_wrong(|next| next.hashed = false);
                 let old = scene.site.read("metadata/2.targets.json");
                 scene.site.put("metadata/3.targets.json", &old);
@@ -132,17 +132,17 @@ fn keys_that_were_taken_away_stay_away() {
         Attack {
             name: "two rotations, then metadata of the first keys",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| signed_by_old_keys(scene, false),
+            make: |scene| signed_by_old_keys(scene, false),
         },
         Attack {
             name: "the same with the newer roots hidden",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| signed_by_old_keys(scene, true),
+            make: |scene| signed_by_old_keys(scene, true),
         },
         Attack {
             name: "two rotations, then the repository as it was before them",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            attack: |scene| {
+            make: |scene| {
                 let old = scene.site.files();
                 rotate_twice(scene);
                 scene.site.put_all(&old);
