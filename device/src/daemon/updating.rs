@@ -65,6 +65,12 @@ pub(crate) enum NotUpdated {
     Thread(NotDone),
 }
 
+impl Trial {
+    fn begin(shared: &Shared) -> Self {
+        Self { since: Instant::now(), answered: shared.metrics.answered().0 }
+    }
+}
+
 impl From<UpdateError> for NotUpdated {
     fn from(error: UpdateError) -> Self {
         Self::Update(error)
@@ -199,8 +205,9 @@ impl Updater {
             }
             Err(_) => {}
         }
-        self.seen().trial = None;
-        Ok(Some(switched?))
+        let offered = switched?;
+        self.seen().trial = Some(Trial::begin(shared));
+        Ok(Some(offered))
     }
 
     /// Says of an adapter what has become of it since the last look.

@@ -52,15 +52,16 @@ impl Updater {
         if !matches!(phase, Ok(Phase::Trial { .. })) {
             return false;
         }
-        let answered = shared.metrics.answered().0;
-        let begun = Trial { since: Instant::now(), answered };
-        let trial = *self.seen().trial.get_or_insert(begun);
+        // After a start, it begins anew.
+        let trial = *self.seen().trial.get_or_insert_with(|| Trial::begin(shared));
         let time = Duration::from_secs(shared.config.get().update.trial_seconds);
         if trial.since.elapsed() < time {
             return false;
         }
         // Where no frames come, none can be answered.
-        let lives = answered > trial.answered || !shared.source.get().open || time.is_zero();
+        let lives = shared.metrics.answered().0 > trial.answered
+            || !shared.source.get().open
+            || time.is_zero();
         if !lives {
             let why = format!("no frame was answered in {} s", trial.since.elapsed().as_secs());
             match self.roll_back(shared, &why, Classes::MayBeLost).await {
