@@ -28,8 +28,8 @@ function fromText({ from, automatic, poll_seconds: seconds, last_look: look }) {
     return "Whoever runs this box can name a place for updates: [update] in its configuration. Everything else works without.";
   }
   const often = seconds === 0 ? "when you press the button" : seconds < 120
-    ? `every ${plural(seconds, "second")}` : seconds < 7200
-    ? `every ${plural(Math.round(seconds / 60), "minute")}` : `every ${plural(Math.round(seconds / 3600), "hour")}`;
+    ? `every ${plural(seconds, "second")}` : seconds < 5400
+    ? `about every ${plural(Math.round(seconds / 60), "minute")}` : `about every ${plural(Math.round(seconds / 3600), "hour")}`;
   const then = automatic && seconds > 0 ? "What I find is installed by itself." : "Nothing is installed until you say so.";
   const last = look ? ` Last looked: ${moment(look.at)}.` : "";
   return `From ${from}. I look ${often}. ${then}${last}`;

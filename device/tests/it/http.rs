@@ -164,3 +164,24 @@ fn no_picture_is_left_in_the_state() {
     }
     assert_eq!(files, 1, "one file is the state");
 }
+
+#[test]
+fn every_file_that_the_page_asks_for_is_served() {
+    let setting = Setting::new();
+    let mut daemon = Daemon::start(&setting, "");
+    let mut asked = vec!["/".to_owned()];
+    let mut served = 0;
+    while let Some(path) = asked.pop() {
+        let (status, text) = daemon.get(&path);
+        assert_eq!(status, 200, "{path}");
+        let text = text.as_str().expect("text").to_owned();
+        for before in ["from \"./", "href=\"", "src=\""] {
+            let names = text.split(before).skip(1).filter_map(|rest| rest.split('"').next());
+            let files = names.filter(|name| name.contains(".js") || name.contains(".css"));
+            asked.extend(files.map(|name| format!("/{name}")));
+        }
+        served += 1;
+        assert!(served < 50, "files that ask for each other: {asked:?}");
+    }
+    assert!(served > 5, "{served}");
+}
