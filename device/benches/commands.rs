@@ -12,6 +12,10 @@ use fmlora_learner::format::decode_base;
 use fmlora_models::{DeviceSpec, decode_picture};
 use image::imageops::FilterType;
 
+/// That of the program, so that the forward passes alone have no other one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const FOLDER: usize = 1000;
 const CLASSES: usize = 10;
 const SHOTS: usize = 20;

@@ -27,7 +27,7 @@ pub struct Session {
     engine: Option<Engine>,
     store: Store,
     learner: Learner,
-    predictor: Option<Predictor>,
+    predictor: Option<Arc<Predictor>>,
     /// What is to be expected of the classes, where it was worked out since the last operation.
     expected: Expected,
     /// Operations since it was opened.
@@ -75,7 +75,7 @@ impl Session {
         let store = Store::open(directory, base.id, access)?;
         keep_measurements_in(&directory.join("kernels"));
         let learner = store.load(base.d_feature())?;
-        let predictor = store.predictor(&learner)?;
+        let predictor = store.predictor(&learner)?.map(Arc::new);
         tracing::info!(
             "state with {} classes open after {:.0?}",
             learner.classes().len(),
@@ -135,10 +135,10 @@ impl Session {
     }
 
     /// The head in use.
-    pub(crate) fn predictor(&mut self) -> Result<&Predictor, EdgeError> {
+    pub(crate) fn predictor(&mut self) -> Result<&Arc<Predictor>, EdgeError> {
         let predictor = match self.predictor.take() {
             Some(predictor) => predictor,
-            None => self.fit(&self.learner, &[])?.predictor,
+            None => Arc::new(self.fit(&self.learner, &[])?.predictor),
         };
         Ok(self.predictor.insert(predictor))
     }
@@ -250,7 +250,7 @@ impl Session {
             self.engine = engine.follow(state).is_ok().then_some(engine);
         }
         self.learner = next;
-        self.predictor = Some(head.predictor.clone());
+        self.predictor = Some(Arc::new(head.predictor.clone()));
         self.expected = Expected::Known(head.estimate.clone());
         self.revision += 1;
     }

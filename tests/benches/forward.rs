@@ -8,6 +8,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fmlora_models::{Backbone, SideBranches};
 use fmlora_tests::{embedded_network, random_network, wave_pixels};
 
+/// That of the programs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn forward(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forward");
     group.sample_size(20);

@@ -14,6 +14,10 @@ use fmlora_learner::{
 use fmlora_models::{Backbone, Place};
 use fmlora_tests::{blank_adapter, embedded_network, random_network, wave_matrix, wave_pixels};
 
+/// That of the programs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Pictures of a pass.
 const BATCH: usize = 8;
 const RANK: usize = 16;

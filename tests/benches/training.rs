@@ -11,6 +11,10 @@ use fmlora_learner::{
 use fmlora_models::Backbone;
 use fmlora_tests::{blank_adapter, embedded_network, wave_pixels};
 
+/// That of the programs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PICTURES: usize = 200;
 const CLASSES: usize = 10;
 const EPOCHS: usize = 10;

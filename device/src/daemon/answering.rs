@@ -34,8 +34,8 @@ struct Posted {
 
 /// What an operation changed.
 pub(crate) struct Update {
-    /// The head.
-    pub(crate) predictor: Predictor,
+    /// The head, which whoever learns has too.
+    pub(crate) predictor: Arc<Predictor>,
     /// The network, where a task changed it.
     pub(crate) engine: Option<Engine>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Answering {
 /// What the thread works with.
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
-    pub(crate) predictor: Predictor,
+    pub(crate) predictor: Arc<Predictor>,
     pub(crate) slot: Arc<Slot>,
     pub(crate) config: Arc<LiveConfig>,
     pub(crate) events: broadcast::Sender<Event>,

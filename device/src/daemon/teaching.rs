@@ -102,15 +102,10 @@ impl Teaching {
     ) -> Result<(Self, Teacher), EdgeError> {
         let (queue, operations) = sync_channel(QUEUE);
         let fail = |source| EdgeError::System { what: "start a thread", source };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .thread_name(|i| format!("teacher-{i}"))
-            .start_handler(|_| give_way())
-            .build()
-            .map_err(|error| fail(std::io::Error::other(error)))?;
         let answering = session.learner().adapter().cloned();
         let run = move || {
             give_way();
-            Loop { session, pool, listeners, answering }.run(&operations);
+            Loop { session, listeners, answering }.run(&operations);
         };
         let thread = std::thread::Builder::new().name("teacher".to_owned());
         Ok((Self { thread: thread.spawn(run).map_err(fail)? }, Teacher { queue }))
@@ -124,7 +119,6 @@ impl Teaching {
 
 struct Loop {
     session: Session,
-    pool: rayon::ThreadPool,
     listeners: Listeners,
     /// What tasks had left in the network that answers now.
     answering: Option<Arc<AdapterState>>,
@@ -144,8 +138,8 @@ impl Loop {
 
     fn operate(&mut self, Operation { name, work }: Operation) {
         let revision = self.session.revision();
-        let (session, pool) = (&mut self.session, &self.pool);
-        let done = catch_unwind(AssertUnwindSafe(|| pool.install(|| work(session))));
+        let session = &mut self.session;
+        let done = catch_unwind(AssertUnwindSafe(|| on_all_cores(|| work(session))));
         if done.is_err() {
             tracing::error!("{name} crashed: please report what was asked");
             self.session.drop_engine();
@@ -161,7 +155,7 @@ impl Loop {
     /// Lets everybody know what the session is now, after an operation or at the start.
     fn publish(&mut self, operation: Option<&'static str>) {
         let (session, answering) = (&mut self.session, &self.answering);
-        let published = self.pool.install(|| -> Result<(Update, Knowledge), EdgeError> {
+        let published = on_all_cores(|| -> Result<(Update, Knowledge), EdgeError> {
             let adapted = session.learner().adapter() != answering.as_ref();
             let engine = if adapted { Some(session.engine()?.twin()) } else { None };
             let update = Update { predictor: session.predictor()?.clone(), engine };
@@ -181,6 +175,22 @@ impl Loop {
                 }
             }
             Err(error) => tracing::error!("what was learnt cannot be used yet: {error}"),
+        }
+    }
+}
+
+/// Does work on threads that give way to others and end with it: faer keeps up to 64 MiB a thread for its products, which a
+/// daemon that learns now and then would never give back.
+fn on_all_cores<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .thread_name(|i| format!("teacher-{i}"))
+        .start_handler(|_| give_way())
+        .build();
+    match pool {
+        Ok(pool) => pool.install(work),
+        Err(error) => {
+            tracing::warn!("learning has one core: {error}");
+            work()
         }
     }
 }

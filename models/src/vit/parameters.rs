@@ -24,15 +24,13 @@ impl<'a> Parameters<'a> {
     pub(super) fn new(weights: &'a VitWeights<'a>, device: &'a Device) -> Self {
         let config = weights.config();
         let shapes: Vec<(String, Vec<usize>)> = expected_shapes(config).into_iter().collect();
-        let tensors = shapes.into_par_iter().map(|(name, shape)| match shape[..] {
-            [d_out, d_in] => {
+        let tensors = shapes.into_par_iter().map(|(name, shape)| {
+            if let [d_out, d_in] = shape[..] {
                 let turned = transposed(weights.tensor(&name), d_out, d_in);
-                (name, (vec![d_in, d_out], turned))
+                return (name, (vec![d_in, d_out], turned));
             }
-            _ => {
-                let values = weights.tensor(&name).to_f32().into_owned();
-                (name, (shape, values))
-            }
+            let values = weights.tensor(&name).to_f32().into_owned();
+            (name, (shape, values))
         });
         Self { config, device, tensors: tensors.collect() }
     }

@@ -289,8 +289,8 @@ fn an_adapter_for_something_else_is_refused() {
     assert!(silent.apply(&nobody).expect("it fits").known.is_some());
 }
 
-/// The few rows of the file tell the task's classes apart as all scatters together would, where the nearest mean
-/// would not, and expect of themselves what all scatters say.
+/// The few rows of the file tell the task's classes apart as all scatters together would at the same shrinkage, where the
+/// nearest mean would not, and expect of themselves what all scatters say.
 #[test]
 fn the_shared_scatter_keeps_what_the_head_asks_of_it() {
     // Two directions in which everything varies eight times as much: means alone see nothing else.
@@ -317,7 +317,8 @@ fn the_shared_scatter_keeps_what_the_head_asks_of_it() {
     }
     let head = |classes: &[Arc<Class>], choice| fit_head(classes, D, choice, &[]).expect("a head");
     let with_all = head(&all, HeadChoice::SharedCovariance);
-    let with_few = head(&few, HeadChoice::Auto);
+    let shrinkage = f64::from(with_all.predictor.shrinkage());
+    let with_few = head(&few, HeadChoice::Lda(shrinkage));
     let nearest = head(&few, HeadChoice::NearestMean);
     let expected = [&with_all, &with_few].map(|head| head.estimate.as_ref().map(|e| e.accuracy));
     let away = expected[0].expect("five classes") - expected[1].expect("five classes");
