@@ -62,7 +62,9 @@ export function showUpdate(update) {
     item.append(text);
     return item;
   };
-  const others = (update.last_look?.adapters ?? []).filter((adapter) => adapter.not_for_us !== null);
+  const used = new Set(update.in_use.map(({ target }) => target));
+  const others = (update.last_look?.adapters ?? [])
+    .filter(({ target, not_for_us: why }) => why !== null && !used.has(target));
   const seen = new Set(others.map(({ target }) => target));
   const gone = update.quarantine.filter(({ target }) => !seen.has(target));
   $("update-others").replaceChildren(
