@@ -1,7 +1,10 @@
-//! How tough reads a repository: through [`Location`], with an end to every file.
+//! How tough reads a repository: through [`Location`], with an end to every file, and none twice that has its version
+//! in its name.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio_stream::iter;
@@ -16,21 +19,39 @@ pub(super) const MAX_METADATA: u64 = 1 << 20;
 /// Addresses below this one are files of the repository.
 pub(super) const HERE: &str = "http://repository.invalid/";
 
+/// Files by their path below a repository.
+pub(super) type Copies = BTreeMap<String, Vec<u8>>;
+
 /// A repository's metadata.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     location: Location,
+    /// Snapshots and lists of targets that were read, in this round or before. tough checks them as if they had just come.
+    copies: Arc<Mutex<Copies>>,
 }
 
 impl Files {
-    pub(super) fn new(location: Location) -> Self {
-        Self { location }
+    pub(super) fn new(location: Location, copies: Copies) -> Self {
+        Self { location, copies: Arc::new(Mutex::new(copies)) }
+    }
+
+    /// Those that were read.
+    pub(super) fn copies(&self) -> Copies {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn read(&self, url: &Url) -> Result<Vec<u8>, TransportError> {
         let file = url.as_str().strip_prefix(HERE).unwrap_or_default();
-        let read = self.location.read(file, 0, MAX_METADATA + 1);
-        read.map(|(bytes, _)| bytes).map_err(|error| {
+        let numbered = [".snapshot.json", ".targets.json"].iter().any(|end| file.ends_with(end));
+        if let Some(copy) = self.copies().remove(file) {
+            return Ok(copy);
+        }
+        let read = self.location.read(file, 0, MAX_METADATA + 1).map(|(bytes, _)| bytes);
+        if let (Ok(bytes), true) = (&read, numbered) {
+            let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+            copies.insert(file.to_owned(), bytes.clone());
+        }
+        read.map_err(|error| {
             let kind = match error {
                 FetchError::Missing(_) => TransportErrorKind::FileNotFound,
                 FetchError::Failed { .. } => TransportErrorKind::Other,

@@ -17,7 +17,7 @@ use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 use url::Url;
 
 use super::location::Location;
-use super::transport::{Files, HERE, MAX_METADATA};
+use super::transport::{Copies, Files, HERE, MAX_METADATA};
 use crate::report::with_causes;
 
 /// Roots that are read in one round at most: each is one rotation of keys.
@@ -60,6 +60,8 @@ pub(crate) struct Trusted {
     signers: Signers,
     /// The newest time that was signed with the timestamp, in seconds since 1970.
     issued: i64,
+    /// Snapshot and list of targets that were believed last: while they are the newest, they need not come again.
+    copies: Copies,
 }
 
 /// In the order of [`ROLES`].
@@ -79,7 +81,7 @@ impl Trusted {
         let signers = signers(&parse(&root)?);
         let versions = Versions::default();
         let given = Sha256::digest(&root).into();
-        Ok(Self { given, root, versions, signers, issued: i64::MIN })
+        Ok(Self { given, root, versions, signers, issued: i64::MIN, copies: Copies::new() })
     }
 
     /// Trusts another root that the operator gives. Where it names the same keys, nothing that was seen is forgotten: the
@@ -140,8 +142,10 @@ impl Trusted {
             max_snapshot_size: MAX_METADATA,
             max_root_updates: MAX_ROOTS,
         };
+        // Should a copy be the fault, the next round is without.
+        let files = Files::new(location.clone(), std::mem::take(&mut self.copies));
         let loading = loader
-            .transport(Files::new(location.clone()))
+            .transport(files.clone())
             .limits(limits)
             .datastore(folder.path())
             // Done below, by a clock that does not go back.
@@ -151,6 +155,13 @@ impl Trusted {
         self.take_root(&folder)?;
         let repository = outcome?;
         self.accept(&repository, clock)?;
+        self.copies = files.copies();
+        let [_, snapshot, targets] = self.versions;
+        let newest = [
+            format!("metadata/{snapshot}.snapshot.json"),
+            format!("metadata/{targets}.targets.json"),
+        ];
+        self.copies.retain(|file, _| newest.contains(file));
         Ok(repository)
     }
 

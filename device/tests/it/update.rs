@@ -3,6 +3,7 @@
 mod attacks;
 mod crashes;
 mod exact;
+mod fleet;
 mod key;
 mod resume;
 pub(crate) mod scene;
