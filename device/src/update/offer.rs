@@ -90,7 +90,8 @@ pub(crate) type Seen = (String, Result<Offered, NotForUs>);
 
 /// All targets of a repository: first those of the smallest release, on which later ones may build.
 pub(crate) fn targets(repository: &Repository) -> Vec<Seen> {
-    let targets = repository.all_targets();
+    // Not those of delegated roles, which a publisher of ours never has, and whose ends nobody checks.
+    let targets = repository.targets().signed.targets.iter();
     let mut seen: Vec<Seen> =
         targets.map(|(name, target)| (name.raw().to_owned(), offered(name, target))).collect();
     seen.sort_by_key(|(name, offered)| {
