@@ -9,6 +9,7 @@ mod features;
 mod files;
 mod hex;
 mod network;
+mod progress;
 mod publish;
 
 use std::ffi::OsString;

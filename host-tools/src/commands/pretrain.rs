@@ -1,19 +1,19 @@
 //! `pretrain`: shared bases and prompt from a broad task 1.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use fmlora_learner::format::{decode_base, encode_base};
 use fmlora_learner::{AdapterConfig, Examples, Step, TrainingConfig, train_bases};
 use fmlora_models::DeviceSpec;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::bench::prepared::tokens_of;
 use crate::cli::PretrainArgs;
 use crate::files;
 use crate::network::network;
+use crate::progress::{show_step, training_bar};
 
 pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let started = Instant::now();
@@ -37,14 +37,9 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
         seed: args.seed,
         ..TrainingConfig::default()
     };
-    let bar = ProgressBar::new(0);
-    let style = "training {bar:30} {pos}/{len} steps, loss {msg}, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = training_bar()?;
     let mut watch = |step: Step| {
-        bar.set_length(step.of as u64);
-        bar.set_position(step.step as u64);
-        bar.set_message(format!("{:.3}", step.loss));
+        show_step(&bar, &step);
         ControlFlow::Continue(())
     };
     let trained = train_bases(&backbone, &examples, n_classes, &layers, &training, &mut watch)?;

@@ -5,7 +5,7 @@ mod measure;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use fmlora_learner::format::{
@@ -17,13 +17,13 @@ use fmlora_learner::{
     adapted_features, complexity_of, test_pattern, with_task,
 };
 use fmlora_models::{Backbone, DeviceSpec};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::bench::prepared::{features_of, tokens_of};
 use crate::cli::TrainAdapterArgs;
 use crate::dataset::{Dataset, Pictures};
 use crate::network::network;
+use crate::progress::{show_step, training_bar};
 use crate::{features, files};
 
 use ground::Start;
@@ -191,14 +191,9 @@ fn train(
     if let Some(epochs) = args.epochs {
         config.task.training.epochs = epochs;
     }
-    let bar = ProgressBar::new(0);
-    let style = "training {bar:30} {pos}/{len} steps, loss {msg}, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).context("the template of the bar")?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = training_bar()?;
     let mut watch = |step: Step| {
-        bar.set_length(step.of as u64);
-        bar.set_position(step.step as u64);
-        bar.set_message(format!("{:.3}", step.loss));
+        show_step(&bar, &step);
         ControlFlow::Continue(())
     };
     let outcome = adapt(pupil.backbone, adapter, known, task, &config, &mut watch)?;
