@@ -13,6 +13,7 @@ mod daemon;
 mod engine;
 mod error;
 mod folders;
+mod passing;
 mod pictures;
 mod report;
 mod session;

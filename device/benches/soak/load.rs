@@ -19,7 +19,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 const SHOTS: usize = 10;
 const LEARN_PERIOD: Duration = Duration::from_secs(30);
 
-/// After so long, everything has been in use once, and memory is looked at.
+/// After two operations everything has been in use once. Memory is looked at in the last two thirds of a period,
+/// when what an operation needed for itself has been given back.
 const WARM: Duration = Duration::from_secs(40);
 
 /// What came of the load.
@@ -32,11 +33,31 @@ pub(crate) struct Load {
     pub(crate) failures: Vec<String>,
     /// Shots that were acknowledged and are not there.
     pub(crate) lost: u64,
-    /// KiB when warm, at the end, and at most.
-    pub(crate) resident: [u64; 3],
+    /// When, since the start, and how many KiB were resident.
+    pub(crate) resident: Vec<(Duration, u64)>,
+}
+
+/// What the daemon holds, in KiB.
+pub(crate) struct Resident {
+    /// Median after each operation, the first when everything has been in use once.
+    pub(crate) settled: Vec<u64>,
+    pub(crate) most: u64,
 }
 
 impl Load {
+    pub(crate) fn resident(&self) -> Resident {
+        let settling = WARM.saturating_sub(LEARN_PERIOD);
+        let settled = (1..).map_while(|n| {
+            let seen = n * LEARN_PERIOD + settling..(n + 1) * LEARN_PERIOD;
+            let seen = self.resident.iter().filter(|(at, _)| seen.contains(at));
+            let mut seen: Vec<u64> = seen.map(|(_, kib)| *kib).collect();
+            seen.sort_unstable();
+            seen.get(seen.len() / 2).copied()
+        });
+        let most = self.resident.iter().map(|(_, kib)| *kib).max().unwrap_or(0);
+        Resident { settled: settled.collect(), most }
+    }
+
     pub(crate) fn run(daemon: &Daemon, time: Duration) -> Self {
         let agent: Agent =
             Agent::config_builder().timeout_global(Some(Duration::from_mins(1))).build().into();
@@ -149,17 +170,14 @@ fn pictures(thing: Thing, seed: u64, n: usize) -> Vec<Vec<u8>> {
     (0..n).map(one).collect()
 }
 
-fn watch(daemon: &Daemon, started: Instant, over: &AtomicBool) -> [u64; 3] {
-    let (mut warm, mut most) = (0, 0);
+/// What the daemon holds, every 250 ms.
+fn watch(daemon: &Daemon, started: Instant, over: &AtomicBool) -> Vec<(Duration, u64)> {
+    let mut seen = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        let now = daemon.resident();
-        most = most.max(now);
-        if warm == 0 && started.elapsed() >= WARM {
-            warm = now;
-        }
+        seen.push((started.elapsed(), daemon.resident()));
         sleep(Duration::from_millis(250));
     }
-    [warm, daemon.resident(), most]
+    seen
 }
 
 /// Shots that were acknowledged and are not there.

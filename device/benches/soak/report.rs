@@ -35,7 +35,8 @@ pub(crate) fn print(load: &Load, frames: &[Answered]) {
             println!("| {what}, {name} in ms | {without:.1} | {with:.1} |");
         }
     }
-    let [warm, end, most] = load.resident.map(|kib| kib as f64 / 1024.0);
+    let resident = load.resident();
+    let settled: Vec<f64> = resident.settled.iter().map(|&kib| kib as f64 / 1024.0).collect();
     let each = sorted(load.learned.iter().map(|(begin, end)| (*end - *begin).as_secs_f64()));
     println!(
         "\n{:.0} s, {all} predictions ({:.1} a second), {} classes learned (median {:.2} s, longest {:.2} s), \
@@ -48,7 +49,14 @@ pub(crate) fn print(load: &Load, frames: &[Answered]) {
         load.failures.len(),
         load.lost,
     );
-    println!("resident: {warm:.1} MiB when warm, {end:.1} MiB at the end, {most:.1} MiB at most");
+    if let [warm, .., end] = settled[..] {
+        let most = resident.most as f64 / 1024.0;
+        println!(
+            "resident: {warm:.1} MiB when warm, {end:.1} MiB at the end, {:+.1} MiB; {most:.1} MiB at most",
+            end - warm
+        );
+        println!("after each class: {settled:.1?}");
+    }
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
