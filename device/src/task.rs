@@ -1,12 +1,11 @@
 //! A task: classes with their shots, from features to a committed operation.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Step, Task,
-    TaskClass, TokenCache, TrainError, Watcher,
+    AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Task, TaskClass,
+    TokenCache, TrainError, Watcher,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
