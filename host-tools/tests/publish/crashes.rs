@@ -1,6 +1,7 @@
 //! A command that ends anywhere leaves a repository that devices can use, and can be run again.
 
 use std::cell::Cell;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -164,5 +165,37 @@ fn a_rotation_without_the_old_key_can_be_run_again() {
             }
             assert!(without_update > 5, "{mend:?}: {without_update}");
         }
+    }
+}
+
+/// The order of docs/updates.md. A device may look after any part of an upload.
+#[test]
+fn an_upload_leaves_the_old_repository_or_the_new_one() {
+    let site = Site::ready();
+    let server = site.copy();
+    site.adapter("birds-1.fmla", "birds", 1);
+    for command in [
+        &["add", "birds-1.fmla", "--percent", "5"][..],
+        &["promote", "birds-1.fmla", "--percent", "100"],
+        &["refresh", "--targets", "--root"],
+        &["rotate", "timestamp"],
+        &["rotate", "snapshot", "targets"],
+        &["rotate", "root"],
+    ] {
+        site.run(command).done();
+        let is_root = |path: &Path| path.to_string_lossy().ends_with(".root.json");
+        let is_timestamp = |path: &Path| path.ends_with("timestamp.json");
+        let rest = |path: &Path| !is_root(path) && !is_timestamp(path);
+        let parts: [&dyn Fn(&Path) -> bool; 3] = [&rest, &is_timestamp, &is_root];
+        for part in parts {
+            let files = site.all_files().into_iter().filter(|(path, _)| path.starts_with("site"));
+            for (path, bytes) in files.filter(|(path, _)| part(path)) {
+                let place = server.path(&path.to_string_lossy());
+                std::fs::create_dir_all(place.parent().expect("a folder")).expect("made");
+                std::fs::write(place, bytes).expect("written");
+            }
+            assert!(server.load().is_ok(), "{command:?}");
+        }
+        assert_eq!(server.versions(), site.versions(), "{command:?}");
     }
 }
