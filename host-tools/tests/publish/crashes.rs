@@ -106,11 +106,20 @@ fn promote_and_refresh_leave_the_old_repository_or_the_new_one() {
 
 #[test]
 fn rotate_leaves_a_repository_that_devices_follow() {
+    end_rotations(&["root", "targets"]);
+}
+
+#[test]
+fn rotate_of_what_is_online_leaves_a_repository_that_devices_follow() {
+    end_rotations(&["snapshot", "timestamp"]);
+}
+
+fn end_rotations(roles: &[&str]) {
     let start = Site::with_birds();
     let sound = |site: &Site| {
         assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"));
     };
-    for role in ["root", "targets", "snapshot", "timestamp"] {
+    for role in roles {
         let old = start.key_ids(role);
         end_everywhere(&start, &["rotate", role], sound, |site, _| {
             sound(site);
