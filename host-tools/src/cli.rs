@@ -30,7 +30,7 @@ const EXAMPLE: &str = "Example:
   host-tools export-bases --from vit.fmlb --out base.fmlb
   host-tools inspect base.fmlb
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what is published expires soon (publish status).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -63,6 +63,9 @@ pub(crate) enum Command {
     )]
     TrainAdapter(TrainAdapterArgs),
     /// Keep the repository that devices update from
+    #[command(
+        after_help = "Example:\n  host-tools publish init --repo site --keys keys --passphrase-file pass\n  host-tools publish add birds-1.fmla --repo site --keys keys --passphrase-file pass --percent 5\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass"
+    )]
     Publish(PublishArgs),
     /// Measure continual learning against rivals
     #[command(

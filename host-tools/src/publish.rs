@@ -5,19 +5,25 @@
 
 mod add;
 mod arguments;
+mod freshness;
 mod init;
 mod key;
 mod key_ring;
+mod lock;
+mod new_keys;
 mod offers;
 mod plan;
 mod promote;
 mod refresh;
 mod repository;
 mod role;
+mod roots;
 mod rotate;
 mod signing;
 mod status;
+mod writing;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -32,7 +38,7 @@ use repository::Repository;
 use role::Role;
 use signing::Signer;
 
-/// Exit code of `status` if something expires soon.
+/// Exit code of `status` if something expires soon or has to be signed anew.
 const EXPIRES_SOON: u8 = 3;
 
 /// Runs one of the commands.
@@ -62,4 +68,10 @@ fn keys_of(ring: &KeyRing, root: &Root, roles: &[Role]) -> Result<Vec<SigningKey
 /// Signs as the newest root of a repository asks.
 fn signers(repository: &Repository, keys: Vec<SigningKey>) -> Signer {
     Signer { root: repository.root().clone(), before: None, keys }
+}
+
+/// Says what does not stop a command.
+fn warn(text: &str) {
+    // There is nobody to tell if the terminal is gone.
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
 }

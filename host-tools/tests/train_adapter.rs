@@ -112,6 +112,41 @@ fn a_chain_of_adapters_is_trained_and_each_fits_what_the_one_before_left() {
     assert!(!folder.join("x.fmla").exists());
 }
 
+/// What is wrong with the command is found before a picture is trained on: all of its training pictures are broken here, and
+/// none of them is named.
+#[test]
+fn cheap_mistakes_are_found_before_the_training() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+    let checkpoint = format!("{golden}/vit-layerscale/weights.safetensors");
+    json(folder, &["import-weights", &checkpoint, "--out", "vit.fmlb", "--heads", "3"]);
+    json(folder, &["export-bases", "--from", "vit.fmlb", "--out", "base.fmlb"]);
+    pictures(folder, "mixed/test", 0..1);
+    for place in ["mixed/train/wave 0", "exam/wave 1"] {
+        std::fs::create_dir_all(folder.join(place)).expect("a folder");
+        for shot in 0..5 {
+            std::fs::write(folder.join(place).join(format!("{shot}.png")), "none")
+                .expect("written");
+        }
+    }
+    let train = ["train-adapter", "--base", "base.fmlb", "--data", "folder:mixed"];
+    for (more, says) in [
+        (&["--out", "a name.fmla"][..], "--name says what an adapter is called"),
+        (&["--out", "absent/x.fmla"], "absent/x.fmla: there is no folder absent"),
+        (&["--out", "exam", "--name", "x"], "exam: a folder"),
+        (&["--out", "x.fmla", "--measure", "folder:absent"], "absent: cannot be read"),
+        // The last fifth is for tests.
+        (&["--out", "x.fmla", "--measure", "folder:exam"], "exam/wave 1/4.png"),
+        // So far, all was well.
+        (&["--out", "x.fmla"], "mixed/train/wave 0"),
+    ] {
+        let (code, _, stderr) = run(folder, &[&train[..], more].concat());
+        assert!(code == 1 && stderr.contains(says), "{more:?}: {stderr}");
+        assert!(!folder.join("x.fmla").exists());
+    }
+}
+
 fn second_layers(base: &fmlora_learner::format::Base<'_>) -> usize {
     base.adapter.as_ref().map_or(0, |adapter| adapter.bases().by_place().len())
 }

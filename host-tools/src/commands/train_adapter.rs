@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::bench::prepared::{features_of, tokens_of};
 use crate::cli::TrainAdapterArgs;
-use crate::dataset::{Dataset, Pictures};
+use crate::dataset::Dataset;
 use crate::network::network;
 use crate::progress::{show_step, training_bar};
 use crate::{features, files};
@@ -77,21 +77,20 @@ struct Shots {
 
 pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let started = Instant::now();
+    let name = name_of(args)?;
+    files::check_place(&args.out)?;
     let bytes = files::read(&args.base)?;
     let (base, base_id) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
     let start = Start::new(args, &base, base_id)?;
     let backbone = network(&base.weights, &base.backbone, device)?;
     let data = args.data.load()?;
     let pupil = Pupil { backbone: &backbone, base_id, start: &start };
+    let exams = measure::exams(&backbone, &data, args)?;
     let shots = shots(&pupil, &data)?;
     let (outcome, complexity) = train(&pupil, &shots, args)?;
     let judged = outcome.as_ref().and_then(|o| Some(o.judgements.first()?.1));
     let rank = outcome.as_ref().map_or(0, |outcome| outcome.rank);
     let kept = outcome.and_then(|outcome| outcome.kept);
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => name_of(args)?,
-    };
     let facts = AdapterFacts {
         name,
         base_id,
@@ -117,7 +116,7 @@ pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -
         accuracy: None,
         known_answer: known_answer(&backbone, kept.as_ref(), &start)?,
     };
-    let measured = measure::measure(&pupil, &file, &shots, args, &data)?;
+    let measured = measure::measure(&pupil, &file, &shots, args, &exams)?;
     file.accuracy = measured.as_ref().map(Measured::in_file);
     let encoded = encode_adapter(&file)?;
     let (again, _) = decode_adapter(&encoded).context("the adapter just made cannot be read")?;
@@ -151,8 +150,11 @@ pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -
     report.print()
 }
 
-/// The name of the file to write, without its ending.
+/// What the adapter is called: as asked for, or as the file to write, without its ending.
 fn name_of(args: &TrainAdapterArgs) -> Result<AdapterName> {
+    if let Some(name) = &args.name {
+        return Ok(name.clone());
+    }
     let stem = args.out.file_stem().unwrap_or_default().to_string_lossy();
     AdapterName::new(&stem).context("--name says what an adapter is called if its file cannot")
 }
@@ -244,17 +246,6 @@ fn features_with(
     let found = features_of(backbone, tokens, &rows, &bar);
     bar.finish_and_clear();
     found
-}
-
-/// Tokens of test pictures with the class of each.
-fn test_tokens(
-    backbone: &Backbone,
-    pictures: &Pictures,
-    names: &[String],
-) -> Result<(TokenCache, Vec<String>)> {
-    let tokens = tokens_of(backbone, pictures, "test")?;
-    let key = |&label: &usize| Ok(ClassName::new(&names[label])?.key());
-    Ok((tokens, pictures.labels.iter().map(key).collect::<Result<_>>()?))
 }
 
 impl Parts {

@@ -1,6 +1,8 @@
 //! `publish add`: an adapter becomes a target.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
 use fmlora_learner::format::{AdapterName, decode_adapter};
 use fmlora_learner::{Offer, Rollout};
 use serde_json::{Value, json};
@@ -9,11 +11,13 @@ use tough::TargetName;
 use tough::schema::{Hashes, Target, Targets};
 
 use super::arguments::AddArgs;
+use super::freshness::Signing;
 use super::key::random;
 use super::key_ring::KeyRing;
-use super::offers::{Published, custom, published};
+use super::lock::Lock;
+use super::offers::{Published, custom, offer_of, published};
 use super::plan::Plan;
-use super::repository::{Lock, Repository, target_file};
+use super::repository::{Repository, target_file};
 use super::role::{Lifetimes, Role};
 use super::signing::{Signer, next_state};
 use super::{keys_of, signers};
@@ -26,39 +30,35 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     let (adapter, _) = decode_adapter(&bytes).with_context(|| path.to_string())?;
     let name = target_name(&args.file.file_name().unwrap_or_default().to_string_lossy())?;
     check_channel(&args.channel)?;
-    let _lock = Lock::take(&args.repo.repo)?;
+    let _lock = Lock::take(&args.repo.repo, args.repo.dry_run)?;
     let repository = Repository::open(&args.repo.repo)?;
     let salt = hex(&random::<16>()?);
     let rollout = Rollout { percent: args.percent, salt };
     let offer = Offer::new(&adapter.facts, &args.channel, rollout);
     let sha256 = Sha256::digest(&bytes).to_vec();
+    let (length, file) = (bytes.len() as u64, target_file(&args.repo.repo, name.raw(), &sha256));
     let mut targets = repository.targets.signed.clone();
-    if is_published(&targets, &name, &sha256, &offer)? {
-        let done = Plan::default().carry_out(args.repo.dry_run)?;
-        done.print(as_json, json!({ "target": name.raw(), "published_before": true }))?;
-        if !as_json {
-            files::line(format!("{} is published already; promote changes its share", name.raw()))?;
-        }
-        return Ok(());
-    }
-    check_release(&published(&targets)?, &offer)?;
-    let target = Target {
-        length: bytes.len() as u64,
-        hashes: Hashes { sha256: sha256.clone().into(), _extra: std::collections::HashMap::new() },
-        custom: custom(&offer)?,
-        _extra: std::collections::HashMap::new(),
-    };
-    let file = target_file(&args.repo.repo, name.raw(), &sha256);
-    targets.add_target(name.clone(), target);
-    let ring = KeyRing::new(&args.keys)?;
-    let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
-    let signer: Signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
     let mut plan = Plan::default();
     plan.add(&file, bytes, format!("adapter {}, release {}", offer.name, offer.release));
+    if is_published(&targets, &name, &sha256, &offer)? {
+        // If its file was lost it is put back.
+        let done = plan.carry_out(args.repo.dry_run)?;
+        let line = format!("{} is published already; promote changes its share", name.raw());
+        let more = json!({ "target": name.raw(), "published_before": true });
+        return done.print(as_json, more, &[line]);
+    }
+    check_release(&published(&targets)?, &offer)?;
     let lifetimes = Lifetimes::new(&args.repo.expires);
+    let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
+    Signing { repository: &repository, roles: &roles, now: lifetimes.now() }.check()?;
+    let hashes = Hashes { sha256: sha256.into(), _extra: HashMap::new() };
+    let target = Target { length, hashes, custom: custom(&offer)?, _extra: HashMap::new() };
+    targets.add_target(name.clone(), target);
+    let ring = KeyRing::open(&args.keys)?;
+    let signer: Signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
     plan.append(next_state(&repository, &signer, Some(targets), &lifetimes)?);
     let done = plan.carry_out(args.repo.dry_run)?;
-    done.print(as_json, json!({ "target": name.raw(), "custom": json_of(&offer)? }))
+    done.print(as_json, json!({ "target": name.raw(), "custom": json_of(&offer)? }), &[])
 }
 
 fn json_of(offer: &Offer) -> Result<Value> {
@@ -83,7 +83,7 @@ fn check_channel(channel: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the same file is a target of the same channel; another file of the name is an error.
+/// Whether the same file is a target of the same channel for the same share; another file of the name is an error.
 fn is_published(
     targets: &Targets,
     name: &TargetName,
@@ -91,33 +91,46 @@ fn is_published(
     offer: &Offer,
 ) -> Result<bool> {
     let Some(target) = targets.targets.get(name) else { return Ok(false) };
-    if target.hashes.sha256[..] != *sha256 {
-        bail!("there is another {} already; call the file by its release", name.raw());
-    }
-    let channel = target.custom.get("channel").and_then(Value::as_str).unwrap_or_default();
+    let name = name.raw();
     ensure!(
-        channel == offer.channel,
-        "{} is published for channel {channel:?} already; a copy of another name can be for another channel",
-        name.raw()
+        target.hashes.sha256[..] == *sha256,
+        "there is another {name} already; call the file by its release"
+    );
+    let there = offer_of(name, target)?;
+    ensure!(
+        there.channel == offer.channel,
+        "{name} is published for channel {:?} already; a copy of another name can be for another channel",
+        there.channel
+    );
+    let (percent, asked) = (there.rollout.percent, offer.rollout.percent);
+    ensure!(
+        percent == asked,
+        "{name} is published for {percent} % already; publish promote {name} --percent {asked} changes its share"
     );
     Ok(true)
 }
 
-/// A release has to be larger than all that the same devices may have.
+/// A release has to be larger than all that devices compare it with: those for the same features, and those of the same
+/// name, of the same channel and base.
 fn check_release(published: &[Published], offer: &Offer) -> Result<()> {
-    let same = |other: &&Published| {
+    let compared = |other: &&Published| {
         let other = &other.offer;
-        (&other.channel, other.base_id, other.feature_space_before)
-            == (&offer.channel, offer.base_id, offer.feature_space_before)
+        (&other.channel, other.base_id) == (&offer.channel, offer.base_id)
+            && (other.feature_space_before == offer.feature_space_before
+                || other.name == offer.name)
     };
-    let newest = published.iter().filter(same).max_by_key(|other| other.offer.release);
-    match newest {
-        Some(newest) if newest.offer.release >= offer.release => bail!(
-            "release {} is not larger than release {} of {}, which is for the same devices (channel, base and feature space)",
-            offer.release,
-            newest.offer.release,
-            newest.target
-        ),
-        _ => Ok(()),
-    }
+    let newest = published.iter().filter(compared).max_by_key(|other| other.offer.release);
+    let Some(Published { target, offer: newest, .. }) = newest else { return Ok(()) };
+    let same = if newest.name == offer.name {
+        "has the same name, channel and base"
+    } else {
+        "is for the same devices (channel, base and feature space)"
+    };
+    ensure!(
+        offer.release > newest.release,
+        "release {} is not larger than release {} of {target}, which {same}",
+        offer.release,
+        newest.release
+    );
+    Ok(())
 }

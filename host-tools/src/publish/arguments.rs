@@ -32,19 +32,19 @@ pub(super) enum PublishCommand {
         after_help = "Example:\n  host-tools publish promote birds-1.fmla --repo site --keys keys --passphrase-file pass --percent 100"
     )]
     Promote(PromoteArgs),
-    /// Sign snapshot and timestamp anew before they expire
+    /// Sign snapshot and timestamp anew before they expire; with --targets and --root the rest as well
     #[command(
-        after_help = "Example, for a daily job:\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass"
+        after_help = "Example, for a daily job:\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass\n\nBefore the list of targets and the root expire, after 90 and 365 days:\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass --targets --root --root-key /media/a/root.pem --root-key /media/b/root.pem"
     )]
     Refresh(RefreshArgs),
-    /// Replace the key of a role
+    /// Replace the key of a role, or of several
     #[command(
-        after_help = "Example:\n  host-tools publish rotate timestamp --repo site --keys keys --passphrase-file pass --root-key /media/a/root.pem --root-key /media/b/root.pem"
+        after_help = "Example:\n  host-tools publish rotate timestamp --repo site --keys keys --passphrase-file pass --root-key /media/a/root.pem --root-key /media/b/root.pem\n\nWhere the machine that refreshes was stolen:\n  host-tools publish rotate snapshot timestamp --lost --repo site --keys new-keys --passphrase-file pass --root-key /media/a/root.pem --root-key /media/b/root.pem"
     )]
     Rotate(RotateArgs),
     /// Say what is published, and what expires when
     #[command(
-        after_help = "Example:\n  host-tools publish status --repo site --within 3\n\nExit codes: 0 all is well, 1 the repository is unsound, 2 wrong usage, 3 something expires within that many days."
+        after_help = "Example:\n  host-tools publish status --repo site\n\nExit codes: 0 all is well, 1 the repository is unsound, 2 wrong usage, 3 something expires soon or has to be signed anew: the last line says by which command."
     )]
     Status(StatusArgs),
 }
@@ -69,13 +69,14 @@ pub(super) struct KeyArgs {
     /// Folder of the keys that are not named one by one: ROLE-ID.pem
     #[arg(long, value_name = "DIR", env = "FMLORA_KEYS")]
     pub(super) keys: Option<PathBuf>,
-    /// A key of the root role; several of them
+    /// A key of the root role; several of them. init makes those that are not there yet, in folders that are
     #[arg(long, value_name = "FILE")]
     pub(super) root_key: Vec<PathBuf>,
     /// The key of another role, as targets=FILE
     #[arg(long, value_name = "ROLE=FILE")]
     pub(super) key: Vec<RoleFile>,
-    /// File whose first line is a passphrase; each one is tried for each key [default: what `FMLORA_KEY_PASSPHRASE` holds]
+    /// File whose first line is a passphrase; several of them are tried for each key in turn, and the first one encrypts new
+    /// keys [default: what `FMLORA_KEY_PASSPHRASE` holds, which otherwise is tried last]
     #[arg(long, value_name = "FILE")]
     pub(super) passphrase_file: Vec<PathBuf>,
     /// Write new keys without a passphrase: only where the folder itself is encrypted
@@ -123,7 +124,7 @@ pub(super) struct PromoteArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RefreshArgs {
-    /// Sign the list of targets anew as well
+    /// Sign the list of targets anew as well, and print it
     #[arg(long)]
     pub(super) targets: bool,
     /// Sign the root anew as well, with the keys that it has
@@ -137,16 +138,17 @@ pub(super) struct RefreshArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
-    /// Role whose key is replaced
-    #[arg(value_enum)]
-    pub(super) role: Role,
-    /// For root: the keys to replace, by the beginning of their ids [default: all]
+    /// Role whose key is replaced: root, or one or several of the others
+    #[arg(value_enum, value_name = "ROLE", required = true)]
+    pub(super) roles: Vec<Role>,
+    /// For root: a key to replace, by the beginning of its id; several of them [default: all]
     #[arg(long, value_name = "ID")]
     pub(super) replace: Vec<String>,
-    /// Where a new key is, or is to be written; one a key that is replaced [default: in --keys]
+    /// Where a new key is, or is to be written, in a folder that is there; one a key that is replaced [default: in --keys]
     #[arg(long, value_name = "FILE")]
     pub(super) new_key: Vec<PathBuf>,
-    /// The old key is lost or in wrong hands: do not sign with it. Until the command is done, devices find no update
+    /// For all but root: the old key is lost or in wrong hands, do not sign with it. Until the command is done, devices find
+    /// no update
     #[arg(long)]
     pub(super) lost: bool,
     #[command(flatten)]
@@ -160,9 +162,9 @@ pub(super) struct StatusArgs {
     /// Folder of the repository
     #[arg(long, value_name = "DIR")]
     pub(super) repo: PathBuf,
-    /// Exit code 3 if something expires within so many days
-    #[arg(long, value_name = "DAYS", default_value_t = 2)]
-    pub(super) within: u32,
+    /// Exit code 3 if something expires within so many days [default: root 30, targets 14, snapshot and timestamp 2]
+    #[arg(long, value_name = "DAYS")]
+    pub(super) within: Option<u32>,
 }
 
 /// `ROLE=DAYS`.

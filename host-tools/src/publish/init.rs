@@ -1,8 +1,6 @@
 //! `publish init`: keys, the first root, and a repository without targets.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU64;
-use std::path::Path;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -11,30 +9,70 @@ use tough::schema::Root;
 use super::arguments::InitArgs;
 use super::key::SigningKey;
 use super::key_ring::KeyRing;
-use super::plan::{Plan, make_folder};
-use super::repository::{Lock, Repository, metadata, read_roots};
+use super::keys_of;
+use super::lock::Lock;
+use super::new_keys::NewKeys;
+use super::plan::Plan;
+use super::repository::{Repository, metadata};
 use super::role::{Lifetimes, ROLES, ROOT_KEYS, Role};
+use super::roots::{check_beginning, known_keys, read_roots};
 use super::signing::{self, Signer, Versions};
-use crate::files;
+use super::writing::make_folder;
+
+/// The roles whose keys sign an empty repository once there is a root.
+const BELOW_ROOT: [Role; 3] = [Role::Targets, Role::Snapshot, Role::Timestamp];
 
 pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     let folder = args.repo.repo.as_path();
-    if metadata(folder, "timestamp.json").exists() {
-        return made_before(args, as_json);
-    }
-    let mut lock = None;
     if !args.repo.dry_run {
         make_folder(folder)?;
-        lock = Some(Lock::take(folder)?);
     }
-    let (ring, lifetimes) = (KeyRing::new(&args.keys)?, Lifetimes::new(&args.repo.expires));
-    let mut plan = Plan::default();
-    // A start that ended early may have left a root; somebody may have given it to devices since.
+    // A dry run finds no folder where there is no repository yet.
+    let _lock = folder.is_dir().then(|| Lock::take(folder, args.repo.dry_run)).transpose()?;
+    let ring = KeyRing::for_init(&args.keys)?;
+    let root_path = metadata(folder, "1.root.json").display().to_string();
+    if metadata(folder, "timestamp.json").exists() {
+        let done = made_before(args, &ring)?.carry_out(args.repo.dry_run)?;
+        let line = format!("{} was made before, with these keys", folder.display());
+        return done.print(as_json, json!({ "root": root_path, "made_before": true }), &[line]);
+    }
+    let done = new_repository(args, &ring)?.carry_out(args.repo.dry_run)?;
+    let mut lines = Vec::new();
+    if !args.repo.dry_run {
+        lines.push(format!(
+            "devices trust {root_path}: give it to them by a way of your own; take the root keys offline"
+        ));
+    }
+    done.print(as_json, json!({ "root": root_path }), &lines)
+}
+
+/// A repository to which nothing has been added is what `init` makes: all is well, if its keys are at hand.
+fn made_before(args: &InitArgs, ring: &KeyRing) -> Result<Plan> {
+    let folder = args.repo.repo.as_path();
+    let repository = Repository::open(folder)?;
+    ensure!(
+        repository.timestamp.signed.version == NonZeroU64::MIN,
+        "{}: there is a repository already, in use",
+        folder.display()
+    );
+    keys_of(ring, repository.root(), &BELOW_ROOT)?;
+    let (_, last) = NewKeys::new(ring, folder, repository.known_keys())?.steps();
+    Ok(last)
+}
+
+/// Keys, a root of them, and an empty list; or what is missing of these after a start that ended early.
+fn new_repository(args: &InitArgs, ring: &KeyRing) -> Result<Plan> {
+    let folder = args.repo.repo.as_path();
+    let lifetimes = Lifetimes::new(&args.repo.expires);
     let left = read_roots(folder)?;
+    check_beginning(folder, &left)?;
+    let mut new_keys = NewKeys::new(ring, folder, known_keys(&left))?;
+    // Somebody may have given the root that was left to devices.
     let (root, keys) = match left.first() {
-        Some(root) => (root.signed.clone(), all_keys(&ring, &root.signed)?),
-        None => new_root(&ring, &lifetimes, &mut plan)?,
+        Some(root) => (root.signed.clone(), keys_of(ring, &root.signed, &BELOW_ROOT)?),
+        None => new_root(ring, &mut new_keys, &lifetimes)?,
     };
+    let (mut plan, last) = new_keys.steps();
     let signer = Signer { root: root.clone(), before: None, keys };
     if left.is_empty() {
         signing::add_root(&mut plan, folder, &signer, &root)?;
@@ -43,50 +81,17 @@ pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     let about = signing::add_targets(&mut plan, folder, &signer, &targets)?;
     let first = Versions { snapshot: NonZeroU64::MIN, timestamp: NonZeroU64::MIN };
     signing::add_snapshot_and_timestamp(&mut plan, folder, &signer, about, &first, &lifetimes)?;
-    let done = plan.carry_out(args.repo.dry_run)?;
-    drop(lock);
-    done.print(as_json, json!({ "root": metadata(folder, "1.root.json").display().to_string() }))?;
-    if !as_json && !args.repo.dry_run {
-        files::line(format!(
-            "devices trust {}: give it to them by a way of your own; take the root keys offline",
-            metadata(folder, "1.root.json").display()
-        ))?;
-    }
-    Ok(())
-}
-
-/// A repository to which nothing has been added is what `init` makes: all is well, if its keys are at hand.
-fn made_before(args: &InitArgs, as_json: bool) -> Result<()> {
-    let folder = args.repo.repo.as_path();
-    let repository = Repository::open(folder)?;
-    ensure!(
-        repository.timestamp.signed.version == NonZeroU64::MIN,
-        "{}: there is a repository already, in use",
-        folder.display()
-    );
-    all_keys(&KeyRing::new(&args.keys)?, repository.root())?;
-    let root = metadata(folder, "1.root.json").display().to_string();
-    if as_json {
-        return files::line(json!({ "files": [], "root": root, "made_before": true }));
-    }
-    files::line(format!("{} was made before, with these keys", folder.display()))
-}
-
-/// The keys of every role.
-fn all_keys(ring: &KeyRing, root: &Root) -> Result<Vec<SigningKey>> {
-    let others = ROLES.iter().filter(|role| **role != Role::Root);
-    let keys: Result<Vec<Vec<SigningKey>>> = others.map(|&role| ring.of_role(root, role)).collect();
-    Ok(keys?.concat())
+    plan.append(last);
+    Ok(plan)
 }
 
 /// New keys, or those that were named, and a root of them.
 fn new_root(
     ring: &KeyRing,
+    new_keys: &mut NewKeys<'_>,
     lifetimes: &Lifetimes,
-    plan: &mut Plan,
 ) -> Result<(Root, Vec<SigningKey>)> {
     let mut keys: Vec<(Role, SigningKey)> = Vec::new();
-    let mut used: BTreeSet<Vec<u8>> = BTreeSet::new();
     for role in ROLES {
         let (named, n) = (ring.named(role), if role == Role::Root { ROOT_KEYS } else { 1 });
         ensure!(
@@ -95,10 +100,7 @@ fn new_root(
             named.len()
         );
         for i in 0..n {
-            let at: Option<&Path> = named.get(i).copied();
-            let key = ring.new_key(role, at, &used, plan)?;
-            ensure!(used.insert(key.id().to_vec()), "one key is named for two roles, or twice");
-            keys.push((role, key));
+            keys.push((role, new_keys.key(role, named.get(i).copied())?));
         }
     }
     let root = signing::root(NonZeroU64::MIN, &keys, lifetimes)?;

@@ -28,6 +28,7 @@ pub(super) struct SigningKey {
     document: Arc<SecretDocument>,
     public: Key,
     id: Decoded<Hex>,
+    encrypted: bool,
 }
 
 impl fmt::Debug for SigningKey {
@@ -42,7 +43,7 @@ impl SigningKey {
         let pair = Ed25519KeyPair::generate().map_err(|_| anyhow!("no key could be made"))?;
         // Version 1 of PKCS#8: older releases of openssl know no other.
         let document = pair.to_pkcs8v1().map_err(|_| anyhow!("a new key cannot be written"))?;
-        Self::new(SecretDocument::try_from(document.as_ref())?)
+        Self::new(SecretDocument::try_from(document.as_ref())?, false)
     }
 
     /// Reads a file: encrypted, in which case each passphrase is tried, or plain.
@@ -52,8 +53,10 @@ impl SigningKey {
             let (label, document) = SecretDocument::from_pem(&text)
                 .map_err(|e| anyhow!("no key in PEM (PKCS#8 is expected): {e}"))?;
             match label {
-                PrivateKeyInfo::PEM_LABEL => Self::new(document),
-                EncryptedPrivateKeyInfo::PEM_LABEL => Self::new(decrypted(&document, passphrases)?),
+                PrivateKeyInfo::PEM_LABEL => Self::new(document, false),
+                EncryptedPrivateKeyInfo::PEM_LABEL => {
+                    Self::new(decrypted(&document, passphrases)?, true)
+                }
                 other => bail!(
                     "{other:?} where PRIVATE KEY or ENCRYPTED PRIVATE KEY (PKCS#8) is expected; \
                      openssl pkcs8 -topk8 converts others"
@@ -63,10 +66,10 @@ impl SigningKey {
         read().with_context(|| path.display().to_string())
     }
 
-    fn new(document: SecretDocument) -> Result<Self> {
+    fn new(document: SecretDocument, encrypted: bool) -> Result<Self> {
         let public = pair(&document)?.tuf_key();
         let id = public.key_id().context("the key has no id")?;
-        Ok(Self { document: Arc::new(document), public, id })
+        Ok(Self { document: Arc::new(document), public, id, encrypted })
     }
 
     /// The file, encrypted if there is a passphrase.
@@ -92,6 +95,11 @@ impl SigningKey {
     /// The id that metadata call it by.
     pub(super) fn id(&self) -> &Decoded<Hex> {
         &self.id
+    }
+
+    /// Whether the file that it was read from is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// The beginning of the id, as file names have it.
@@ -171,6 +179,7 @@ mod tests {
         std::fs::write(&path, sealed.as_bytes()).expect("written");
         let read = SigningKey::read(&path, &passphrases(&["other", "right"])).expect("opened");
         assert_eq!(read.id(), key.id());
+        assert!(read.is_encrypted());
         for (words, says) in
             [(&["wrong"][..], "no passphrase that was given"), (&[], "give the passphrase")]
         {
@@ -178,7 +187,9 @@ mod tests {
             assert!(format!("{error:#}").contains(says), "{error:#}");
         }
         std::fs::write(&path, key.to_pem(None).expect("a file").as_bytes()).expect("written");
-        assert_eq!(SigningKey::read(&path, &[]).expect("plain").id(), key.id());
+        let read = SigningKey::read(&path, &[]).expect("plain");
+        assert_eq!(read.id(), key.id());
+        assert!(!read.is_encrypted());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use fmlora_learner::Offer;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tough::schema::{Target, Targets};
 
 /// A target that is an adapter.
@@ -36,4 +36,32 @@ pub(super) fn published(targets: &Targets) -> Result<Vec<Published>> {
     let mut all: Vec<Published> = targets.targets.iter().map(one).collect::<Result<_>>()?;
     all.sort_by(|a, b| a.target.cmp(&b.target));
     Ok(all)
+}
+
+/// The list in words, a line a target.
+pub(super) fn in_words(targets: &Targets) -> Result<Vec<String>> {
+    let adapters = published(targets)?;
+    if adapters.is_empty() {
+        return Ok(vec!["  no adapter is published".to_owned()]);
+    }
+    let one = |Published { target, offer, length }: &Published| {
+        format!(
+            "  {target}: {} release {}, channel {}, {} %, {length} bytes, base {:.8}…, features {:.8}… -> {:.8}…, daemon {} or later",
+            offer.name,
+            offer.release,
+            offer.channel,
+            offer.rollout.percent,
+            offer.base_id.to_string(),
+            offer.feature_space_before.to_string(),
+            offer.feature_space_after.to_string(),
+            offer.min_daemon
+        )
+    };
+    Ok(adapters.iter().map(one).collect())
+}
+
+/// The list for scripts.
+pub(super) fn in_json(targets: &Targets) -> Result<Vec<Value>> {
+    let one = |p: &Published| json!({ "target": p.target, "bytes": p.length, "custom": p.offer });
+    Ok(published(targets)?.iter().map(one).collect())
 }

@@ -5,17 +5,21 @@ use serde_json::json;
 use tough::TargetName;
 
 use super::arguments::PromoteArgs;
+use super::freshness::Signing;
 use super::key_ring::KeyRing;
+use super::lock::Lock;
 use super::offers::{custom, offer_of};
-use super::repository::{Lock, Repository};
+use super::repository::Repository;
 use super::role::{Lifetimes, Role};
 use super::signing::next_state;
 use super::{keys_of, signers};
-use crate::files;
 
 pub(super) fn run(args: &PromoteArgs, as_json: bool) -> Result<()> {
-    let _lock = Lock::take(&args.repo.repo)?;
+    let _lock = Lock::take(&args.repo.repo, args.repo.dry_run)?;
     let repository = Repository::open(&args.repo.repo)?;
+    let lifetimes = Lifetimes::new(&args.repo.expires);
+    let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
+    Signing { repository: &repository, roles: &roles, now: lifetimes.now() }.check()?;
     let mut targets = repository.targets.signed.clone();
     let named = TargetName::new(args.name.as_str())?;
     let known: Vec<String> = targets.targets.keys().map(|name| name.raw().to_owned()).collect();
@@ -26,25 +30,22 @@ pub(super) fn run(args: &PromoteArgs, as_json: bool) -> Result<()> {
     let before = offer.rollout.percent;
     offer.rollout.percent = args.percent;
     target.custom = custom(&offer)?;
-    let ring = KeyRing::new(&args.keys)?;
-    let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
+    let ring = KeyRing::open(&args.keys)?;
     let signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
-    let lifetimes = Lifetimes::new(&args.repo.expires);
     let plan = next_state(&repository, &signer, Some(targets), &lifetimes)?;
     let done = plan.carry_out(args.repo.dry_run)?;
     let after = args.percent;
+    let mut lines =
+        vec![format!("{}: {before} % of channel {} -> {after} %", args.name, offer.channel)];
+    if after < before {
+        lines.push(
+            "devices that have it already keep it: only rollback on the device takes it back"
+                .to_owned(),
+        );
+    }
     done.print(
         as_json,
         json!({ "target": args.name, "percent_before": before, "percent": after }),
-    )?;
-    if as_json {
-        return Ok(());
-    }
-    files::line(format!("{}: {before} % of channel {} -> {after} %", args.name, offer.channel))?;
-    if after < before {
-        files::line(
-            "devices that have it already keep it: only rollback on the device takes it back",
-        )?;
-    }
-    Ok(())
+        &lines,
+    )
 }

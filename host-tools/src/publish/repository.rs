@@ -1,7 +1,6 @@
 //! A repository as it is on disk, checked as a device checks it, but for expiry.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,9 @@ use tough::schema::{
     Hashes, Metafile, Role as Signable, Root, Signed, Snapshot, Target, Targets, Timestamp,
 };
 
+use super::key::short;
 use super::role::Role;
+use super::roots::{check_beginning, known_keys, read_roots};
 use crate::hex::hex;
 
 /// Metadata of the present version of every role.
@@ -24,29 +25,8 @@ pub(super) struct Repository {
     pub(super) targets: Signed<Targets>,
     pub(super) snapshot: Signed<Snapshot>,
     pub(super) timestamp: Signed<Timestamp>,
-    /// Roles whose metadata the newest root does not accept: a rotation without the old key was interrupted.
+    /// Roles whose metadata only the root before the newest accepts: a rotation without the old key was interrupted.
     pub(super) unaccepted: Vec<Role>,
-}
-
-/// Keeps other commands away while one works on a repository; goes with the program, however that ends.
-pub(super) struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes it.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
-        let name = folder.display();
-        ensure!(
-            folder.is_dir(),
-            "{name}: there is no such folder; publish init makes a repository"
-        );
-        let path = folder.join(".publish.lock");
-        let file = File::create(&path).with_context(|| path.display().to_string())?;
-        file.try_lock()
-            .with_context(|| format!("{name}: another command works on this repository"))?;
-        Ok(Self { _file: file })
-    }
 }
 
 /// Path of metadata.
@@ -67,36 +47,32 @@ pub(super) fn next(version: NonZeroU64) -> Result<NonZeroU64> {
 impl Repository {
     /// Reads and checks everything.
     pub(super) fn open(folder: &Path) -> Result<Self> {
+        let name = folder.display();
         let roots = read_roots(folder)?;
-        let newest = roots.last().with_context(|| {
-            format!(
-                "{}: no repository (metadata/1.root.json is missing); publish init makes one",
-                folder.display()
-            )
-        })?;
         let path = metadata(folder, "timestamp.json");
-        ensure!(path.exists(), "{}: publish init was interrupted; run it again", folder.display());
+        if !path.exists() {
+            check_beginning(folder, &roots)?;
+            let made = if roots.is_empty() { "makes one" } else { "was interrupted; run it again" };
+            bail!(
+                "{name}: no repository (metadata/timestamp.json is missing); publish init {made}"
+            );
+        }
+        let newest = roots.last().with_context(|| {
+            format!("{name}: metadata/1.root.json is missing: copy it back from the server")
+        })?;
+        ensure!(newest.signed.consistent_snapshot, "{name}: it has no consistent snapshots");
         let mut unaccepted = Vec::new();
-        let mut check = |role: Role, accepted: Accepted| match accepted {
-            Accepted::Newest => Ok(()),
-            Accepted::Older => {
-                unaccepted.push(role);
-                Ok(())
-            }
-            Accepted::Nobody => bail!("{role}: not signed by keys that the roots name"),
-        };
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let timestamp: Signed<Timestamp> = parse(&path, &bytes)?;
-        check(Role::Timestamp, accepted(&roots, &timestamp))?;
+        unaccepted.extend(check_signed(&roots, Role::Timestamp, &timestamp, &path)?);
         let about = timestamp.signed.meta.get("snapshot.json");
-        let about = about.context("timestamp.json names no snapshot.json")?;
-        let snapshot: Signed<Snapshot> = read_named(folder, "snapshot.json", about)?;
-        check(Role::Snapshot, accepted(&roots, &snapshot))?;
+        let about = about.with_context(|| format!("{}: it names no snapshot", path.display()))?;
+        let (snapshot, path) = read_named::<Snapshot>(folder, "snapshot.json", about)?;
+        unaccepted.extend(check_signed(&roots, Role::Snapshot, &snapshot, &path)?);
         let about = snapshot.signed.meta.get("targets.json");
-        let about = about.context("snapshot.json names no targets.json")?;
-        let targets: Signed<Targets> = read_named(folder, "targets.json", about)?;
-        check(Role::Targets, accepted(&roots, &targets))?;
-        ensure!(newest.signed.consistent_snapshot, "this repository has no consistent snapshots");
+        let about = about.with_context(|| format!("{}: it names no targets", path.display()))?;
+        let (targets, path) = read_named::<Targets>(folder, "targets.json", about)?;
+        unaccepted.extend(check_signed(&roots, Role::Targets, &targets, &path)?);
         let folder = folder.to_owned();
         Ok(Self { folder, roots, targets, snapshot, timestamp, unaccepted })
     }
@@ -112,8 +88,19 @@ impl Repository {
     }
 
     /// Ids of all keys that some root named.
-    pub(super) fn known_keys(&self) -> BTreeSet<Vec<u8>> {
+    pub(super) fn known_keys(&self) -> BTreeSet<String> {
         known_keys(&self.roots)
+    }
+
+    /// The version of what a role has signed last, and when it expires.
+    pub(super) fn signed(&self, role: Role) -> (NonZeroU64, jiff::Timestamp) {
+        let (targets, snapshot) = (&self.targets.signed, &self.snapshot.signed);
+        match role {
+            Role::Root => (self.root().version, self.root().expires),
+            Role::Targets => (targets.version, targets.expires),
+            Role::Snapshot => (snapshot.version, snapshot.expires),
+            Role::Timestamp => (self.timestamp.signed.version, self.timestamp.signed.expires),
+        }
     }
 
     /// What the snapshot says of the list of targets.
@@ -135,59 +122,51 @@ impl Repository {
     }
 }
 
-/// Ids of all keys that some of these roots name.
-pub(super) fn known_keys(roots: &[Signed<Root>]) -> BTreeSet<Vec<u8>> {
-    roots.iter().flat_map(|root| root.signed.keys.keys()).map(|id| id.to_vec()).collect()
-}
-
-/// All roots, each signed as the one before it and itself ask for; none if there is no first one.
-pub(super) fn read_roots(folder: &Path) -> Result<Vec<Signed<Root>>> {
-    let mut roots: Vec<Signed<Root>> = Vec::new();
-    loop {
-        let version = roots.len() as u64 + 1;
-        let path = metadata(folder, &format!("{version}.root.json"));
-        if !path.exists() {
-            return Ok(roots);
-        }
-        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        let root: Signed<Root> = parse(&path, &bytes)?;
-        let judges = roots.last().into_iter().chain([&root]);
-        for judge in judges {
-            judge.signed.verify_role(&root).with_context(|| path.display().to_string())?;
-        }
-        ensure!(root.signed.version.get() == version, "{}: of another version", path.display());
-        roots.push(root);
+/// The role, if the newest root does not accept what it signed but the root directly before does: a rotation without the old
+/// key was interrupted. Keys of earlier roots count no more, whatever they signed.
+fn check_signed<T: Signable + Serialize>(
+    roots: &[Signed<Root>],
+    role: Role,
+    signed: &Signed<T>,
+    path: &Path,
+) -> Result<Option<Role>> {
+    let mut judges = roots.iter().rev().take(2);
+    let newest = judges.next().context("there is no root")?;
+    let Err(error) = newest.signed.verify_role(signed) else { return Ok(None) };
+    if judges.any(|before| before.signed.verify_role(signed).is_ok()) {
+        return Ok(Some(role));
     }
+    let keys = newest.signed.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
+    let keys: Vec<String> = keys.iter().map(short).collect();
+    let by: Vec<String> = signed.signatures.iter().map(|by| short(&by.keyid)).collect();
+    Err(error).with_context(|| {
+        format!(
+            "{}: signed by {}, expected the key of {role} that root {} names: {}",
+            path.display(),
+            if by.is_empty() { "nobody".to_owned() } else { format!("key {}", by.join(", ")) },
+            newest.signed.version,
+            keys.join(", ")
+        )
+    })
 }
 
-/// The root whose keys signed something.
-enum Accepted {
-    Newest,
-    Older,
-    Nobody,
-}
-
-fn accepted<T: Signable + Serialize>(roots: &[Signed<Root>], role: &Signed<T>) -> Accepted {
-    let mut judges = roots.iter().rev();
-    if judges.next().is_some_and(|root| root.signed.verify_role(role).is_ok()) {
-        return Accepted::Newest;
-    }
-    let older = judges.any(|root| root.signed.verify_role(role).is_ok());
-    if older { Accepted::Older } else { Accepted::Nobody }
-}
-
-fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+/// Reads JSON.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).with_context(|| path.display().to_string())
 }
 
-/// Metadata that other metadata names by version, length and hash.
-fn read_named<T: DeserializeOwned>(folder: &Path, name: &str, about: &Metafile) -> Result<T> {
+/// Metadata that other metadata names by version, length and hash, and its path.
+fn read_named<T: DeserializeOwned>(
+    folder: &Path,
+    name: &str,
+    about: &Metafile,
+) -> Result<(Signed<T>, PathBuf)> {
     let path = metadata(folder, &format!("{}.{name}", about.version));
     let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
     let whole = about.length.is_none_or(|length| length == bytes.len() as u64)
         && about.hashes.as_ref().is_none_or(|h| Sha256::digest(&bytes)[..] == h.sha256[..]);
     ensure!(whole, "{}: damaged: not what the metadata above it says", path.display());
-    parse(&path, &bytes)
+    Ok((parse(&path, &bytes)?, path))
 }
 
 /// What the metadata above says of a file.

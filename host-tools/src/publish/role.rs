@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 use tough::schema::RoleType;
 
 use super::arguments::RoleDays;
@@ -30,7 +31,7 @@ pub(super) const ROLES: [Role; 4] = [Role::Root, Role::Targets, Role::Snapshot, 
 pub(super) const ROOT_KEYS: usize = 3;
 pub(super) const ROOT_THRESHOLD: u64 = 2;
 
-const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+pub(super) const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 impl Role {
     /// The role of that name.
@@ -63,6 +64,15 @@ impl Role {
             Self::Timestamp => 7,
         }
     }
+
+    /// Days before its end from which on it is said to expire soon: keys that lie offline take longer to come together.
+    pub(super) fn soon_days(self) -> u32 {
+        match self {
+            Self::Root => 30,
+            Self::Targets => 14,
+            Self::Snapshot | Self::Timestamp => 2,
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -73,6 +83,12 @@ impl fmt::Display for Role {
             Self::Snapshot => "snapshot",
             Self::Timestamp => "timestamp",
         })
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -90,7 +106,12 @@ impl Lifetimes {
             let last = asked.iter().rev().find(|asked| asked.role == role);
             last.map_or(role.days(), |asked| asked.days)
         });
-        Self { now: Timestamp::now(), days }
+        Self { now: now(), days }
+    }
+
+    /// The present, as the clock of this machine has it.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Of a role, in whole seconds.
@@ -101,7 +122,17 @@ impl Lifetimes {
     }
 }
 
-/// Whole days until then, rounded down; negative if it is past.
-pub(super) fn days_until(then: Timestamp) -> i64 {
-    (then.as_second() - Timestamp::now().as_second()).div_euclid(SECONDS_A_DAY)
+/// Whole days from a time until another, rounded down; negative if that is past.
+pub(super) fn days_until(then: Timestamp, now: Timestamp) -> i64 {
+    (then.as_second() - now.as_second()).div_euclid(SECONDS_A_DAY)
+}
+
+/// What the clock says; tests set it wrong by a number of seconds.
+pub(super) fn now() -> Timestamp {
+    fail::fail_point!("publish-clock", |seconds| {
+        let wrong = seconds.and_then(|seconds| seconds.parse::<i64>().ok()).unwrap_or(0);
+        let second = Timestamp::now().as_second() + wrong;
+        Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+    });
+    Timestamp::now()
 }

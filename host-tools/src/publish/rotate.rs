@@ -1,95 +1,180 @@
-//! `publish rotate`: a role gets another key.
+//! `publish rotate`: a role gets another key, or several roles do.
 //!
 //! Devices learn of a new key by the next root. Everything that the role signs is written before, signed by the old key and
 //! by the new one: a device accepts it whichever root it knows, wherever the command ends. If the old
 //! key may not sign any more (`--lost`), the root comes first, and devices find no update until the rest is written.
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tough::schema::Root;
 
 use super::arguments::RotateArgs;
+use super::freshness::{Signing, names};
 use super::key::{SigningKey, short};
 use super::key_ring::KeyRing;
-use super::keys_of;
+use super::lock::Lock;
+use super::new_keys::NewKeys;
+use super::offers::{in_json, in_words};
 use super::plan::Plan;
-use super::repository::{Lock, Repository, next};
-use super::role::{Lifetimes, Role};
+use super::repository::{Repository, next};
+use super::role::{Lifetimes, ROLES, Role};
 use super::signing::{Signer, add_root, next_state};
+use super::{keys_of, signers};
 
 pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
-    let _lock = Lock::take(&args.repo.repo)?;
+    check_roles(args)?;
+    let _lock = Lock::take(&args.repo.repo, args.repo.dry_run)?;
     let repository = Repository::open(&args.repo.repo)?;
-    let (ring, lifetimes) = (KeyRing::new(&args.keys)?, Lifetimes::new(&args.repo.expires));
-    let mut plan = Plan::default();
-    let (root, new) = next_root(&repository, &ring, args, &lifetimes, &mut plan)?;
+    let (ring, lifetimes) = (KeyRing::open(&args.keys)?, Lifetimes::new(&args.repo.expires));
+    let signs = signing_roles(&args.roles);
+    let signing = Signing { repository: &repository, roles: &signs, now: lifetimes.now() };
+    let stuck = &repository.unaccepted;
+    let interrupted =
+        args.lost && !stuck.is_empty() && stuck.iter().all(|role| args.roles.contains(role));
+    if !interrupted {
+        signing.check_accepted()?;
+    }
+    if args.lost {
+        // Without the key, nothing that has expired can be signed anew beforehand.
+        signing.warn_of_ends();
+    } else {
+        signing.check_ends()?;
+    }
+    // Devices forget the time of a timestamp whose key is replaced.
+    if !(args.lost && args.roles.contains(&Role::Timestamp)) {
+        signing.check_clock()?;
+    }
+    let list = args.roles.contains(&Role::Targets).then_some(&repository.targets.signed);
+    let (in_words, in_json) = (list.map(in_words).transpose()?, list.map(in_json).transpose()?);
+    let at_hand = interrupted.then(|| keys_of(&ring, repository.root(), &args.roles).ok());
+    let (plan, new) = match at_hand.flatten() {
+        Some(new) => (finished(&repository, &ring, &signs, &lifetimes)?, new),
+        None => rotated(&repository, &ring, args, &lifetimes)?,
+    };
+    let (roles, ids) = (names(&args.roles), new.iter().map(SigningKey::short_id));
+    let ids: Vec<String> = ids.collect();
+    let done = plan.carry_out(args.repo.dry_run)?;
+    let mut lines = vec![format!("new keys of {roles}: {}", ids.join(", "))];
+    if let Some(in_words) = in_words {
+        lines.push("the new key signs this list:".to_owned());
+        lines.extend(in_words);
+    }
+    done.print(as_json, json!({ "role": roles, "new_keys": ids, "targets": in_json }), &lines)
+}
+
+/// The root gets new keys by itself, and by keys that it has.
+fn check_roles(args: &RotateArgs) -> Result<()> {
+    let alone = args.roles.len() == 1;
+    ensure!(
+        alone || !args.roles.contains(&Role::Root),
+        "{}: expected root alone, or others",
+        names(&args.roles)
+    );
+    ensure!(
+        !args.lost || !args.roles.contains(&Role::Root),
+        "--lost is for targets, snapshot and timestamp; of the root's keys, two that are left sign for the new ones"
+    );
+    ensure!(alone || args.replace.is_empty(), "--replace: expected one role");
+    let mut roles = args.roles.clone();
+    roles.sort_unstable();
+    roles.dedup();
+    ensure!(roles.len() == args.roles.len(), "{}: a role is named twice", names(&args.roles));
+    Ok(())
+}
+
+/// The roles that sign anew when some get other keys.
+fn signing_roles(replaced: &[Role]) -> Vec<Role> {
+    let signs = |role: &Role| match role {
+        Role::Root => true,
+        Role::Targets => replaced.contains(role),
+        Role::Snapshot | Role::Timestamp => !replaced.contains(&Role::Root),
+    };
+    ROLES.into_iter().filter(signs).collect()
+}
+
+/// The rest of a rotation without the old key that was interrupted after its root.
+fn finished(
+    repository: &Repository,
+    ring: &KeyRing,
+    signs: &[Role],
+    lifetimes: &Lifetimes,
+) -> Result<Plan> {
+    let below: Vec<Role> = signs.iter().copied().filter(|role| *role != Role::Root).collect();
+    let signer = signers(repository, keys_of(ring, repository.root(), &below)?);
+    let list = below.contains(&Role::Targets).then(|| repository.targets.signed.clone());
+    let mut plan = next_state(repository, &signer, list, lifetimes)?;
+    plan.append(NewKeys::new(ring, repository.folder(), repository.known_keys())?.steps().1);
+    Ok(plan)
+}
+
+/// New keys, the next root, and everything that the roles sign; and the new keys.
+fn rotated(
+    repository: &Repository,
+    ring: &KeyRing,
+    args: &RotateArgs,
+    lifetimes: &Lifetimes,
+) -> Result<(Plan, Vec<SigningKey>)> {
+    let mut new_keys = NewKeys::new(ring, repository.folder(), repository.known_keys())?;
+    let (root, new) = next_root(repository, &mut new_keys, args, lifetimes)?;
+    let (mut plan, note_goes) = new_keys.steps();
     let old = repository.root().clone();
-    let mut keys = keys_of(&ring, &old, &[Role::Root])?;
+    let mut keys = keys_of(ring, &old, &[Role::Root])?;
     keys.extend(new.iter().cloned());
     let root_signer = Signer { root: root.clone(), before: Some(old.clone()), keys: keys.clone() };
     let mut of_root = Plan::default();
     add_root(&mut of_root, &args.repo.repo, &root_signer, &root)?;
-    if args.role == Role::Root {
+    let below: Vec<Role> =
+        signing_roles(&args.roles).into_iter().filter(|role| *role != Role::Root).collect();
+    if below.is_empty() {
         plan.append(of_root);
     } else {
         let both = !args.lost;
-        for role in [Role::Targets, Role::Snapshot, Role::Timestamp] {
-            let signs = role != Role::Targets || args.role == Role::Targets;
-            if signs && (role != args.role || both) {
-                keys.extend(keys_of(&ring, &old, &[role])?);
-            }
-        }
+        let old_sign: Vec<Role> =
+            below.iter().copied().filter(|role| both || !args.roles.contains(role)).collect();
+        keys.extend(keys_of(ring, &old, &old_sign)?);
         let signer = Signer { root, before: both.then_some(old), keys };
-        let list = (args.role == Role::Targets).then(|| repository.targets.signed.clone());
-        let of_others = next_state(&repository, &signer, list, &lifetimes)?;
+        let list = below.contains(&Role::Targets).then(|| repository.targets.signed.clone());
+        let of_others = next_state(repository, &signer, list, lifetimes)?;
         let (first, then) = if both { (of_others, of_root) } else { (of_root, of_others) };
         plan.append(first);
         plan.append(then);
     }
-    let ids: Vec<String> = new.iter().map(SigningKey::short_id).collect();
-    let done = plan.carry_out(args.repo.dry_run)?;
-    done.print(as_json, json!({ "role": args.role.to_string(), "new_keys": ids }))
+    plan.append(note_goes);
+    Ok((plan, new))
 }
 
 /// The root after, and the new keys in it.
 fn next_root(
     repository: &Repository,
-    ring: &KeyRing,
+    new_keys: &mut NewKeys<'_>,
     args: &RotateArgs,
     lifetimes: &Lifetimes,
-    plan: &mut Plan,
 ) -> Result<(Root, Vec<SigningKey>)> {
-    let (old, role) = (repository.root(), args.role);
+    let old = repository.root();
     let mut root = old.clone();
     root.version = next(old.version)?;
     root.expires = lifetimes.of(Role::Root)?;
-    let of_role = root.roles.get_mut(&role.kind());
-    let of_role = of_role.with_context(|| format!("the root names no keys of {role}"))?;
-    let gone = |id: &str| args.replace.is_empty() || args.replace.iter().any(|r| id.starts_with(r));
-    let places: Vec<usize> =
-        (0..of_role.keyids.len()).filter(|&i| gone(&short(&of_role.keyids[i]))).collect();
-    ensure!(
-        !places.is_empty() && (args.replace.is_empty() || places.len() == args.replace.len()),
-        "--replace {}: the keys of {role} are {}",
-        args.replace.join(" --replace "),
-        of_role.keyids.iter().map(short).collect::<Vec<_>>().join(", ")
-    );
+    let mut places = Vec::new();
+    for &role in &args.roles {
+        let ids = old.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
+        let ids: Vec<String> = ids.iter().map(short).collect();
+        let found = replaced(&ids, &args.replace)
+            .with_context(|| format!("the keys of {role} are {}", ids.join(", ")))?;
+        places.extend(found.into_iter().map(|place| (role, place)));
+    }
     ensure!(
         args.new_key.is_empty() || args.new_key.len() == places.len(),
         "{} new keys are named, {} are replaced",
         args.new_key.len(),
         places.len()
     );
-    let mut used = repository.known_keys();
     let mut new = Vec::new();
-    for (i, &place) in places.iter().enumerate() {
-        let at = args.new_key.get(i).map(std::path::PathBuf::as_path);
-        let key = ring.new_key(role, at, &used, plan)?;
-        ensure!(
-            used.insert(key.id().to_vec()),
-            "key {} is or was in a root; a new one is expected",
-            key.short_id()
-        );
+    for (i, (role, place)) in places.into_iter().enumerate() {
+        let key = new_keys.key(role, args.new_key.get(i).map(PathBuf::as_path))?;
+        let of_role = root.roles.get_mut(&role.kind());
+        let of_role = of_role.with_context(|| format!("the root names no keys of {role}"))?;
         of_role.keyids[place] = key.id().clone();
         new.push(key);
     }
@@ -97,4 +182,23 @@ fn next_root(
     let roles = &root.roles;
     root.keys.retain(|id, _| roles.values().any(|keys| keys.keyids.contains(id)));
     Ok((root, new))
+}
+
+/// Places of the keys to replace: all, or each one that is named by the beginning of its id.
+fn replaced(ids: &[String], named: &[String]) -> Result<Vec<usize>> {
+    if named.is_empty() {
+        return Ok((0..ids.len()).collect());
+    }
+    let mut places = Vec::new();
+    for id in named {
+        let found: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].starts_with(id)).collect();
+        ensure!(
+            found.len() == 1,
+            "--replace {id}: {} keys begin with it, expected one",
+            found.len()
+        );
+        ensure!(!places.contains(&found[0]), "--replace {id}: named twice");
+        places.extend(found);
+    }
+    Ok(places)
 }

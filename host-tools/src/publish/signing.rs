@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aws_lc_rs::rand::SystemRandom;
 use serde::Serialize;
 use tough::editor::signed::SignedRole;
@@ -18,7 +18,10 @@ use super::repository::{Repository, about, metadata, next};
 use super::role::{Lifetimes, ROLES, Role};
 
 /// Key of the time of signing in timestamp.json.
-const ISSUED: &str = "issued";
+pub(super) const ISSUED: &str = "issued";
+
+/// Largest list of targets, in bytes: devices read no more.
+const MAX_LIST: usize = 1 << 20;
 
 /// Version of the specification that tough implements.
 const SPEC_VERSION: &str = "1.0.0";
@@ -135,6 +138,14 @@ pub(super) fn add_targets(
 ) -> Result<Metafile> {
     let sealed = signer.sign(targets)?;
     let path = metadata(folder, &targets.filename(true));
+    ensure!(
+        sealed.buffer().len() <= MAX_LIST,
+        "{}: the list of {} targets would have {} bytes, but devices read {MAX_LIST} at most: expected fewer adapters in a \
+         repository",
+        path.display(),
+        targets.targets.len(),
+        sealed.buffer().len()
+    );
     let what = format!("list of {} targets", targets.targets.len());
     plan.add(&path, sealed.buffer().clone(), what);
     Ok(about(sealed.buffer(), targets.version))
@@ -158,7 +169,7 @@ pub(super) fn add_snapshot_and_timestamp(
     let expires = lifetimes.of(Role::Timestamp)?;
     let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), versions.timestamp, expires);
     // Ours: a device without a clock of its own takes no time for the present that is before this one.
-    timestamp._extra.insert(ISSUED.to_owned(), jiff::Timestamp::now().to_string().into());
+    timestamp._extra.insert(ISSUED.to_owned(), lifetimes.now().to_string().into());
     let about = about(sealed.buffer(), versions.snapshot);
     timestamp.meta.insert("snapshot.json".to_owned(), about);
     let sealed = signer.sign(&timestamp)?;
@@ -178,4 +189,37 @@ pub(super) fn add_root(
     let path = metadata(folder, &root.filename(true));
     plan.add(&path, sealed.buffer().clone(), format!("root {}", root.version));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tough::schema::{Hashes, Target};
+
+    use super::*;
+
+    /// About 400 bytes a target: 3000 are too many for a device.
+    #[test]
+    fn a_list_that_devices_do_not_read_is_refused() {
+        let lifetimes = Lifetimes::new(&[]);
+        let key = SigningKey::generate().expect("a key");
+        let of_all: Vec<(Role, SigningKey)> = ROLES.map(|role| (role, key.clone())).into();
+        let root = root(NonZeroU64::MIN, &of_all, &lifetimes).expect("a root");
+        let signer = Signer { root, before: None, keys: vec![key] };
+        let mut list = no_targets(&lifetimes).expect("a list");
+        let add = |list: &Targets| {
+            let mut plan = Plan::default();
+            add_targets(&mut plan, std::path::Path::new("site"), &signer, list)
+        };
+        for n in 0..3000 {
+            let name = tough::TargetName::new(format!("{n}.fmla")).expect("a name");
+            let hashes = Hashes { sha256: vec![0; 32].into(), _extra: HashMap::new() };
+            let custom = HashMap::from([("name".to_owned(), "x".repeat(200).into())]);
+            list.add_target(name, Target { length: 1, hashes, custom, _extra: HashMap::new() });
+            if n == 999 {
+                assert!(add(&list).is_ok());
+            }
+        }
+        let error = format!("{:#}", add(&list).expect_err("too long"));
+        assert!(error.contains("1.targets.json") && error.contains("1048576 at most"), "{error}");
+    }
 }

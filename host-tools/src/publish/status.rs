@@ -1,21 +1,23 @@
 //! `publish status`: versions, expiry, keys and adapters.
 
+use std::fmt;
+
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
-use tough::schema::Role as _;
 
 use super::arguments::StatusArgs;
+use super::freshness::{mend, names};
 use super::key::short;
-use super::offers::{Published, published};
+use super::offers::{in_json, in_words};
 use super::repository::Repository;
-use super::role::{ROLES, Role, days_until};
+use super::role::{ROLES, Role, days_until, now};
 use crate::files;
 
 /// What there is to know of a role.
 #[derive(Debug, Serialize)]
 struct RoleStatus {
-    role: String,
+    role: Role,
     version: u64,
     expires: String,
     days_left: i64,
@@ -24,82 +26,74 @@ struct RoleStatus {
     threshold: u64,
 }
 
-/// Prints everything; says whether something expires soon.
+/// Prints everything; says whether something expires soon or is not signed by the newest keys.
 pub(super) fn run(args: &StatusArgs, as_json: bool) -> Result<bool> {
     let repository = Repository::open(&args.repo)?;
     for (name, target) in &repository.targets.signed.targets {
         repository.check_target(name.raw(), target)?;
     }
     let roles = ROLES.map(|role| status_of(&repository, role));
-    let adapters = published(&repository.targets.signed)?;
-    let soon: Vec<&RoleStatus> =
-        roles.iter().filter(|role| role.days_left < i64::from(args.within)).collect();
-    let names: Vec<&str> = soon.iter().map(|role| role.role.as_str()).collect();
-    let stuck: Vec<String> = repository.unaccepted.iter().map(ToString::to_string).collect();
+    let is_soon = |status: &RoleStatus| {
+        status.days_left < i64::from(args.within.unwrap_or(status.role.soon_days()))
+    };
+    let soon: Vec<Role> = roles.iter().filter(|s| is_soon(s)).map(|s| s.role).collect();
+    let stuck = &repository.unaccepted;
+    let all_is_well = soon.is_empty() && stuck.is_empty();
+    let command = mend(&args.repo, &[soon.as_slice(), stuck].concat());
     if as_json {
-        let target =
-            |p: &Published| json!({ "target": p.target, "bytes": p.length, "custom": p.offer });
         files::line(json!({
-            "roles": roles, "targets": adapters.iter().map(target).collect::<Vec<_>>(),
-            "expiring": names, "unaccepted": stuck,
+            "roles": roles, "targets": in_json(&repository.targets.signed)?,
+            "expiring": soon, "unaccepted": stuck,
+            "mend": (!all_is_well).then_some(command),
         }))?;
-        return Ok(!soon.is_empty() || !stuck.is_empty());
+        return Ok(!all_is_well);
     }
     for role in &roles {
-        files::line(format!(
-            "{:<10} version {:<4} expires {} ({} days), {} of keys {}",
-            role.role,
-            role.version,
-            role.expires,
-            role.days_left,
-            role.threshold,
-            role.keys.join(" ")
-        ))?;
+        files::line(role)?;
     }
-    for Published { target, offer, length } in &adapters {
-        files::line(format!(
-            "  {target}: {} release {}, channel {}, {} %, {length} bytes, base {:.8}…, features {:.8}… -> {:.8}…, daemon {} or later",
-            offer.name,
-            offer.release,
-            offer.channel,
-            offer.rollout.percent,
-            offer.base_id.to_string(),
-            offer.feature_space_before.to_string(),
-            offer.feature_space_after.to_string(),
-            offer.min_daemon
-        ))?;
-    }
-    if adapters.is_empty() {
-        files::line("  no adapter is published")?;
-    }
-    if !names.is_empty() {
-        files::line(format!("soon expired: {}; publish refresh signs anew", names.join(", ")))?;
+    in_words(&repository.targets.signed)?.iter().try_for_each(files::line)?;
+    if !soon.is_empty() {
+        files::line(format!("expires soon or has expired: {}", names(&soon)))?;
     }
     if !stuck.is_empty() {
         files::line(format!(
-            "not signed by the newest keys: {}; publish refresh mends it",
-            stuck.join(", ")
+            "not signed by the newest keys, since a rotation was interrupted: {}",
+            names(stuck)
         ))?;
     }
-    Ok(!soon.is_empty() || !stuck.is_empty())
+    if stuck.contains(&Role::Targets) {
+        files::line("the list above is signed by the key before: is it yours?")?;
+    }
+    if !all_is_well {
+        files::line(format!("{command} signs anew"))?;
+    }
+    Ok(!all_is_well)
 }
 
 fn status_of(repository: &Repository, role: Role) -> RoleStatus {
-    let (version, expires) = match role {
-        Role::Root => (repository.root().version, repository.root().expires()),
-        Role::Targets => (repository.targets.signed.version, repository.targets.signed.expires),
-        Role::Snapshot => (repository.snapshot.signed.version, repository.snapshot.signed.expires),
-        Role::Timestamp => {
-            (repository.timestamp.signed.version, repository.timestamp.signed.expires)
-        }
-    };
+    let (version, expires) = repository.signed(role);
     let keys = repository.root().roles.get(&role.kind());
     RoleStatus {
-        role: role.to_string(),
+        role,
         version: version.get(),
         expires: expires.to_string(),
-        days_left: days_until(expires),
+        days_left: days_until(expires, now()),
         keys: keys.map_or_else(Vec::new, |keys| keys.keyids.iter().map(short).collect()),
         threshold: keys.map_or(0, |keys| keys.threshold.get()),
+    }
+}
+
+impl fmt::Display for RoleStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<10} version {:<4} expires {} ({} days), {} of keys {}",
+            self.role.to_string(),
+            self.version,
+            self.expires,
+            self.days_left,
+            self.threshold,
+            self.keys.join(" ")
+        )
     }
 }

@@ -1,57 +1,75 @@
 //! A command that ends anywhere leaves a repository that devices can use, and can be run again.
 
-use super::site::Site;
+use std::cell::Cell;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::site::{Run, Site};
 
 /// How a command ends early: by an error, or without any further step.
 const ENDINGS: [&str; 2] = ["return", "return(kill)"];
 
 /// Runs a command, ended after 0, 1, 2, ... steps until it comes through; then checks what it left, runs it
-/// again and checks what that left.
-fn end_everywhere(
+/// again and checks what that left, together with what was seen between.
+fn end_everywhere<T>(
     start: &Site,
     command: &[&str],
-    between: impl Fn(&Site),
-    after: impl Fn(&Site),
+    between: impl Fn(&Site) -> T,
+    after: impl Fn(&Site, Option<T>),
 ) -> usize {
     for ending in ENDINGS {
         for steps in 0..100 {
             let site = start.copy();
-            let failure = format!("publish-step={steps}*off->{ending}");
-            let arguments = [command, &["--unencrypted"]].concat();
-            let done = site.run_with(&arguments, &[("FAILPOINTS", &failure)]);
+            let done = end_after(&site, command, steps, ending);
             if done.code == 0 {
-                after(&site);
+                after(&site, None);
                 assert!(steps > 2, "the fail point was never met");
                 if ending == ENDINGS[1] {
                     return steps;
                 }
                 break;
             }
-            between(&site);
+            let seen = between(&site);
             let again = site.run(command);
             assert_eq!(again.code, 0, "{command:?} after {steps} steps: {}", again.stderr);
-            after(&site);
+            after(&site, Some(seen));
         }
     }
     unreachable!("a command takes fewer than a hundred steps");
 }
 
+/// Runs a command that ends after so many steps, if it has as many.
+fn end_after(site: &Site, command: &[&str], steps: usize, ending: &str) -> Run {
+    let failure = format!("publish-step={steps}*off->{ending}");
+    site.run_with(&[command, &["--unencrypted"]].concat(), &[("FAILPOINTS", &failure)])
+}
+
 #[test]
 fn init_can_be_run_again_wherever_it_ended() {
+    let roots_left = Cell::new(0);
     let steps = end_everywhere(
         &Site::new(),
         &["init"],
-        |_| {},
-        |site| {
+        |site| std::fs::read(site.path("site/metadata/1.root.json")).ok(),
+        |site, left| {
             assert_eq!(site.versions(), [1, 1, 1, 1]);
-            // A start that ended early leaves no key that nobody knows.
+            // A start that ended early leaves no key that nobody knows, and no note of any.
             let keys = std::fs::read_dir(site.path("keys")).expect("keys").flatten();
             let pem = keys.filter(|key| key.path().extension().is_some_and(|e| e == "pem"));
             assert_eq!(pem.count(), 6);
+            assert!(!site.path("site/.publish.new-keys").exists());
+            // Devices may trust the root already.
+            if let Some(root) = left.flatten() {
+                assert_eq!(root, site.read("site/metadata/1.root.json"));
+                roots_left.set(roots_left.get() + 1);
+            }
         },
     );
-    // Six keys and four files of metadata, three places each.
-    assert_eq!(steps, 30);
+    // The note of six keys, the keys and four files of metadata, five places each; then the note goes.
+    assert_eq!(steps, 11 * 5 + 2);
+    // Both endings: the last place of the root, and all that come after it.
+    assert_eq!(roots_left.get(), 2 * (1 + 3 * 5 + 2));
 }
 
 #[test]
@@ -65,24 +83,22 @@ fn add_leaves_the_old_repository_or_the_new_one() {
             assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"));
         }
     };
-    end_everywhere(&start, &command, between, |site| {
+    end_everywhere(&start, &command, between, |site, _| {
         assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"));
     });
 }
 
 #[test]
 fn promote_and_refresh_leave_the_old_repository_or_the_new_one() {
-    let start = Site::ready();
-    start.adapter("birds-1.fmla", "birds", 1);
-    assert_eq!(start.run(&["add", "birds-1.fmla", "--percent", "5"]).code, 0);
+    let start = Site::with_birds();
     let between = |site: &Site| {
         let percent = site.target("birds-1.fmla").0["rollout"]["percent"].clone();
         assert!(percent == 5 || percent == 100, "{percent}");
     };
-    end_everywhere(&start, &["promote", "birds-1.fmla", "--percent", "100"], between, |site| {
+    end_everywhere(&start, &["promote", "birds-1.fmla", "--percent", "100"], between, |site, _| {
         assert_eq!(site.target("birds-1.fmla").0["rollout"]["percent"], 100);
     });
-    end_everywhere(&start, &["refresh", "--targets", "--root"], between, |site| {
+    end_everywhere(&start, &["refresh", "--targets", "--root"], between, |site, _| {
         assert_eq!(site.target("birds-1.fmla").0["rollout"]["percent"], 5);
         assert!(site.versions()[0] >= 2);
     });
@@ -90,41 +106,105 @@ fn promote_and_refresh_leave_the_old_repository_or_the_new_one() {
 
 #[test]
 fn rotate_leaves_a_repository_that_devices_follow() {
-    let start = Site::ready();
-    start.adapter("birds-1.fmla", "birds", 1);
-    assert_eq!(start.run(&["add", "birds-1.fmla", "--percent", "5"]).code, 0);
+    end_rotations(&["root", "targets"]);
+}
+
+#[test]
+fn rotate_of_what_is_online_leaves_a_repository_that_devices_follow() {
+    end_rotations(&["snapshot", "timestamp"]);
+}
+
+fn end_rotations(roles: &[&str]) {
+    let start = Site::with_birds();
     let sound = |site: &Site| {
         assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"));
     };
-    for role in ["root", "targets", "snapshot", "timestamp"] {
+    for role in roles {
         let old = start.key_ids(role);
-        end_everywhere(&start, &["rotate", role], sound, |site| {
+        end_everywhere(&start, &["rotate", role], sound, |site, _| {
             sound(site);
             let new = site.key_ids(role);
             assert!(new.iter().all(|id| !old.contains(id)), "{role}: {old:?} {new:?}");
-            assert_eq!(site.run(&["refresh", "--targets", "--root"]).code, 0);
+            assert!(!site.path("site/.publish.new-keys").exists(), "{role}");
+            site.run(&["refresh", "--targets", "--root"]).done();
             sound(site);
         });
     }
 }
 
-/// Without the old key there is a time in which devices find no update; running the command again, or a refresh,
-/// ends it.
+/// Without the old key there is a time in which devices find no update. The repository says so itself; running the command
+/// again, or a refresh, ends it, and neither makes a further root.
 #[test]
 fn a_rotation_without_the_old_key_can_be_run_again() {
-    let start = Site::ready();
-    for mend in [&["rotate", "timestamp", "--lost"][..], &["refresh"]] {
-        for steps in 0..100 {
-            let site = start.copy();
-            let failure = format!("publish-step={steps}*off->return(kill)");
-            let rotate = ["rotate", "timestamp", "--lost", "--unencrypted"];
-            let done = site.run_with(&rotate, &[("FAILPOINTS", &failure)]);
-            let again = site.run(mend);
-            assert_eq!(again.code, 0, "{mend:?} after {steps} steps: {}", again.stderr);
-            assert!(site.load().is_ok(), "{mend:?} after {steps} steps");
-            if done.code == 0 {
-                break;
+    let start = Site::with_birds();
+    for role in ["timestamp", "snapshot", "targets"] {
+        let rotate = ["rotate", role, "--lost"];
+        let refresh: &[&str] =
+            if role == "targets" { &["refresh", "--targets"] } else { &["refresh"] };
+        for mend in [&rotate[..], refresh] {
+            let mut without_update = 0;
+            for steps in 0..100 {
+                let site = start.copy();
+                let done = end_after(&site, &rotate, steps, "return(kill)");
+                let what = format!("{mend:?} after {steps} steps");
+                if done.code == 0 {
+                    assert!(steps > 2 && site.load().is_ok(), "{what}");
+                    break;
+                }
+                let rotated = site.path("site/metadata/2.root.json").exists();
+                let (code, status) = site.status(&[]);
+                let sound = site.load().is_ok();
+                if sound {
+                    assert_eq!((code, &status["unaccepted"]), (0, &json!([])), "{what}");
+                } else {
+                    assert!(rotated, "{what}");
+                    assert_eq!((code, &status["unaccepted"]), (3, &json!([role])), "{what}");
+                    without_update += 1;
+                }
+                let again = site.run(mend);
+                assert_eq!(again.code, 0, "{what}: {}", again.stderr);
+                assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"), "{what}");
+                let root = match (mend[0], rotated) {
+                    ("refresh", false) => 1,
+                    // Only what had come to its end begins anew.
+                    ("rotate", true) if sound => 3,
+                    _ => 2,
+                };
+                assert_eq!(site.versions()[0], root, "{what}");
             }
+            assert!(without_update > 5, "{mend:?}: {without_update}");
         }
+    }
+}
+
+/// The order of docs/updates.md. A device may look after any part of an upload.
+#[test]
+fn an_upload_leaves_the_old_repository_or_the_new_one() {
+    let site = Site::ready();
+    let server = site.copy();
+    site.adapter("birds-1.fmla", "birds", 1);
+    for command in [
+        &["add", "birds-1.fmla", "--percent", "5"][..],
+        &["promote", "birds-1.fmla", "--percent", "100"],
+        &["refresh", "--targets", "--root"],
+        &["rotate", "timestamp"],
+        &["rotate", "snapshot", "targets"],
+        &["rotate", "root"],
+    ] {
+        site.run(command).done();
+        let is_root = |path: &Path| path.to_string_lossy().ends_with(".root.json");
+        let is_timestamp = |path: &Path| path.ends_with("timestamp.json");
+        let rest = |path: &Path| !is_root(path) && !is_timestamp(path);
+        let parts: [&dyn Fn(&Path) -> bool; 3] = [&rest, &is_timestamp, &is_root];
+        for part in parts {
+            let files = site.all_files().into_iter().filter(|(path, _)| path.starts_with("site"));
+            for (path, bytes) in files.filter(|(path, _)| part(path)) {
+                let place = server.path(&path.to_string_lossy());
+                std::fs::create_dir_all(place.parent().expect("a folder")).expect("made");
+                std::fs::write(place, bytes).expect("written");
+            }
+            assert!(server.load().is_ok(), "{command:?}");
+        }
+        assert_eq!(server.versions(), site.versions(), "{command:?}");
     }
 }

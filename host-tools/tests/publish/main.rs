@@ -1,9 +1,13 @@
 //! `publish` as its user runs it, and the repository as tough finds it.
 
+mod clock;
 mod crashes;
+mod damage;
+mod forge;
+mod keys;
 mod site;
 
-use serde_json::Value;
+use fmlora_learner::BaseId;
 use site::Site;
 
 /// From nothing to an adapter that all devices may have, with keys under a passphrase.
@@ -44,19 +48,23 @@ fn an_adapter_is_published_and_promoted() {
     assert_eq!(custom["base_id"], "07".repeat(32));
     assert_eq!(custom["rollout"]["percent"], 5);
     assert_eq!(custom["rollout"]["salt"].as_str().map(str::len), Some(32));
+    // Every release begins with other devices.
+    site.adapter("birds-2.fmla", "birds", 2);
+    publish(&["add", "birds-2.fmla", "--percent", "5"]).done();
+    assert_ne!(site.target("birds-2.fmla").0["rollout"]["salt"], custom["rollout"]["salt"]);
     assert_eq!(publish(&["promote", "birds-1.fmla", "--percent", "100"]).code, 0);
     let (promoted, _) = site.target("birds-1.fmla");
     assert_eq!(promoted["rollout"]["percent"], 100);
     assert_eq!(promoted["rollout"]["salt"], custom["rollout"]["salt"]);
-    assert_eq!(site.versions(), [1, 3, 3, 3]);
+    assert_eq!(site.versions(), [1, 4, 4, 4]);
     assert_eq!(publish(&["refresh"]).code, 0);
-    assert_eq!(site.versions(), [1, 3, 4, 4]);
+    assert_eq!(site.versions(), [1, 4, 5, 5]);
     assert_eq!(publish(&["refresh", "--targets", "--root"]).code, 0);
-    assert_eq!(site.versions(), [2, 4, 5, 5]);
+    assert_eq!(site.versions(), [2, 5, 6, 6]);
     let wrong = [("FMLORA_KEY_PASSPHRASE", "other")];
     let refused = site.run_with(&["refresh"], &wrong);
     assert!(refused.code == 1 && refused.stderr.contains("no passphrase"), "{}", refused.stderr);
-    assert_eq!(site.versions(), [2, 4, 5, 5]);
+    assert_eq!(site.versions(), [2, 5, 6, 6]);
 }
 
 #[test]
@@ -65,6 +73,12 @@ fn what_may_not_be_published_is_named_and_changes_nothing() {
     site.adapter("birds-2.fmla", "birds", 2);
     site.adapter("birds-1.fmla", "birds", 1);
     site.adapter("again-2.fmla", "again", 2);
+    // Devices keep release 2 of a name, whatever features the other one is for.
+    let other_features = BaseId::new([8; 32]).feature_space();
+    site.adapter_for("name-2.fmla", "birds", 2, other_features);
+    site.adapter_for("features-2.fmla", "features", 2, other_features);
+    std::fs::create_dir(site.path("other")).expect("made");
+    site.adapter("other/birds-2.fmla", "birds", 3);
     site.adapter("birds.bin", "birds", 7);
     std::fs::write(site.path("text.fmla"), "no adapter").expect("a file");
     let add = |file, channel| site.run(&["add", file, "--channel", channel, "--percent", "5"]);
@@ -72,7 +86,9 @@ fn what_may_not_be_published_is_named_and_changes_nothing() {
     let before = site.versions();
     for (file, channel, words) in [
         ("birds-1.fmla", "stable", "release 1 is not larger than release 2 of birds-2.fmla"),
-        ("again-2.fmla", "stable", "release 2 is not larger"),
+        ("again-2.fmla", "stable", "which is for the same devices"),
+        ("name-2.fmla", "stable", "which has the same name, channel and base"),
+        ("other/birds-2.fmla", "stable", "there is another birds-2.fmla already"),
         ("birds.bin", "stable", "NAME.fmla"),
         ("text.fmla", "stable", "not an adapter"),
         ("absent.fmla", "stable", "absent.fmla"),
@@ -91,6 +107,7 @@ fn what_may_not_be_published_is_named_and_changes_nothing() {
     assert!(made.code == 1 && made.stderr.contains("in use"), "{}", made.stderr);
     // Another channel has a counter of its own, and the same file again is no mistake.
     assert_eq!(add("again-2.fmla", "beta").code, 0);
+    add("features-2.fmla", "stable").done();
     let versions = site.versions();
     assert_eq!(add("birds-2.fmla", "stable").code, 0);
     assert_eq!(site.versions(), versions);
@@ -136,6 +153,9 @@ fn root_keys_may_lie_in_different_places() {
         all.extend(named.iter().map(String::as_str));
         site.run(&all)
     };
+    for place in ["a", "b", "c"] {
+        std::fs::create_dir(site.path(place)).expect("made");
+    }
     assert_eq!(run(&["init"], &places[..2]).code, 1, "two of three places");
     assert_eq!(run(&["init"], &places).code, 0);
     assert!(places.iter().all(|place| site.path(place).exists()));
@@ -161,21 +181,47 @@ fn a_lost_key_is_replaced_without_it() {
     }
 }
 
+/// The keys of a machine that is gone, each of which would be needed to replace the other one.
+#[test]
+fn lost_keys_are_replaced_together() {
+    let site = Site::with_birds();
+    for role in ["snapshot", "timestamp"] {
+        let id = &site.key_ids(role)[0];
+        std::fs::remove_file(site.path(&format!("keys/{role}-{id}.pem"))).expect("lost");
+    }
+    site.run(&["rotate", "timestamp", "--lost"]).refused(&["snapshot needs 1 of its keys"]);
+    for (roles, words) in [
+        (["root", "timestamp"], "expected root alone, or others"),
+        (["timestamp", "timestamp"], "a role is named twice"),
+    ] {
+        site.run(&[&["rotate"], &roles[..]].concat()).refused(&[words]);
+    }
+    let lost = site.run(&["rotate", "snapshot", "timestamp", "--lost"]);
+    lost.done();
+    assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"));
+    assert_eq!(site.versions(), [2, 2, 3, 3]);
+    site.run(&["rotate", "timestamp", "targets", "snapshot"]).done();
+    site.run(&["refresh", "--targets", "--root"]).done();
+    assert_eq!(site.versions(), [4, 4, 5, 5]);
+}
+
 #[test]
 fn a_dry_run_writes_nothing() {
     let site = Site::new();
     let done = site.run(&["init", "--dry-run"]);
     assert!(done.code == 0 && done.stdout.contains("would write"), "{}", done.stderr);
     assert!(!site.path("site").exists() && !site.path("keys").exists());
-    let site = Site::ready();
-    site.adapter("birds-1.fmla", "birds", 1);
-    assert_eq!(site.run(&["add", "birds-1.fmla", "--percent", "5"]).code, 0);
+    let site = Site::with_birds();
+    site.adapter("more-2.fmla", "more", 2);
+    std::fs::remove_file(site.path("site/.publish.lock")).expect("the lock");
     let before = site.all_files();
     for command in [
         &["promote", "birds-1.fmla", "--percent", "9", "--dry-run"][..],
+        &["add", "more-2.fmla", "--percent", "9", "--dry-run"],
         &["refresh", "--targets", "--root", "--dry-run"],
         &["rotate", "root", "--dry-run"],
         &["rotate", "timestamp", "--dry-run"],
+        &["rotate", "timestamp", "--lost", "--dry-run"],
     ] {
         let done = site.run(command);
         assert!(
@@ -189,26 +235,46 @@ fn a_dry_run_writes_nothing() {
 
 #[test]
 fn status_says_what_is_there_and_what_expires() {
-    let site = Site::ready();
-    site.adapter("birds-1.fmla", "birds", 1);
-    assert_eq!(site.run(&["add", "birds-1.fmla", "--percent", "5"]).code, 0);
-    let status = |within: &str| {
-        site.host_tools(&["--json", "publish", "status", "--repo", "site", "--within", within])
-    };
-    let done = status("6");
-    assert_eq!(done.code, 0, "{}", done.stderr);
-    let all: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    let site = Site::with_birds();
+    let (code, all) = site.status(&["--within", "6"]);
+    assert_eq!(code, 0, "{all}");
     assert_eq!(all["roles"][0]["threshold"], 2);
     assert_eq!(all["roles"][3]["role"], "timestamp");
     assert_eq!(all["targets"][0]["custom"]["name"], "birds");
-    let soon = status("8");
-    assert_eq!(soon.code, 3);
-    let all: Value = serde_json::from_str(&soon.stdout).expect("JSON");
-    assert_eq!(all["expiring"], serde_json::json!(["timestamp"]));
+    let (code, all) = site.status(&["--within", "8"]);
+    assert_eq!((code, &all["expiring"]), (3, &serde_json::json!(["timestamp"])));
     assert_eq!(site.run(&["refresh", "--expires", "timestamp=1"]).code, 0);
-    assert_eq!(status("2").code, 3);
+    assert_eq!(site.status(&["--within", "2"]).0, 3);
     let damaged = std::fs::read_dir(site.path("site/targets")).expect("targets").next();
     std::fs::write(damaged.expect("a target").expect("an entry").path(), b"x").expect("written");
-    let done = status("0");
-    assert!(done.code == 1 && done.stderr.contains("damaged"), "{}", done.stderr);
+    site.host_tools(&["publish", "status", "--repo", "site"]).refused(&["damaged"]);
+}
+
+/// What is written is written: a script that saw a failure would do it twice.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_cannot_be_written_is_no_failure() {
+    let site = Site::ready();
+    let run = |more: &[&str]| {
+        let full = std::fs::File::create("/dev/full").expect("a device that is full");
+        let mut command = site.program();
+        command.args(["publish", "rotate", "timestamp", "--repo", "site", "--keys", "keys"]);
+        let output = command.arg("--unencrypted").args(more).stdout(full).output();
+        let output = output.expect("the program starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = run(&[]);
+    assert!(code == Some(0) && stderr.contains("warning: done, but"), "{stderr}");
+    assert_eq!(site.versions()[0], 2);
+    assert_eq!(run(&["--dry-run"]).0, Some(1), "a report is all that a dry run is for");
+}
+
+#[test]
+fn the_help_has_an_example_and_all_exit_codes() {
+    let site = Site::new();
+    let help = |command: &[&str]| site.host_tools(&[command, &["--help"]].concat()).stdout;
+    for command in [&["publish"][..], &["publish", "init"], &["publish", "refresh"]] {
+        assert!(help(command).contains("Example"), "{command:?}");
+    }
+    assert!(help(&[]).contains("3 what is published expires soon"));
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use fmlora_learner::format::{
     AdapterFacts, AdapterFile, AdapterName, DaemonVersion, encode_adapter,
 };
-use fmlora_learner::{BaseId, Class, ClassName, Complexity, KnownAnswer, TaskSummary};
+use fmlora_learner::{
+    BaseId, Class, ClassName, Complexity, FeatureSpaceId, KnownAnswer, TaskSummary,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tough::schema::RoleType;
@@ -16,10 +18,28 @@ use tough::{FilesystemTransport, IntoVec, Repository, RepositoryLoader, TargetNa
 use url::Url;
 
 /// How a command ended.
+#[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Run {
+    /// It came through.
+    #[track_caller]
+    pub(crate) fn done(&self) {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+    }
+
+    /// It failed, and said why.
+    #[track_caller]
+    pub(crate) fn refused(&self, words: &[&str]) {
+        assert_eq!(self.code, 1, "{words:?}: {}", self.stdout);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is missing: {}", self.stderr);
+        }
+    }
 }
 
 /// `site` is the repository, `keys` are its keys.
@@ -36,8 +56,15 @@ impl Site {
     /// An empty repository.
     pub(crate) fn ready() -> Self {
         let site = Self::new();
-        let done = site.run(&["init"]);
-        assert_eq!(done.code, 0, "{}", done.stderr);
+        site.run(&["init"]).done();
+        site
+    }
+
+    /// A repository with an adapter for 5 % of all devices.
+    pub(crate) fn with_birds() -> Self {
+        let site = Self::ready();
+        site.adapter("birds-1.fmla", "birds", 1);
+        site.run(&["add", "birds-1.fmla", "--percent", "5"]).done();
         site
     }
 
@@ -60,7 +87,7 @@ impl Site {
         std::fs::read(self.path(name)).expect("a file")
     }
 
-    /// Every file but the lock, with its bytes.
+    /// Every file with its bytes.
     pub(crate) fn all_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -69,7 +96,7 @@ impl Site {
                 let path = entry.expect("an entry").path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if !path.ends_with(".publish.lock") {
+                } else {
                     let name = path.strip_prefix(self.folder.path()).expect("below").to_owned();
                     files.insert(name, std::fs::read(&path).expect("a file"));
                 }
@@ -90,16 +117,41 @@ impl Site {
         self.command(&all, environment)
     }
 
+    /// Runs `publish` with keys that are not encrypted, at a time so many days from now.
+    pub(crate) fn run_in_days(&self, days: i64, arguments: &[&str]) -> Run {
+        self.run_by_clock(days * 24 * 60 * 60, arguments)
+    }
+
+    /// Runs `publish` with keys that are not encrypted, and a clock that is so many seconds ahead.
+    pub(crate) fn run_by_clock(&self, seconds: i64, arguments: &[&str]) -> Run {
+        let clock = format!("publish-clock=return({seconds})");
+        self.run_with(&[arguments, &["--unencrypted"]].concat(), &[("FAILPOINTS", &clock)])
+    }
+
     /// Runs any command.
     pub(crate) fn host_tools(&self, arguments: &[&str]) -> Run {
         self.command(arguments, &[])
     }
 
-    fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+    /// `publish status` as JSON, and its exit code.
+    pub(crate) fn status(&self, more: &[&str]) -> (i32, Value) {
+        let done =
+            self.host_tools(&[&["--json", "publish", "status", "--repo", "site"], more].concat());
+        let all = serde_json::from_str(&done.stdout);
+        (done.code, all.unwrap_or_else(|_| panic!("no JSON: {} {}", done.stdout, done.stderr)))
+    }
+
+    /// The program in the folder, without what a test did not ask for.
+    pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
-        command.env_remove("FMLORA_KEY_PASSPHRASE").env_remove("FAILPOINTS");
-        command.envs(environment.iter().copied());
-        let output = command.current_dir(self.folder.path()).args(arguments).output();
+        command.env_remove("FMLORA_KEY_PASSPHRASE").env_remove("FMLORA_KEYS");
+        command.env_remove("FAILPOINTS").current_dir(self.folder.path());
+        command
+    }
+
+    fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        let mut command = self.program();
+        let output = command.envs(environment.iter().copied()).args(arguments).output();
         let output = output.expect("the program starts");
         Run {
             code: output.status.code().unwrap_or(-1),
@@ -111,6 +163,12 @@ impl Site {
     /// Writes an adapter of statistics alone.
     pub(crate) fn adapter(&self, file: &str, name: &str, release: u64) {
         let base_id = BaseId::new([7; 32]);
+        self.adapter_for(file, name, release, base_id.feature_space());
+    }
+
+    /// Writes an adapter for devices with these features.
+    pub(crate) fn adapter_for(&self, file: &str, name: &str, release: u64, space: FeatureSpaceId) {
+        let base_id = BaseId::new([7; 32]);
         let shots: Vec<Vec<f32>> =
             (0..6).map(|s| (0..8).map(|i| ((s * 8 + i) as f32).sin()).collect()).collect();
         let class = ClassName::new("robin").expect("a sound name");
@@ -119,8 +177,8 @@ impl Site {
             facts: AdapterFacts {
                 name: AdapterName::new(name).expect("a sound name"),
                 base_id,
-                space_before: base_id.feature_space(),
-                space_after: base_id.feature_space(),
+                space_before: space,
+                space_after: space,
                 release,
                 min_daemon: DaemonVersion { major: 0, minor: 1, patch: 0 },
             },
@@ -180,7 +238,8 @@ impl Site {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Waits for what is at hand.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(future)
 }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use fmlora_learner::format::{AdapterFile, MeasuredAccuracy};
-use fmlora_learner::{BaseId, Class, HeadChoice, Predictor, TokenCache, fit_head, with_task};
+use fmlora_learner::{
+    BaseId, Class, ClassName, HeadChoice, Predictor, TokenCache, fit_head, with_task,
+};
 use fmlora_models::Backbone;
 use serde::Serialize;
 
-use super::{Shots, Start, features_with, rows_beside, summary, test_tokens};
+use super::{Shots, Start, features_with, rows_beside, summary};
+use crate::bench::prepared::tokens_of;
 use crate::cli::TrainAdapterArgs;
-use crate::dataset::Dataset;
+use crate::dataset::{DataSpec, Dataset};
 use crate::files;
 
 /// The network that learns, and what it knew before.
@@ -42,20 +45,40 @@ impl Pupil<'_> {
     }
 }
 
-/// Measures on the test pictures of the data, and of `--measure`; `None` without any.
+/// Tokens of test pictures, and the class of each.
+pub(super) struct Exam {
+    tokens: TokenCache,
+    keys: Vec<String>,
+}
+
+/// The test pictures of the data, and of `--measure`. They are read before anything is trained: a picture that cannot be read
+/// shall not cost a training.
+pub(super) fn exams(
+    backbone: &Backbone,
+    data: &Dataset,
+    args: &TrainAdapterArgs,
+) -> Result<Vec<Exam>> {
+    let more = args.measure.as_ref().map(DataSpec::load).transpose()?;
+    [data].into_iter().chain(&more).map(|data| Exam::new(backbone, data)).collect()
+}
+
+impl Exam {
+    fn new(backbone: &Backbone, data: &Dataset) -> Result<Self> {
+        let key = |&label: &usize| Ok(ClassName::new(&data.names[label])?.key());
+        let keys = data.test.labels.iter().map(key).collect::<Result<_>>()?;
+        Ok(Self { tokens: tokens_of(backbone, &data.test, "test")?, keys })
+    }
+}
+
+/// Measures on the test pictures; `None` without any.
 pub(super) fn measure(
     pupil: &Pupil<'_>,
     file: &AdapterFile,
     shots: &Shots,
     args: &TrainAdapterArgs,
-    data: &Dataset,
+    exams: &[Exam],
 ) -> Result<Option<Measured>> {
-    let mut exams = vec![test_tokens(pupil.backbone, &data.test, &data.names)?];
-    if let Some(spec) = &args.measure {
-        let more = spec.load()?;
-        exams.push(test_tokens(pupil.backbone, &more.test, &more.names)?);
-    }
-    if exams.iter().all(|(_, keys)| keys.is_empty()) {
+    if exams.iter().all(|exam| exam.keys.is_empty()) {
         return Ok(None);
     }
     let applied = file.apply(&pupil.start.ground(pupil.base_id))?;
@@ -83,7 +106,7 @@ pub(super) fn measure(
     let bare = bare.apply(&pupil.start.ground(pupil.base_id))?;
     let without = head(&bare.classes()?)?;
     let mut tally = Tally::default();
-    for (tokens, keys) in &exams {
+    for Exam { tokens, keys } in exams {
         let before = pupil.features(tokens)?;
         let moved = match &file.task {
             Some(_) => Some(features_with(pupil.backbone, after.as_ref(), tokens)?),

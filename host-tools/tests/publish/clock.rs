@@ -1,0 +1,133 @@
+//! What has expired, what will soon, and clocks that are wrong.
+
+use serde_json::json;
+
+use super::site::Site;
+
+/// Devices refuse everything once one role has expired, so nothing is signed beside it.
+#[test]
+fn nothing_is_signed_beside_what_has_expired() {
+    let start = Site::with_birds();
+    start.adapter("more-2.fmla", "more", 2);
+    let targets = ["targets 2 expired at", "host-tools publish refresh --repo site --targets"];
+    let root = ["root 1 expired at", "host-tools publish refresh --repo site --root"];
+    let both =
+        ["root 1 expired at", "targets 2 expired at", "refresh --repo site --targets --root"];
+    let add = ["add", "more-2.fmla", "--percent", "9"];
+    let promote = ["promote", "birds-1.fmla", "--percent", "9"];
+    for (days, command, words) in [
+        (91, &["refresh"][..], Some(&targets[..])),
+        (91, &["refresh", "--root"], Some(&targets)),
+        (91, &["rotate", "timestamp"], Some(&targets)),
+        (91, &["rotate", "root"], Some(&["targets 2 expired at", "timestamp 2 expired at"])),
+        (91, &add, None),
+        (91, &promote, None),
+        (91, &["refresh", "--targets"], None),
+        (366, &["refresh"], Some(&both)),
+        (366, &add, Some(&root)),
+        (366, &promote, Some(&root)),
+        (366, &["refresh", "--targets", "--root"], None),
+        // Whoever has lost the key cannot sign anew beforehand.
+        (91, &["rotate", "timestamp", "--lost"], None),
+    ] {
+        let site = start.copy();
+        let before = site.all_files();
+        let done = site.run_in_days(days, command);
+        match words {
+            Some(words) => {
+                done.refused(words);
+                assert!(site.all_files() == before, "{command:?}");
+            }
+            None => done.done(),
+        }
+    }
+}
+
+#[test]
+fn what_expires_soon_is_told_with_the_command_that_mends_it() {
+    let start = Site::with_birds();
+    for (days, command, warns) in [
+        (70, &["refresh"][..], None),
+        (80, &["refresh"], Some("targets 2 expires at")),
+        (80, &["refresh", "--targets"], None),
+        (91, &["rotate", "timestamp", "--lost"], Some("targets 2 expired at")),
+        (340, &["refresh", "--targets"], Some("root 1 expires at")),
+        (340, &["refresh", "--targets", "--root"], None),
+    ] {
+        let site = start.copy();
+        let done = site.run_in_days(days, command);
+        done.done();
+        match warns {
+            Some(words) => assert!(
+                done.stderr.starts_with("warning: ") && done.stderr.contains(words),
+                "{days} {command:?}: {}",
+                done.stderr
+            ),
+            None => assert_eq!(done.stderr, "", "{days} {command:?}"),
+        }
+    }
+    // Long before, and with limits of each role's own.
+    let well = start.status(&[]);
+    assert_eq!((well.0, &well.1["expiring"], &well.1["mend"]), (0, &json!([]), &json!(null)));
+    start
+        .run(&["refresh", "--targets", "--root", "--expires", "targets=13", "--expires", "root=29"])
+        .done();
+    let (code, soon) = start.status(&[]);
+    assert_eq!((code, &soon["expiring"]), (3, &json!(["root", "targets"])));
+    assert_eq!(soon["mend"], "host-tools publish refresh --repo site --targets --root");
+    let told = start.host_tools(&["publish", "status", "--repo", "site"]);
+    assert_eq!(told.code, 3);
+    assert!(told.stdout.contains("host-tools publish refresh --repo site --targets --root signs"));
+    assert_eq!(start.status(&["--within", "5"]).0, 0);
+    let (code, soon) = start.status(&["--within", "8"]);
+    assert_eq!((code, &soon["mend"]), (3, &json!("host-tools publish refresh --repo site")));
+}
+
+/// Devices take the time that is signed with the timestamp for the earliest that it can be.
+#[test]
+fn the_time_of_signing_never_goes_back() {
+    let site = Site::ready();
+    let issued = || -> jiff::Timestamp {
+        let found = site.load().expect("a repository");
+        let issued = found.timestamp().signed._extra["issued"].as_str().expect("a text").to_owned();
+        issued.parse().expect("a time")
+    };
+    let before = jiff::Timestamp::now();
+    site.run(&["refresh"]).done();
+    assert!(before <= issued() && issued() <= jiff::Timestamp::now(), "{}", issued());
+    let all = site.all_files();
+    for command in [&["refresh"][..], &["rotate", "snapshot"], &["rotate", "timestamp"]] {
+        let signed = issued().to_string();
+        let done = site.run_by_clock(-3600, command);
+        done.refused(&["by the clock of this machine", "timestamp 2 was signed at", &signed]);
+    }
+    // A clock that is far ahead is one by which something has expired.
+    site.run_in_days(100, &["refresh"]).refused(&["targets 1 expired at"]);
+    assert!(site.all_files() == all);
+    // Two machines need not agree to the second.
+    site.run_by_clock(-20, &["refresh"]).done();
+    // A clock was wrong: devices forget the time with the key.
+    site.run_in_days(3, &["refresh"]).done();
+    site.run(&["refresh"]).refused(&["publish rotate timestamp --lost"]);
+    site.run(&["rotate", "timestamp", "--lost"]).done();
+    site.run(&["refresh"]).done();
+    assert!(issued() <= jiff::Timestamp::now());
+}
+
+#[test]
+fn lives_have_limits() {
+    let site = Site::ready();
+    for (expires, code) in [
+        ("timestamp=1", 0),
+        ("timestamp=3650", 0),
+        ("timestamp=0", 2),
+        ("timestamp=3651", 2),
+        ("timestamp=-1", 2),
+        ("timestamp=week", 2),
+        ("timestamp", 2),
+        ("mirrors=7", 2),
+    ] {
+        let done = site.run(&["refresh", "--expires", expires]);
+        assert_eq!(done.code, code, "{expires}: {}", done.stderr);
+    }
+}
