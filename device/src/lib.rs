@@ -13,7 +13,6 @@ mod daemon;
 mod engine;
 mod error;
 mod folders;
-mod passing;
 mod pictures;
 mod report;
 mod session;

@@ -12,7 +12,6 @@ use fmlora_models::{DeviceSpec, Preprocess, keep_measurements_in};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
-use crate::passing::on_passing_threads;
 use crate::report::{EstimateDto, TeachReport};
 use crate::store::Access;
 use crate::{EdgeError, Engine, Store};
@@ -263,9 +262,7 @@ impl Session {
             .iter()
             .filter_map(|(name, shots)| Some((place(name)?, shots.as_slice())))
             .collect();
-        let d_feature = self.base.d_feature();
-        let fit = || fit_head(&classes, d_feature, HeadChoice::Auto, &shots);
-        Ok(on_passing_threads(fit)?)
+        Ok(fit_head(&classes, self.base.d_feature(), HeadChoice::Auto, &shots)?)
     }
 }
 

@@ -1,16 +1,16 @@
 //! A task: classes with their shots, from features to a committed operation.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Task, TaskClass,
-    TokenCache, TrainError, Watcher,
+    AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Step, Task,
+    TaskClass, TokenCache, TrainError,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::passing::on_passing_threads;
 use crate::report::EstimateDto;
 use crate::session::ShotsOfClass;
 use crate::{EdgeError, Session};
@@ -66,7 +66,7 @@ struct Trained {
 pub(crate) fn learn(
     session: &mut Session,
     shots: TaskShots,
-    watch: Watcher<'_>,
+    watch: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<LearnReport, EdgeError> {
     let TaskShots { classes, features, tokens, started, forward } = shots;
     // What is said to be the accuracy before is over the classes known before.
@@ -120,17 +120,20 @@ fn shots_of(classes: &[TaskClass], features: &[Vec<f32>]) -> Vec<ShotsOfClass> {
 fn complexity(session: &Session, classes: &[TaskClass], features: &[Vec<f32>]) -> Complexity {
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();
     let no_tokens = TokenCache::new(0, 0);
-    let task = Task { classes, tokens: &no_tokens, features };
-    on_passing_threads(|| fmlora_learner::complexity_of(&known, task))
+    fmlora_learner::complexity_of(&known, Task { classes, tokens: &no_tokens, features })
 }
 
 /// Lets DRS choose a rank, and trains if it is not 0. A training that is ended leaves everything as it was.
-fn train(session: &mut Session, task: Task<'_>, watch: Watcher<'_>) -> Result<Trained, EdgeError> {
+fn train(
+    session: &mut Session,
+    task: Task<'_>,
+    watch: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> Result<Trained, EdgeError> {
     let started = Instant::now();
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();
     let config = AdaptationConfig::default();
-    let engine = session.engine()?;
-    let outcome = on_passing_threads(|| engine.adapt(&known, task, &config, watch));
+    let mut watch = |step: Step| watch(step);
+    let outcome = session.engine()?.adapt(&known, task, &config, &mut watch);
     let seconds = started.elapsed().as_secs_f64();
     match outcome {
         Ok(outcome) => {

@@ -149,7 +149,7 @@ pub enum TrainError {
 }
 
 /// Told of each step; may stop the training.
-pub type Watcher<'a> = &'a mut (dyn FnMut(Step) -> ControlFlow<()> + Send);
+pub type Watcher<'a> = &'a mut dyn FnMut(Step) -> ControlFlow<()>;
 
 /// Trains `parameters` on `examples` and gives the mean loss of each epoch.
 ///

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fmlora_learner::AdapterState;
-use rayon::ThreadPool;
 use tokio::sync::{broadcast, oneshot};
 
 use super::answering::{Answers, Update};
@@ -104,10 +103,10 @@ impl Teaching {
         let (queue, operations) = sync_channel(QUEUE);
         let fail = |source| EdgeError::System { what: "start a thread", source };
         let answering = session.learner().adapter().cloned();
-        let cores = rayon::ThreadPoolBuilder::new().thread_name(|i| format!("teacher-{i}"));
-        let cores = cores.start_handler(|_| give_way()).build();
-        let cores = cores.map_err(|error| fail(std::io::Error::other(error)))?;
-        let run = move || Loop { session, listeners, answering, cores }.run(&operations);
+        let run = move || {
+            give_way();
+            Loop { session, listeners, answering }.run(&operations);
+        };
         let thread = std::thread::Builder::new().name("teacher".to_owned());
         Ok((Self { thread: thread.spawn(run).map_err(fail)? }, Teacher { queue }))
     }
@@ -123,8 +122,6 @@ struct Loop {
     listeners: Listeners,
     /// What tasks had left in the network that answers now.
     answering: Option<Arc<AdapterState>>,
-    /// Threads that give way to all others.
-    cores: ThreadPool,
 }
 
 impl Loop {
@@ -142,7 +139,7 @@ impl Loop {
     fn operate(&mut self, Operation { name, work }: Operation) {
         let revision = self.session.revision();
         let session = &mut self.session;
-        let done = catch_unwind(AssertUnwindSafe(|| self.cores.install(|| work(session))));
+        let done = catch_unwind(AssertUnwindSafe(|| on_all_cores(|| work(session))));
         if done.is_err() {
             tracing::error!("{name} crashed: please report what was asked");
             self.session.drop_engine();
@@ -158,7 +155,7 @@ impl Loop {
     /// Lets everybody know what the session is now, after an operation or at the start.
     fn publish(&mut self, operation: Option<&'static str>) {
         let (session, answering) = (&mut self.session, &self.answering);
-        let published = self.cores.install(|| -> Result<(Update, Knowledge), EdgeError> {
+        let published = on_all_cores(|| -> Result<(Update, Knowledge), EdgeError> {
             let adapted = session.learner().adapter() != answering.as_ref();
             let engine = if adapted { Some(session.engine()?.twin()) } else { None };
             let update = Update { predictor: session.predictor()?.clone(), engine };
@@ -178,6 +175,22 @@ impl Loop {
                 }
             }
             Err(error) => tracing::error!("what was learnt cannot be used yet: {error}"),
+        }
+    }
+}
+
+/// Does work on threads that give way to others and end with it: faer keeps up to 64 MiB a thread for its products, which a
+/// daemon that learns now and then would never give back.
+fn on_all_cores<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .thread_name(|i| format!("teacher-{i}"))
+        .start_handler(|_| give_way())
+        .build();
+    match pool {
+        Ok(pool) => pool.install(work),
+        Err(error) => {
+            tracing::warn!("learning has one core: {error}");
+            work()
         }
     }
 }

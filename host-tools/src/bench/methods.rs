@@ -32,7 +32,7 @@ pub(crate) struct World<'a> {
     /// Seed of this run, for everything drawn.
     pub(crate) seed: u64,
     /// Called after each step of a training.
-    pub(crate) on_step: &'a (dyn Fn() + Sync),
+    pub(crate) on_step: &'a dyn Fn(),
     /// Told what was decided, for whoever wants to know.
     pub(crate) say: &'a dyn Fn(&str),
 }
