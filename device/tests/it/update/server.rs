@@ -20,6 +20,10 @@ pub(crate) enum Fault {
     Instead(Vec<u8>),
     /// They come a few at a time.
     Drips,
+    /// Half of it comes, then nothing, and the connection stays.
+    Stalls,
+    /// It comes byte by byte, and takes long.
+    Crawls,
     /// Nothing is answered.
     Silent,
     /// Another status, without a body.
@@ -146,6 +150,14 @@ impl Shared {
                     }
                 }
                 match &fault {
+                    Some(Fault::Stalls) => {
+                        stream.write_all(&body[..body.len() / 2])?;
+                        stream.read(&mut [0]).map(drop)
+                    }
+                    Some(Fault::Crawls) => body.iter().try_for_each(|byte| {
+                        std::thread::sleep(Duration::from_millis(20));
+                        stream.write_all(&[*byte])
+                    }),
                     Some(Fault::CutAfter(n)) => stream.write_all(&body[..body.len().min(*n)]),
                     Some(Fault::Drips) => {
                         for piece in body.chunks(body.len().div_ceil(16).max(1)) {

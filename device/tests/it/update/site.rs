@@ -166,6 +166,16 @@ impl Site {
         site
     }
 
+    /// A repository in the same place that begins anew, with other root keys and the same keys below.
+    pub(crate) fn begin_anew(&mut self) {
+        self.keys.insert(RoleType::Root, vec![Key::new(), Key::new(), Key::new()]);
+        std::fs::remove_dir_all(self.folder().join("metadata")).expect("removed");
+        (self.root, self.version) = (root_of(1, &self.keys), 0);
+        self.put_root(&self.root, &self.keys[&RoleType::Root][..2]);
+        let first = self.next();
+        self.write(&first);
+    }
+
     /// The same repository with the same keys, to go another way from here.
     pub(crate) fn copy(&self) -> Self {
         let folder = TempDir::new().expect("a temporary folder");

@@ -100,6 +100,11 @@ fn an_adapter_that_is_not_what_was_offered_is_refused() {
             make: |scene| offered(scene, |custom| custom["name"] = "cage".into()),
         },
         Attack {
+            name: "an older program that suffices",
+            says: "the repository says least daemon 0.0.1, the adapter says 0.1.0",
+            make: |scene| offered(scene, |custom| custom["min_daemon"] = "0.0.1".into()),
+        },
+        Attack {
             name: "other features after it",
             says: "the repository says feature space after",
             make: |scene| {
