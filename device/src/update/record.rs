@@ -254,7 +254,9 @@ mod tests {
     fn the_largest_release_that_was_taken_back_is_remembered_until_as_large_a_one_is_in_use() {
         let mut record = Record::new();
         assert_eq!(record.larger_taken_back(&offered(1)), None);
-        [2, 3, 2].iter().for_each(|&n| record.take_back(&offered(n), "no good"));
+        for n in [2, 3, 2] {
+            record.take_back(&offered(n), "no good");
+        }
         let larger =
             |record: &Record, n| [1, 2, 3, n].map(|n| record.larger_taken_back(&offered(n)));
         assert_eq!(larger(&record, 4), [Some(3), Some(3), None, None]);

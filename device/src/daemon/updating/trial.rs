@@ -86,9 +86,11 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use super::*;
 
-    const TIME: Duration = Duration::from_secs(60);
+    const TIME: Duration = Duration::from_mins(1);
     const SILENCE: Duration = Duration::from_secs(5);
 
     /// A trial of the second operation, watched once a second: whether the source was open, and what answered a frame.
@@ -119,14 +121,14 @@ mod tests {
 
     #[test]
     fn time_stands_still_while_the_source_is_closed() {
-        let day = [(true, Some(2)); 59];
-        let night = [(false, None); 1000];
-        assert_eq!(verdict(&watched(day.into_iter().chain(night))), Verdict::Open);
-        assert!(watched(night).waits());
-        let morning = night.into_iter().chain(day).chain([(true, None)]);
+        let day = || repeat_n((true, Some(2)), 59);
+        let night = || repeat_n((false, None), 1000);
+        assert_eq!(verdict(&watched(day().chain(night()))), Verdict::Open);
+        assert!(watched(night()).waits());
+        let morning = night().chain(day()).chain([(true, None)]);
         assert_eq!(verdict(&watched(morning)), Verdict::Stays);
         // The first frame after a night may take a moment.
-        let next_day = day.into_iter().chain(night).chain([(true, None)]);
+        let next_day = day().chain(night()).chain([(true, None)]);
         assert_eq!(verdict(&watched(next_day)), Verdict::Stays);
     }
 
@@ -137,6 +139,7 @@ mod tests {
         assert!(goes(&watched([(true, Some(1)); 60])), "by what was in use before");
         let first_alone = [(true, Some(2))].into_iter().chain([(true, None); 59]);
         assert!(goes(&watched(first_alone)));
-        assert_eq!(verdict(&watched([(false, Some(1)); 1000])), Verdict::Open, "never committed");
+        let closed = repeat_n((false, Some(1)), 1000);
+        assert_eq!(verdict(&watched(closed)), Verdict::Open, "never committed");
     }
 }
