@@ -75,6 +75,14 @@ fn an_adapter_for_somebody_else_is_left_alone() {
             make: |scene| offered(scene, |custom| custom["name"] = "../box".into()),
         },
         Attack {
+            name: "whom another role lists",
+            says: "\"applied\":null",
+            make: |scene| {
+                let listed = Listed::of(&scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]));
+                scene.site.publish_wrong(|next| next.delegated = Some(listed));
+            },
+        },
+        Attack {
             name: "an older release than is in use",
             says: "release 1 of it is in use",
             make: |scene| {
