@@ -45,9 +45,10 @@ impl Ends {
         if *now == excused {
             return;
         }
-        match self.updates.counting(!excused) {
-            Ok(()) => *now = excused,
-            Err(error) => tracing::error!("update: {}", with_causes(&error)),
+        // Said once, whatever comes of it: a store that fails is not asked again with every frame.
+        *now = excused;
+        if let Err(error) = self.updates.counting(!excused) {
+            tracing::error!("update: {}", with_causes(&error));
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Putting an adapter to use, in one transaction.
 
 use fail::fail_point;
+use fmlora_learner::Learner;
 use serde_bytes::ByteBuf;
 
 use super::layers::Back;
-use super::place::place;
+use super::place::{Place, place};
 use super::record::{Phase, TRIES};
 use super::stack::{Stack, Switch};
 use super::staging::{Refusal, Staged, stage};
@@ -49,27 +50,9 @@ impl Updates {
             }
         };
         let stack: Stack = self.stack.load()?.unwrap_or_default();
-        let Back { learner: ground, mut lost } = stack.without(place.beneath, session.learner())?;
-        // Counted before it is tried: one that ends the program is not tried for ever.
-        let tries = self.change(&[], |record| record.try_once(&offered))?;
-        fail_point!("update-trying", |_| std::process::abort());
-        let staged = match tries {
-            ..=TRIES => {
-                let above = stack.layers_from(place.beneath + 1);
-                stage(session, &ground, &offered, &file, &above)
-            }
-            _ => Err(Refusal::Bad("the program ended each time while it was tried".to_owned())),
-        };
-        let Staged { steps, lost: left_behind } =
-            staged.map_err(|refusal| self.refused(&offered, refusal, tries))?;
-        let mut record = self.change(&[], |record| {
-            record.try_anew(&offered);
-            record.phase = Phase::Staged(offered.clone());
-            record.clone()
-        })?;
-        lost.extend(left_behind);
-        if !lost.is_empty() && classes == Classes::Keep {
-            return Err(UpdateError::Loses { target: offered.target, classes: lost });
+        let (ground, steps) = self.try_out(session, &offered, &file, place, &stack)?;
+        if !ground.lost.is_empty() && classes == Classes::Keep {
+            return Err(UpdateError::Loses { target: offered.target, classes: ground.lost });
         }
         fail_point!("update-staged", |_| std::process::abort());
         let stack = stack.after(&Switch {
@@ -78,17 +61,50 @@ impl Updates {
             place,
             at: clock().as_second(),
             now: session.learner(),
-            ground: &ground,
+            ground: &ground.learner,
             steps: &steps,
         });
+        let mut record = self.record()?;
         record.forgive(&offered);
         record.phase = match then {
             Then::Trial => Phase::TRIAL,
             Then::Stays => Phase::Committed,
         };
-        self.write(session, steps.last().unwrap_or(&ground), record, &stack)?;
+        self.write(session, steps.last().unwrap_or(&ground.learner), record, &stack)?;
         fail_point!("update-switched", |_| std::process::abort());
         Ok(offered)
+    }
+
+    /// Tries an adapter in its place, and remembers that it passed, or why it did not. Gives what is known without the
+    /// adapters that are taken out for it, with the classes that are lost in all, and what is known after each step from
+    /// there.
+    fn try_out(
+        &self,
+        session: &mut Session,
+        offered: &Offered,
+        file: &[u8],
+        place: Place,
+        stack: &Stack,
+    ) -> Result<(Back, Vec<Learner>), UpdateError> {
+        let mut ground = stack.without(place.beneath, session.learner())?;
+        // Counted before it is tried: one that ends the program is not tried for ever.
+        let tries = self.change(&[], |record| record.try_once(offered))?;
+        fail_point!("update-trying", |_| std::process::abort());
+        let staged = match tries {
+            ..=TRIES => {
+                let above = stack.layers_from(place.beneath + 1);
+                stage(session, &ground.learner, offered, file, &above)
+            }
+            _ => Err(Refusal::Bad("the program ended each time while it was tried".to_owned())),
+        };
+        let Staged { steps, lost } =
+            staged.map_err(|refusal| self.refused(offered, refusal, tries))?;
+        self.change(&[], |record| {
+            record.try_anew(offered);
+            record.phase = Phase::Staged(offered.clone());
+        })?;
+        ground.lost.extend(lost);
+        Ok((ground, steps))
     }
 
     /// Remembers why an adapter is not put to use.
