@@ -3,7 +3,7 @@
 use fmlora_device::Thing;
 use serde_json::{Value, json};
 
-use crate::served::{Daemon, configure, jpegs, until};
+use crate::served::{Daemon, configure, jpegs, status_of, until};
 use crate::setting::text;
 use crate::update::scene::Scene;
 use crate::update::server::{Asked, Fault};
@@ -186,6 +186,32 @@ fn a_roll_back_does_not_wait_for_a_look() {
     let (code, back) = daemon.json("POST", "/api/v1/update/rollback", &json!({}));
     assert_eq!((code, &back["phase"]), (200, &json!("rolled_back")), "{back}");
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
+}
+
+#[test]
+fn what_was_chosen_before_a_roll_back_is_not_put_to_use() {
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.offer(2);
+    let path = scene.site.listed[1].path();
+    scene.server.fail(&path, Fault::Waits);
+    scene.server.asked();
+    let mut daemon = start(&scene, BY_HAND);
+    let apply = daemon.write(
+        "POST /api/v1/update/apply HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
+    until("a fetch", || scene.server.asked().iter().any(|asked| asked.path == path));
+    let (code, back) = daemon.json("POST", "/api/v1/update/rollback", &json!({}));
+    assert_eq!((code, &back["in_use"]), (200, &json!([])), "{back}");
+    scene.server.heal();
+    assert_eq!(status_of(apply), "503");
+    let told = status(&mut daemon);
+    assert!(told["trouble"].as_str().is_some_and(|why| why.contains("taken back meanwhile")));
+    assert_eq!(
+        (&told["in_use"], names(&mut daemon)),
+        (&json!([]), vec!["ball".into(), "mug".into()])
+    );
+    // The next time it is.
+    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
 }
 
 #[test]

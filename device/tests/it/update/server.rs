@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Stalls,
     /// It comes byte by byte, and takes long.
     Crawls,
+    /// It comes when all is healed.
+    Waits,
     /// Nothing is answered.
     Silent,
     /// Another status, without a body.
@@ -113,7 +115,13 @@ impl Shared {
         stream.set_nodelay(true)?;
         let Some(asked) = request(&stream)? else { return Ok(()) };
         locked(&self.asked).push(asked.clone());
-        let fault = locked(&self.faults).get(&asked.path).cloned();
+        let fault = loop {
+            match locked(&self.faults).get(&asked.path).cloned() {
+                Some(Fault::Waits) => {}
+                fault => break fault,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         let file = match &fault {
             Some(Fault::Instead(bytes)) => Some(bytes.clone()),
             _ => std::fs::read(folder.join(&asked.path)).ok(),
