@@ -72,3 +72,135 @@ impl Updates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fmlora_learner::{
+        AdapterChange, BaseId, OFFER_FORMAT, Offer, Operation, OperationKind, Rollout,
+    };
+    use tempfile::TempDir;
+
+    use super::super::place::Place;
+    use super::super::stack::Switch;
+    use super::super::{Device, Record, Then};
+    use super::*;
+    use crate::cli::Global;
+    use crate::store::Access;
+
+    /// A box with an adapter on trial that changes nothing.
+    struct Updated {
+        session: Session,
+        updates: Updates,
+        offered: Offered,
+        _folder: TempDir,
+    }
+
+    impl Updated {
+        fn new() -> Self {
+            let folder = TempDir::new().expect("a folder");
+            let global = Global { base: None, state: None, device: None, json: false, verbose: 0 };
+            let session = Session::open_at(&global, folder.path(), Access::Write);
+            let mut session = session.expect("an empty state");
+            let space = session.store().feature_space_id();
+            let offer = Offer {
+                format: OFFER_FORMAT,
+                name: "birds".parse().expect("a name"),
+                base_id: session.base().id,
+                feature_space_before: space,
+                feature_space_after: space,
+                release: 1,
+                channel: "stable".to_owned(),
+                rollout: Rollout { percent: 100, salt: String::new() },
+                min_daemon: "0.0.0".parse().expect("a version"),
+            };
+            let target = "birds-1.fmla".to_owned();
+            let offered = Offered { target, length: 1, sha256: [1; 32], offer };
+            let updates = Updates::of(&session).expect("a state that can be written");
+            let known = session.learner().clone();
+            let stack = Stack::default().after(&Switch {
+                offered: &offered,
+                file: &[],
+                place: Place { beneath: 0, replaces: false },
+                at: 0,
+                now: &known,
+                ground: &known,
+                steps: std::slice::from_ref(&known),
+            });
+            let mut record = Record::new();
+            record.phase = Phase::TRIAL;
+            updates.write(&mut session, &known, record, &stack).expect("written");
+            Self { session, updates, offered, _folder: folder }
+        }
+
+        fn phase(&self) -> Phase {
+            self.updates.record().expect("a record").phase
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_out_from_under_a_task_that_was_learnt_on_it() {
+        let mut device = Updated::new();
+        let session = &mut device.session;
+        let state = session.base().adapter().expect("a base with shared bases").state().clone();
+        let task = AdapterChange { before: None, after: Some(Arc::new(state)) };
+        let learnt =
+            Operation { kind: OperationKind::Learn, changes: Vec::new(), adapter: Some(task) };
+        session.apply(&learnt).expect("a network that changes");
+        let back = device.updates.roll_back(session, "no good", Classes::MayBeLost);
+        assert!(matches!(back, Err(UpdateError::Overgrown { .. })), "{back:?}");
+        // Not even where it would go by itself: somebody has built on it.
+        for expected in [Phase::Trial { ends: 1, counts: true }, Phase::Committed] {
+            let gone = device.updates.started(&mut device.session);
+            assert!(matches!(gone, Ok(None)), "{gone:?}");
+            assert_eq!(device.phase(), expected);
+        }
+    }
+
+    /// What was learnt since the look may have left no place for it.
+    #[test]
+    fn the_place_of_an_adapter_is_looked_at_again_before_it_is_tried() {
+        let mut device = Updated::new();
+        let offer = Offer {
+            name: "tools".parse().expect("a name"),
+            feature_space_before: BaseId::new([9; 32]).feature_space(),
+            ..device.offered.offer.clone()
+        };
+        let fetched = Offered { offer, ..device.offered.clone() };
+        let change = |record: &mut Record| record.phase = Phase::Fetched(fetched);
+        device.updates.change(&[], change).expect("written");
+        let other = Device {
+            id: String::new(),
+            base_id: device.session.base().id,
+            feature_space: BaseId::new([9; 32]).feature_space(),
+            channel: "stable".to_owned(),
+        };
+        let updates = device.updates.clone();
+        let switched = updates.switch(&mut device.session, &other, Classes::Keep, Then::Trial);
+        assert!(matches!(switched, Err(UpdateError::NotNow { .. })), "{switched:?}");
+        assert_eq!(device.phase(), Phase::Committed, "another one is in use");
+    }
+
+    #[test]
+    fn an_end_counts_only_where_frames_were_answered_or_nobody_was_ready() {
+        let mut device = Updated::new();
+        let ends = super::super::Ends::new(device.updates.clone());
+        let started = |device: &mut Updated| {
+            let started = device.updates.started(&mut device.session);
+            assert!(matches!(started, Ok(None)), "{started:?}");
+            device.phase()
+        };
+        let trial = |ends, counts| Phase::Trial { ends, counts };
+        for _ in 0..3 {
+            ends.excuse();
+            assert_eq!(device.phase(), trial(0, false));
+            assert_eq!(started(&mut device), trial(0, true));
+            ends.begin();
+        }
+        ends.excuse();
+        ends.count();
+        assert_eq!(device.phase(), trial(0, true));
+        assert_eq!(started(&mut device), trial(1, true));
+    }
+}
