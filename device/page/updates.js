@@ -3,7 +3,7 @@
 import { Conflict, api } from "./api.js";
 import { $, act, element, plural } from "./parts.js";
 
-// Until when the last one is on trial.
+// Until when the last one is on trial; null while none is, or its time stands still.
 let trialEnds = null;
 
 const moment = (text) => new Date(text).toLocaleString();
@@ -11,6 +11,9 @@ const moment = (text) => new Date(text).toLocaleString();
 function stateText(update) {
   const { phase, why, from, last_look: look } = update;
   const open = look?.adapters.some((adapter) => adapter.not_for_us === null);
+  if (phase === "trial" && update.trial_waits) {
+    return "An update is being tried out: it waits for the camera.";
+  }
   if (phase === "trial") {
     const left = Math.round((trialEnds - Date.now()) / 1000);
     const wait = left > 0 ? `${plural(left, "second")} more` : "a moment more";
@@ -37,7 +40,8 @@ function fromText({ from, automatic, poll_seconds: seconds, last_look: look }) {
 
 export function showUpdate(update) {
   const left = update.trial_seconds_left;
-  trialEnds = update.phase === "trial" ? Date.now() + 1000 * (left ?? 0) : null;
+  const runs = update.phase === "trial" && !update.trial_waits;
+  trialEnds = runs ? Date.now() + 1000 * (left ?? 0) : null;
   showUpdate.last = update;
   $("update-state").textContent = stateText(update);
   const trouble = update.last_look?.error ?? update.trouble;
@@ -70,7 +74,7 @@ export function showUpdate(update) {
   $("update-others").replaceChildren(
     ...others.map(({ target, not_for_us: why, quarantined }) => {
       const item = line(target, quarantined ? why : `not for now: ${why}`);
-      if (quarantined && update.phase !== "trial") item.append(againButton());
+      if (quarantined && update.phase !== "trial") item.append(againButton(target));
       return item;
     }),
     ...gone.map(({ target, why }) => line(target, `refused: ${why}`)),
@@ -78,11 +82,11 @@ export function showUpdate(update) {
   $("update-more").hidden = others.length + gone.length === 0;
 }
 
-// Tries what was refused or taken back once more.
-function againButton() {
+// Tries this one, which was refused or taken back, once more.
+function againButton(target) {
   const button = element("button", "Try again");
   button.hidden = $("update-buttons").hidden;
-  button.addEventListener("click", () => act(button, () => install({ again: true })));
+  button.addEventListener("click", () => act(button, () => install({ again: target })));
   return button;
 }
 

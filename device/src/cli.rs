@@ -247,21 +247,21 @@ pub(crate) struct UpdateArgs {
     /// The repository: an address below which metadata/ and targets/ are, or a directory
     #[arg(long, value_name = "URL-or-DIR")]
     pub(crate) from: Location,
-    /// The root.json that is trusted; needed once, and then to begin anew
+    /// The root.json that is trusted; needed once, and again to begin anew with one of other root keys
     #[arg(long, value_name = "FILE")]
     pub(crate) root: Option<PathBuf>,
     /// Which adapters are meant
     #[arg(long, default_value = "stable")]
     pub(crate) channel: String,
-    /// Only look
+    /// Only look, and change nothing
     #[arg(long)]
     pub(crate) check: bool,
     /// Use an adapter even if classes are lost by it
     #[arg(long)]
     pub(crate) lose_classes: bool,
-    /// Also try one that was refused or taken back before
-    #[arg(long)]
-    pub(crate) again: bool,
+    /// Also try what was refused or taken back before: all of it, or one adapter alone
+    #[arg(long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) again: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -77,6 +77,15 @@ pub enum EdgeError {
         /// The file.
         path: PathBuf,
     },
+    /// An import would change the features that updates in use were made for.
+    #[error(
+        "{}: its classes are about another network, and updates are in use on this one; take them back first (rollback), or import it into an empty --state",
+        path.display()
+    )]
+    UpdatesInUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// What was learnt does not fit the base's shared bases.
     #[error("what tasks have left does not fit the base")]
     Adapter(#[from] AdapterError),

@@ -37,7 +37,7 @@ use thiserror::Error;
 
 use file::{exists, open_reader, open_writer};
 pub use journal::JOURNAL_LIMIT;
-pub(crate) use record::Record;
+pub(crate) use record::{Record, Value};
 
 /// Version of what the tables hold.
 const FORMAT: u16 = 2;
@@ -93,6 +93,18 @@ pub enum StoreError {
         path: PathBuf,
         /// The format found.
         found: u16,
+    },
+    /// A value beside what was learnt that another release wrote.
+    #[error("state {}: the value {key:?} has version {found}, but this program reads version {expected}; export the classes, and import them into an empty --state", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Key of the value.
+        key: &'static str,
+        /// The version found.
+        found: u16,
+        /// The version that is read.
+        expected: u16,
     },
     /// Taught with another base.
     #[error("state {}: taught with base {found:.12}, but this is base {expected:.12}; use that base, or another --state", path.display())]

@@ -6,6 +6,7 @@
 
 mod difference;
 mod download;
+mod ends;
 mod error;
 mod going_back;
 mod layers;
@@ -14,6 +15,7 @@ mod offer;
 mod place;
 mod record;
 mod settings;
+mod stack;
 mod staging;
 mod switching;
 mod transport;
@@ -26,28 +28,42 @@ use fmlora_learner::Learner;
 use jiff::Timestamp;
 use serde_bytes::Bytes;
 
-pub(crate) use download::DownloadError;
+pub(crate) use download::{DownloadError, Piece};
+pub(crate) use ends::Ends;
 pub(crate) use error::UpdateError;
 pub(crate) use location::Location;
 pub(crate) use offer::{Device, NotForUs, Offered, Seen};
 pub(crate) use record::{Phase, Record};
-pub(crate) use settings::{Settings, read_root};
+pub(crate) use settings::{Again, Settings, read_root};
+pub(crate) use switching::Then;
 pub(crate) use trust::{TrustError, Trusted};
 
-use layers::{Layer, LayerError, Replaced};
+use layers::LayerError;
 use place::place;
+use stack::Stack;
 
 use crate::report::with_causes;
-use crate::store::Record as Kept;
+use crate::store::{Record as Kept, Value};
 use crate::{Session, StoreError};
+
+/// Version of what is remembered of updates.
+const VERSION: u16 = 1;
 
 /// What a look at a repository brought.
 #[derive(Debug)]
 pub(crate) struct Look {
     /// Everything there, and why it is not for this device.
     pub(crate) seen: Vec<Seen>,
-    /// What is to be fetched.
-    pub(crate) choice: Option<Offered>,
+    /// What is to be tried, in this order.
+    pub(crate) choices: Vec<Offered>,
+}
+
+/// Whether what a look has seen is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remember {
+    /// Roots, versions and times: nothing older is believed any more.
+    Seen,
+    Nothing,
 }
 
 /// Whether classes that an adapter cannot take over may be lost.
@@ -62,18 +78,18 @@ pub(crate) enum Classes {
 ///
 /// | key of `meta` | value |
 /// |---|---|
-/// | `update` | postcard [`Record`] |
-/// | `update-trusted` | postcard `Trusted`: root, versions and time of the repository |
-/// | `update-file` | the adapter that was fetched, until it is in use |
-/// | `update-layers` | postcard `[Layer]`: adapters in use that can be taken out, the newest last |
-/// | `update-replaced` | postcard `Option<Replaced>`: what the last switch took the place of |
+/// | `update` | [`Record`] |
+/// | `update-trusted` | `Trusted`: root, versions and time of the repository |
+/// | `update-file` | the adapter that was fetched, until it is in use or refused |
+/// | `update-stack` | `Stack`: adapters in use, and what takes them out again |
+///
+/// All but the file are postcard behind [`VERSION`].
 #[derive(Clone)]
 pub(crate) struct Updates {
     record: Kept,
     trusted: Kept,
     file: Kept,
-    layers: Kept,
-    replaced: Kept,
+    stack: Kept,
     /// Where a file that has not come whole waits for its rest.
     state: PathBuf,
 }
@@ -87,32 +103,37 @@ impl Updates {
     pub(crate) fn of(session: &Session) -> Result<Self, StoreError> {
         let store = session.store();
         Ok(Self {
-            record: store.record("update")?,
-            trusted: store.record("update-trusted")?,
+            record: store.record("update")?.versioned(VERSION),
+            trusted: store.record("update-trusted")?.versioned(VERSION),
             file: store.record("update-file")?,
-            layers: store.record("update-layers")?,
-            replaced: store.record("update-replaced")?,
+            stack: store.record("update-stack")?.versioned(VERSION),
             state: store.path().parent().map(PathBuf::from).unwrap_or_default(),
         })
     }
 
     /// What is remembered; made at the first call.
     pub(crate) fn record(&self) -> Result<Record, StoreError> {
-        if let Some(record) = self.record.load()? {
-            return Ok(record);
+        match self.record.load()? {
+            Some(record) => Ok(record),
+            None => self.change(&[], |record| record.clone()),
         }
-        let record = Record::new();
-        self.record.save(&record)?;
-        Ok(record)
     }
 
-    fn enter(&self, phase: Phase) -> Result<(), StoreError> {
-        let mut record = self.record()?;
-        record.phase = phase;
-        self.record.save(&record)
+    /// Changes what is remembered, and writes other values with it, as one transaction.
+    fn change<R>(
+        &self,
+        also: &[Value],
+        change: impl FnOnce(&mut Record) -> R,
+    ) -> Result<R, StoreError> {
+        self.record.change(Record::new, also, change)
     }
 
-    /// Looks at a repository, and chooses the adapter that is for this device.
+    /// What takes the place of a file that is no longer needed.
+    fn no_file(&self) -> Result<Value, StoreError> {
+        self.file.value(&Bytes::new(&[]))
+    }
+
+    /// Looks at a repository, and chooses the adapters that are for this device.
     ///
     /// # Errors
     ///
@@ -122,6 +143,7 @@ impl Updates {
         settings: &Settings,
         device: &Device,
         clock: Timestamp,
+        remember: Remember,
     ) -> Result<Look, UpdateError> {
         let kept: Option<Trusted> = self.trusted.load()?;
         let mut trusted = match (kept.clone(), &settings.root) {
@@ -132,22 +154,40 @@ impl Updates {
         };
         let loaded = trusted.load(&settings.from, clock).await;
         // A newer root stays trusted, whatever else was wrong.
-        if kept.as_ref() != Some(&trusted) {
+        if remember == Remember::Seen && kept.as_ref() != Some(&trusted) {
             self.trusted.save(&trusted)?;
         }
         let record = self.record()?;
         let suits = |offered: Offered| {
             place(&record, device, &offered)?;
-            match record.quarantined(&offered.sha256) {
-                Some(why) if !settings.again => Err(NotForUs::Quarantined(why.to_owned())),
-                _ => Ok(offered),
+            if settings.again.lets(&offered.target) {
+                return Ok(offered);
+            }
+            if let Some(why) = record.quarantined(&offered.sha256) {
+                return Err(NotForUs::Quarantined(why.to_owned()));
+            }
+            match record.larger_taken_back(&offered) {
+                Some(release) => Err(NotForUs::NewerTakenBack(release)),
+                None => Ok(offered),
             }
         };
         let targets = offer::targets(&loaded?).into_iter();
         let mut seen: Vec<Seen> =
             targets.map(|(name, offered)| (name, offered.and_then(suits))).collect();
-        let choice = offer::choose(&mut seen);
-        Ok(Look { seen, choice })
+        let choices = offer::choose(&mut seen, &settings.again);
+        Ok(Look { seen, choices })
+    }
+
+    /// Whether an adapter may come at all.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::OnTrial`], [`UpdateError::Store`].
+    pub(crate) fn may_fetch(&self) -> Result<Record, UpdateError> {
+        match self.record()? {
+            Record { phase: Phase::Trial { .. }, .. } => Err(UpdateError::OnTrial),
+            record => Ok(record),
+        }
     }
 
     /// Fetches an adapter and keeps it. May take as long as the line does.
@@ -155,18 +195,22 @@ impl Updates {
     /// # Errors
     ///
     /// [`UpdateError::OnTrial`], [`UpdateError::Download`], [`UpdateError::Store`].
-    pub(crate) fn fetch(&self, from: &Location, offered: &Offered) -> Result<(), UpdateError> {
-        match self.record()?.phase {
-            Phase::Trial { .. } => return Err(UpdateError::OnTrial),
+    pub(crate) fn fetch(
+        &self,
+        from: &Location,
+        offered: &Offered,
+        piece: Piece,
+    ) -> Result<(), UpdateError> {
+        match self.may_fetch()?.phase {
             // It came before, and was not put to use for some reason.
             Phase::Fetched(before) | Phase::Staged(before) if before == *offered => return Ok(()),
             _ => {}
         }
-        let file = download::download(from, offered, &self.state)?;
+        let file = download::download(from, offered, &self.state, piece)?;
         fail_point!("update-downloaded", |_| std::process::abort());
-        self.file.save(&Bytes::new(&file))?;
-        fail_point!("update-kept", |_| std::process::abort());
-        self.enter(Phase::Fetched(offered.clone()))?;
+        let fetched = Phase::Fetched(offered.clone());
+        let file = self.file.value(&Bytes::new(&file))?;
+        self.change(&[file], |record| record.phase = fetched)?;
         fail_point!("update-fetched", |_| std::process::abort());
         Ok(())
     }
@@ -176,16 +220,11 @@ impl Updates {
         &self,
         session: &mut Session,
         next: &Learner,
-        record: &Record,
-        layers: &[Layer],
-        replaced: Option<&Replaced>,
+        mut record: Record,
+        stack: &Stack,
     ) -> Result<(), UpdateError> {
-        let values = [
-            self.record.value(record)?,
-            self.layers.value(&layers)?,
-            self.replaced.value(&replaced)?,
-            self.file.value(&Bytes::new(&[]))?,
-        ];
+        (record.in_use, record.can_roll_back) = (stack.in_use(), stack.newest().is_some());
+        let values = [self.record.value(&record)?, self.stack.value(stack)?, self.no_file()?];
         session.switch(&difference::difference(session.learner(), next), &values)?;
         Ok(())
     }
@@ -196,10 +235,13 @@ impl Updates {
     ///
     /// [`UpdateError::Store`].
     pub(crate) fn commit(&self) -> Result<(), UpdateError> {
-        if matches!(self.record()?.phase, Phase::Trial { .. }) {
-            self.enter(Phase::Committed)?;
-            fail_point!("update-committed", |_| std::process::abort());
-        }
+        let commit = |record: &mut Record| {
+            if let Phase::Trial { .. } = record.phase {
+                record.phase = Phase::Committed;
+            }
+        };
+        self.change(&[], commit)?;
+        fail_point!("update-committed", |_| std::process::abort());
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli::{ExportArgs, Global, ImportArgs};
 use crate::report;
 use crate::store::Access;
+use crate::update::Updates;
 use crate::{EdgeError, Session};
 
 pub(super) fn export(global: &Global, args: &ExportArgs) -> Result<(), EdgeError> {
@@ -52,6 +53,10 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), EdgeError
     let untaught = session.learner().classes().len() == 0;
     if !same_features && !untaught {
         return Err(EdgeError::OtherFeatures { path: args.file.clone() });
+    }
+    // What takes adapters out again would be about features that are there no more.
+    if !same_features && !Updates::of(&session)?.record()?.in_use.is_empty() {
+        return Err(EdgeError::UpdatesInUse { path: args.file.clone() });
     }
     let names: Vec<String> = state.classes.iter().map(|c| c.name.to_string()).collect();
     let mut operation = session.learner().import(state.classes, args.replace)?;

@@ -8,8 +8,8 @@ use crate::daemon::config::UpdateConfig;
 use crate::report;
 use crate::store::Access;
 use crate::update::{
-    Classes, Device, Location, Look, Offered, Phase, Settings, Trusted, UpdateError, Updates,
-    clock, read_root,
+    Again, Classes, Device, Location, Look, Offered, Phase, Piece, Remember, Settings, Then,
+    Trusted, UpdateError, Updates, clock, read_root,
 };
 use crate::{EdgeError, Session};
 
@@ -17,24 +17,16 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
     let root = args.root.as_deref().map(read_root).transpose()?;
     let mut session = Session::open(global, Access::Write)?;
     let updates = Updates::of(&session)?;
-    updates.started(&mut session)?;
-    if matches!(updates.record()?.phase, Phase::Trial { .. }) {
-        // Whatever watched over it is gone; it was tried as far as can be before it came into use.
-        updates.commit()?;
-    }
-    let settings = Settings {
-        from: args.from.clone(),
-        root,
-        channel: args.channel.clone(),
-        again: args.again,
-    };
+    let again = args.again.as_deref().map_or(Again::None, Again::named);
+    let settings = Settings { from: args.from.clone(), root, channel: args.channel.clone(), again };
     let device = Device {
         id: updates.record()?.device,
         base_id: session.base().id,
         feature_space: session.store().feature_space_id(),
         channel: args.channel.clone(),
     };
-    let look = runtime()?.block_on(updates.look(&settings, &device, clock()))?;
+    let remember = if args.check { Remember::Nothing } else { Remember::Seen };
+    let look = runtime()?.block_on(updates.look(&settings, &device, clock(), remember))?;
     if !global.json {
         for (target, offered) in &look.seen {
             match offered {
@@ -43,17 +35,19 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
             }
         }
     }
-    let Some(offered) = look.choice.as_ref().filter(|_| !args.check) else {
+    if matches!(updates.record()?.phase, Phase::Trial { .. }) {
+        // Frames prove it, and a look has none.
+        tracing::warn!("{}", UpdateError::OnTrial);
+    }
+    if args.check || look.choices.is_empty() {
         if global.json {
             return report_json(&look, None, None);
         }
         return if args.check { Ok(()) } else { report::line("nothing to update") };
-    };
-    updates.fetch(&settings.from, offered)?;
+    }
     let known = session.learner().classes().len();
-    let applied = updates.switch(&mut session, &device, classes(args.lose_classes))?;
-    // No daemon watches over it: it was tried as far as can be, and stays.
-    updates.commit()?;
+    let classes = classes(args.lose_classes);
+    let applied = first_of(&look.choices, &updates, &settings, &mut session, &device, classes)?;
     let classes = session.learner().classes().len();
     if global.json {
         return report_json(&look, Some(&applied), Some(classes));
@@ -62,6 +56,41 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
         "{} is in use: {classes} classes, {known} before (rollback takes it back)",
         applied.target
     ))
+}
+
+/// Fetches adapters until one is in use. No daemon watches over it: it was tried as far as can be, and stays.
+///
+/// # Errors
+///
+/// Why the first of them is not in use.
+fn first_of(
+    choices: &[Offered],
+    updates: &Updates,
+    settings: &Settings,
+    session: &mut Session,
+    device: &Device,
+    classes: Classes,
+) -> Result<Offered, UpdateError> {
+    let (mut first, mut piece) = (None, Piece::Keep);
+    for offered in choices {
+        let fetched = updates.fetch(&settings.from, offered, piece);
+        match fetched.and_then(|()| updates.switch(session, device, classes, Then::Stays)) {
+            Ok(applied) => {
+                if let Some(error) = first {
+                    tracing::warn!("{}", report::with_causes(&error));
+                }
+                return Ok(applied);
+            }
+            Err(error) if error.is_about_one() => {
+                if let UpdateError::Download(_) = error {
+                    piece = Piece::Drop;
+                }
+                first = first.or(Some(error));
+            }
+            Err(error) => return Err(first.unwrap_or(error)),
+        }
+    }
+    Err(first.unwrap_or(UpdateError::NothingFetched))
 }
 
 fn report_json(

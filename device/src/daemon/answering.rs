@@ -3,9 +3,9 @@
 //! It has an engine and a head of its own. What an operation changes reaches it whole, between two batches, so that
 //! no frame waits for a training and none is answered by half of a change.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::slot::{Frame, Slot};
 use super::smoothing::Smoothing;
 use crate::engine::BATCH;
+use crate::update::Ends;
 use crate::{EdgeError, Engine};
 
 /// How long the thread waits for a frame before it looks whether it is to end.
@@ -38,6 +39,17 @@ pub(crate) struct Update {
     pub(crate) predictor: Arc<Predictor>,
     /// The network, where a task changed it.
     pub(crate) engine: Option<Engine>,
+    /// Operations of the session that are in both.
+    pub(crate) revision: u64,
+}
+
+/// How far the thread has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Operations that were in what answered the last frame.
+    pub(crate) revision: u64,
+    /// Frames that were answered.
+    pub(crate) frames: u64,
 }
 
 /// Why a posted picture has no answer.
@@ -55,6 +67,9 @@ pub(crate) struct Answers {
     posted: SyncSender<Posted>,
     updates: Sender<Update>,
     slot: Arc<Slot>,
+    progress: Arc<Mutex<Progress>>,
+    /// Operations in the last update that the thread was given.
+    given: Arc<AtomicU64>,
 }
 
 /// The thread; ends when this is dropped.
@@ -72,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<LiveConfig>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Told before a frame is answered.
+    pub(crate) ends: Ends,
 }
 
 impl Answers {
@@ -88,8 +105,20 @@ impl Answers {
 
     /// Lets all that follows be answered with what an operation changed.
     pub(crate) fn update(&self, update: Update) {
+        let revision = update.revision;
         // Nobody answers any more when the thread is over.
         let _ = self.updates.send(update);
+        self.given.store(revision, Ordering::Release);
+    }
+
+    /// Operations in the last update that the thread was given: in more of them there was nothing that could be used.
+    pub(crate) fn given(&self) -> u64 {
+        self.given.load(Ordering::Acquire)
+    }
+
+    /// How far the thread has come.
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,13 +134,17 @@ impl Answering {
         let (stop, slot) = (Arc::new(AtomicBool::new(false)), parts.slot.clone());
         let smoothing = Smoothing::new(parts.config.get().predict.smoothing_frames);
         let flag = stop.clone();
-        let run = Loop { parts, pictures, changes, smoothing, last: 0, stop: flag };
+        let progress = Arc::<Mutex<Progress>>::default();
+        let told = progress.clone();
+        let run =
+            Loop { parts, pictures, changes, smoothing, last: 0, revision: 0, told, stop: flag };
         let thread = std::thread::Builder::new().name("answers".to_owned());
         let thread = thread.spawn(move || run.run());
         let thread = thread
             .map_err(|source| EdgeError::System { what: "start a thread", source })
             .map(Some)?;
-        let answers = Answers { posted, updates, slot: slot.clone() };
+        let given = Arc::default();
+        let answers = Answers { posted, updates, slot: slot.clone(), progress, given };
         Ok((Self { stop, slot, thread }, answers))
     }
 
@@ -139,6 +172,9 @@ struct Loop {
     smoothing: Smoothing,
     /// Number of the last frame that was answered.
     last: u64,
+    /// Operations that are in the network and the head.
+    revision: u64,
+    told: Arc<Mutex<Progress>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -165,17 +201,20 @@ impl Loop {
     }
 
     fn follow(&mut self) {
-        for Update { predictor, engine } in self.changes.try_iter() {
+        for Update { predictor, engine, revision } in self.changes.try_iter() {
             if let Some(engine) = engine {
                 self.parts.engine = engine;
             }
-            self.parts.predictor = predictor;
+            (self.parts.predictor, self.revision) = (predictor, revision);
             self.smoothing.forget();
         }
         self.smoothing.set_length(self.parts.config.get().predict.smoothing_frames);
     }
 
     fn answer(&mut self, frame: Option<&Frame>, posted: Vec<Posted>) -> Result<(), EdgeError> {
+        if frame.is_some() {
+            self.parts.ends.count();
+        }
         let preprocess = self.parts.engine.preprocess();
         let (mut pixels, mut replies) = (Vec::new(), Vec::new());
         pixels.extend(frame.map(|frame| preprocess.apply(&frame.picture)));
@@ -201,6 +240,10 @@ impl Loop {
         let answer = self.smoothing.add(self.predict(feature));
         let took = frame.at.elapsed();
         self.parts.metrics.frame_answered(&answer, took);
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = Progress { revision: self.revision, frames: told.frames + 1 };
+        }
         let seen = Seen { frame: frame.number, answer, milliseconds: 1e3 * took.as_secs_f64() };
         // An event that nobody listens to is none.
         let _ = self.parts.events.send(Event::Prediction(seen));

@@ -78,6 +78,7 @@ impl Daemon {
             config: config.clone(),
             events: events.clone(),
             metrics: metrics.clone(),
+            ends: updater.ends().clone(),
         })?;
         let state = session.store().path().to_owned();
         let (gate, password) = Gate::open(session.store().record("accounts")?)

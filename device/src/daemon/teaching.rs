@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use fail::fail_point;
 use fmlora_learner::AdapterState;
 use tokio::sync::{broadcast, oneshot};
 
@@ -156,9 +157,11 @@ impl Loop {
     fn publish(&mut self, operation: Option<&'static str>) {
         let (session, answering) = (&mut self.session, &self.answering);
         let published = on_all_cores(|| -> Result<(Update, Knowledge), EdgeError> {
+            fail_point!("publish", |_| Err(EdgeError::Device("a test says so".to_owned())));
             let adapted = session.learner().adapter() != answering.as_ref();
             let engine = if adapted { Some(session.engine()?.twin()) } else { None };
-            let update = Update { predictor: session.predictor()?.clone(), engine };
+            let revision = session.revision();
+            let update = Update { predictor: session.predictor()?.clone(), engine, revision };
             Ok((update, Knowledge::of(session)?))
         });
         let listeners = &self.listeners;

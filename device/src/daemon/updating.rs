@@ -1,31 +1,41 @@
 //! Updates while the daemon runs: looks for them now and then, puts them to use, watches over their trial.
 
+mod looking;
 mod status;
+mod trial;
 mod watch;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 
 use super::Event;
 use super::config::UpdateConfig;
 use super::shared::Shared;
 use super::teaching::NotDone;
 use crate::report::with_causes;
-use crate::update::{
-    Classes, Device, Look, NotForUs, Offered, Phase, Settings, UpdateError, Updates, clock,
-};
+use crate::update::{Again, Classes, Ends, NotForUs, UpdateError, Updates};
 use crate::{EdgeError, Session};
+use status::LastLook;
 pub(crate) use status::UpdateDto;
-use status::{LastLook, SeenDto};
+use trial::Trial;
 
 /// Updates of a running daemon.
 pub(crate) struct Updater {
     updates: Updates,
-    /// One thing at a time.
+    /// Held by who looks and fetches: one at a time, for as long as the line takes.
+    line: tokio::sync::Mutex<()>,
+    /// Held by who changes what is in use, and never while anybody waits for the line.
     turn: tokio::sync::Mutex<()>,
+    /// How often something was taken back: what was chosen before is not put to use after.
+    taken_back: AtomicU64,
+    /// An adapter stays from now on: what builds on it may be there already.
+    stays: tokio::sync::Notify,
     seen: Mutex<SeenSoFar>,
+    ends: Ends,
 }
 
 /// What is known since the start.
@@ -37,19 +47,12 @@ struct SeenSoFar {
     trial: Option<Trial>,
 }
 
-/// When the adapter on trial came into use, and how many frames had been answered by then.
-#[derive(Debug, Clone, Copy)]
-struct Trial {
-    since: Instant,
-    answered: u64,
-}
-
 /// What an operator asks of an update.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub(crate) classes: Classes,
-    /// Whether one that was refused or taken back may be tried again.
-    pub(crate) again: bool,
+    /// Which of those that were refused or taken back may be tried again.
+    pub(crate) again: Again,
 }
 
 /// Why something about updates was not done.
@@ -63,12 +66,6 @@ pub(crate) enum NotUpdated {
     Update(UpdateError),
     /// The thread that learns did not do it.
     Thread(NotDone),
-}
-
-impl Trial {
-    fn begin(shared: &Shared) -> Self {
-        Self { since: Instant::now(), answered: shared.metrics.answered().0 }
-    }
 }
 
 impl From<UpdateError> for NotUpdated {
@@ -86,11 +83,17 @@ impl NotUpdated {
                 error,
                 UpdateError::Trust(_)
                     | UpdateError::NoRoot
+                    | UpdateError::Settings(_)
                     | UpdateError::Refused { .. }
                     | UpdateError::OnTrial
             ),
             Self::Thread(_) => false,
         }
+    }
+
+    /// Whether it is about one adapter, so that another one may be put to use.
+    fn is_about_one(&self) -> bool {
+        matches!(self, Self::Update(error) if error.is_about_one())
     }
 
     fn why(&self) -> String {
@@ -125,7 +128,29 @@ impl Updater {
             }
             Err(error) => tracing::error!("update: {}", with_causes(&error)),
         }
-        Ok(Self { updates, turn: tokio::sync::Mutex::default(), seen: Mutex::default() })
+        Ok(Self {
+            ends: Ends::new(updates.clone()),
+            updates,
+            line: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            taken_back: AtomicU64::new(0),
+            stays: tokio::sync::Notify::new(),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Looks now and then, and watches over trials, until the daemon ends. Neither waits for the other.
+    pub(in crate::daemon) fn keep_looking(shared: &Arc<Shared>) -> JoinHandle<()> {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            shared.updater.tell(&shared);
+            tokio::join!(watch::keep_watching(&shared), looking::keep_looking(&shared));
+        })
+    }
+
+    /// Who counts ends of the program during a trial.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     fn seen(&self) -> MutexGuard<'_, SeenSoFar> {
@@ -141,73 +166,19 @@ impl Updater {
         let status = UpdateDto::of(self.updates.record()?);
         let SeenSoFar { last_look, last_success, trouble, trial } = self.seen().clone();
         let time = Duration::from_secs(config.trial_seconds);
-        let left = trial.map(|trial| time.saturating_sub(trial.since.elapsed()).as_secs());
+        let trial = trial.filter(|_| status.phase == "trial");
         Ok(UpdateDto {
             from: config.location().ok().flatten().map(|from| from.to_string()),
             channel: config.channel.clone(),
             automatic: config.automatic,
             poll_seconds: config.poll_seconds,
-            trial_seconds_left: left.filter(|_| status.phase == "trial"),
+            trial_seconds_left: trial.map(|trial| trial.left(time)),
+            trial_waits: trial.is_some_and(|trial| trial.waits()),
             trouble,
             last_look,
             last_success,
             ..status
         })
-    }
-
-    /// Looks at the repository, and changes nothing.
-    pub(crate) async fn check(&self, shared: &Shared) -> Result<(), NotUpdated> {
-        let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
-        let looked = self.look(shared, false).await.map(|_| ());
-        self.tell(shared);
-        looked
-    }
-
-    /// Fetches the adapter that is for this box, if there is one, and puts it to use; tells whether there was one.
-    pub(crate) async fn apply(&self, shared: &Shared, order: Order) -> Result<bool, NotUpdated> {
-        let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
-        let applied = self.look_and_switch(shared, order).await;
-        self.seen().trouble = match &applied {
-            Err(error) if !error.is_known_otherwise() => Some(error.why()),
-            _ => None,
-        };
-        self.tell(shared);
-        let offered = applied?;
-        if let Some(offered) = &offered {
-            let seconds = shared.config.get().update.trial_seconds;
-            tracing::warn!("{} is in use, on trial for {seconds} s", offered.target);
-        }
-        Ok(offered.is_some())
-    }
-
-    async fn look_and_switch(
-        &self,
-        shared: &Shared,
-        order: Order,
-    ) -> Result<Option<Offered>, NotUpdated> {
-        if matches!(self.updates.record().map_err(UpdateError::from)?.phase, Phase::Trial { .. }) {
-            return Err(UpdateError::OnTrial.into());
-        }
-        let (settings, device, look) = self.look(shared, order.again).await?;
-        let Some(offered) = look.choice else { return Ok(None) };
-        let (updates, from) = (self.updates.clone(), settings.from);
-        let target = offered.target.clone();
-        let fetching = tokio::task::spawn_blocking(move || updates.fetch(&from, &offered));
-        fetching.await.map_err(|_| NotUpdated::Thread(NotDone::Crashed))??;
-        let updates = self.updates.clone();
-        let switch =
-            move |session: &mut Session| Ok(updates.switch(session, &device, order.classes));
-        let switched = shared.teacher.ask("update", switch).await.map_err(NotUpdated::Thread)?;
-        match &switched {
-            Ok(offered) => self.mark(&target, &NotForUs::InUse(offered.offer.release)),
-            Err(UpdateError::Refused { why, .. }) => {
-                self.mark(&target, &NotForUs::Quarantined(why.clone()));
-            }
-            Err(_) => {}
-        }
-        let offered = switched?;
-        self.seen().trial = Some(Trial::begin(shared));
-        Ok(Some(offered))
     }
 
     /// Says of an adapter what has become of it since the last look.
@@ -217,54 +188,6 @@ impl Updater {
         adapters
             .filter(|adapter| adapter.is(target))
             .for_each(|adapter| adapter.is_not_for_us(why));
-    }
-
-    /// Takes the newest adapter out of use.
-    pub(crate) async fn roll_back(
-        &self,
-        shared: &Shared,
-        why: &str,
-        classes: Classes,
-    ) -> Result<(), NotUpdated> {
-        let _turn = self.turn.try_lock().map_err(|_| NotUpdated::Busy)?;
-        let (updates, reason) = (self.updates.clone(), why.to_owned());
-        let back = move |session: &mut Session| Ok(updates.roll_back(session, &reason, classes));
-        let done = shared.teacher.ask("rollback", back).await.map_err(NotUpdated::Thread)?;
-        let offered = done?;
-        tracing::warn!("{} was rolled back: {why}", offered.target);
-        self.mark(&offered.target, &NotForUs::Quarantined(why.to_owned()));
-        self.seen().trial = None;
-        self.tell(shared);
-        Ok(())
-    }
-
-    async fn look(
-        &self,
-        shared: &Shared,
-        again: bool,
-    ) -> Result<(Settings, Device, Look), NotUpdated> {
-        let config = shared.config.get().update.clone();
-        let settings = config.settings()?.ok_or(NotUpdated::NowhereFrom)?;
-        let settings = Settings { again, ..settings };
-        let id = self.updates.record().map_err(UpdateError::from)?.device;
-        let channel = settings.channel.clone();
-        let of = move |session: &mut Session| {
-            let (base_id, feature_space) = (session.base().id, session.store().feature_space_id());
-            Ok(Device { id, base_id, feature_space, channel })
-        };
-        let device = shared.teacher.ask("look", of).await.map_err(NotUpdated::Thread)?;
-        let at = clock();
-        let looked = self.updates.look(&settings, &device, at).await;
-        let (error, adapters) = match &looked {
-            Ok(look) => (None, look.seen.iter().map(SeenDto::of).collect()),
-            Err(error) => (Some(with_causes(error)), Vec::new()),
-        };
-        {
-            let mut seen = self.seen();
-            seen.last_success = if error.is_none() { Some(at) } else { seen.last_success };
-            seen.last_look = Some(LastLook { at, error, adapters });
-        }
-        Ok((settings, device, looked?))
     }
 
     /// Tells everybody how updates stand.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,18 +15,28 @@ pub(crate) struct Record {
     database: Arc<Database>,
     path: PathBuf,
     key: &'static str,
+    /// What stands before the value, as a varint; `None` for nothing.
+    version: Option<u16>,
 }
+
+/// A key of the table `meta` and the bytes that belong to it.
+pub(crate) type Value = (&'static str, Vec<u8>);
 
 impl Record {
     pub(super) fn new(database: Arc<Database>, path: PathBuf, key: &'static str) -> Self {
-        Self { database, path, key }
+        Self { database, path, key, version: None }
+    }
+
+    /// With this version before the value; any other is refused.
+    pub(crate) fn versioned(self, version: u16) -> Self {
+        Self { version: Some(version), ..self }
     }
 
     /// The value; `None` before the first was written.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Storage`] or [`StoreError::Damaged`].
+    /// [`StoreError::Storage`], [`StoreError::Damaged`] or [`StoreError::Version`].
     pub(crate) fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreError> {
         let read = self.database.begin_read().map_err(failed(&self.path, "be read"))?;
         let table = match read.open_table(META) {
@@ -35,9 +45,7 @@ impl Record {
             Err(error) => return Err(failed(&self.path, "open a table")(error)),
         };
         let value = table.get(self.key).map_err(failed(&self.path, "read a table"))?;
-        value
-            .map(|bytes| postcard::from_bytes(bytes.value()).map_err(|e| self.damaged(&e)))
-            .transpose()
+        value.map(|bytes| self.decode(bytes.value())).transpose()
     }
 
     /// Writes the value; it is on disk when this returns.
@@ -56,21 +64,118 @@ impl Record {
         write.commit().map_err(failed(&self.path, "write to disk"))
     }
 
+    /// Changes the value, or the one that `new` makes before the first was written, and writes other values with it. It is
+    /// one transaction: nothing that another thread writes comes between reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Record::load`] and [`Record::save`].
+    pub(crate) fn change<T: DeserializeOwned + Serialize, R>(
+        &self,
+        new: impl FnOnce() -> T,
+        also: &[Value],
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, StoreError> {
+        let write = self.database.begin_write().map_err(failed(&self.path, "be written"))?;
+        let told = {
+            let mut table = write.open_table(META).map_err(failed(&self.path, "open a table"))?;
+            let before = {
+                let value = table.get(self.key).map_err(failed(&self.path, "read a table"))?;
+                value.map(|bytes| bytes.value().to_vec())
+            };
+            let known = before.as_deref().map(|bytes| self.decode(bytes)).transpose()?;
+            let mut value = known.unwrap_or_else(new);
+            let told = change(&mut value);
+            let (_, after) = self.value(&value)?;
+            if before.as_ref() == Some(&after) && also.is_empty() {
+                // What ends without a commit has not been.
+                return Ok(told);
+            }
+            let own = (self.key, after.as_slice());
+            for (key, bytes) in also.iter().map(|(key, bytes)| (*key, &**bytes)).chain([own]) {
+                let written = table.insert(key, bytes);
+                written.map_err(failed(&self.path, "write a table"))?;
+            }
+            told
+        };
+        write.commit().map_err(failed(&self.path, "write to disk"))?;
+        Ok(told)
+    }
+
     /// The value as a transaction of the store writes it, with its key.
     ///
     /// # Errors
     ///
     /// [`StoreError::Damaged`] for a value that cannot be written.
-    pub(crate) fn value(
-        &self,
-        value: &impl Serialize,
-    ) -> Result<(&'static str, Vec<u8>), StoreError> {
-        let bytes = postcard::to_stdvec(value).map_err(|e| self.damaged(&e))?;
-        Ok((self.key, bytes))
+    pub(crate) fn value(&self, value: &impl Serialize) -> Result<Value, StoreError> {
+        let bytes = match self.version {
+            Some(version) => postcard::to_stdvec(&(version, value)),
+            None => postcard::to_stdvec(value),
+        };
+        Ok((self.key, bytes.map_err(|e| self.damaged(&e))?))
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, StoreError> {
+        let Some(expected) = self.version else {
+            return postcard::from_bytes(bytes).map_err(|e| self.damaged(&e));
+        };
+        let (found, value) = postcard::take_from_bytes(bytes).map_err(|e| self.damaged(&e))?;
+        if found != expected {
+            let (path, key) = (self.path.clone(), self.key);
+            return Err(StoreError::Version { path, key, found, expected });
+        }
+        postcard::from_bytes(value).map_err(|e| self.damaged(&e))
     }
 
     fn damaged(&self, why: &postcard::Error) -> StoreError {
         let what = format!("the value {:?}", self.key);
         StoreError::Damaged { path: self.path.clone(), what, why: why.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn record(folder: &TempDir) -> Record {
+        let path = folder.path().join("state.redb");
+        let database = Arc::new(Database::create(&path).expect("a database"));
+        Record::new(database, path, "update")
+    }
+
+    #[test]
+    fn a_value_of_another_version_is_told_from_a_damaged_one() {
+        let folder = TempDir::new().expect("a folder");
+        let plain = record(&folder);
+        let [first, second] = [1, 2].map(|version| plain.clone().versioned(version));
+        assert_eq!(first.load::<u64>().expect("nothing yet"), None);
+        first.save(&7_u64).expect("written");
+        assert_eq!(first.load::<u64>().expect("the value"), Some(7));
+        let error = second.load::<u64>().expect_err("another version").to_string();
+        let says = "the value \"update\" has version 1, but this program reads version 2; export";
+        assert!(error.contains(says), "{error}");
+        // As it was before there were versions: a text of 32 letters.
+        plain.save(&"a".repeat(32)).expect("written");
+        assert!(matches!(first.load::<u64>(), Err(StoreError::Version { found: 32, .. })));
+        plain.save(&1_u8).expect("written");
+        assert!(matches!(first.load::<u64>(), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_change_and_what_belongs_to_it_are_one_transaction() {
+        let folder = TempDir::new().expect("a folder");
+        let number = record(&folder).versioned(1);
+        let other = Record { key: "other", version: None, ..number.clone() };
+        let also = [other.value(&"a").expect("a value")];
+        let double = |number: &mut u64| {
+            *number *= 2;
+            *number
+        };
+        assert_eq!(number.change(|| 5, &also, double).expect("written"), 10);
+        assert_eq!(number.change(|| 5, &[], double).expect("written"), 20);
+        assert_eq!(number.load::<u64>().expect("read"), Some(20));
+        assert_eq!(other.load::<String>().expect("read").as_deref(), Some("a"));
     }
 }

@@ -27,6 +27,15 @@ pub(crate) enum DownloadError {
     File { path: String, source: std::io::Error },
 }
 
+/// What becomes of what has come when the line breaks. There is room for a piece of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// It is kept for the next time.
+    Keep,
+    /// That of another file has come before, and is kept instead.
+    Drop,
+}
+
 /// Fetches an adapter into memory. What came before of the same file is not fetched again.
 ///
 /// # Errors
@@ -36,11 +45,13 @@ pub(crate) fn download(
     location: &Location,
     offered: &Offered,
     state: &Path,
+    piece: Piece,
 ) -> Result<Vec<u8>, DownloadError> {
     let path = state.join(PART);
     let fail =
         |source: std::io::Error| DownloadError::File { path: path.display().to_string(), source };
     let begun = Part::read(&path, &offered.sha256, offered.length);
+    let ours = piece == Piece::Keep || !begun.is_empty();
     let target = || offered.target.clone();
     // One byte more tells that the file is longer. A server may begin anew, whatever it is asked for.
     let most = offered.length + 1;
@@ -48,15 +59,18 @@ pub(crate) fn download(
     let mut whole = if continued { begun } else { Vec::new() };
     whole.extend_from_slice(&bytes);
     let (found, expected) = (whole.len() as u64, offered.length);
-    if found > expected {
+    if ours && found >= expected {
         Part::remove(&path);
+    }
+    if found > expected {
         return Err(DownloadError::Long { target: target(), expected });
     }
     if found < expected {
-        Part::write(&path, &offered.sha256, &whole).map_err(fail)?;
+        if ours {
+            Part::write(&path, &offered.sha256, &whole).map_err(fail)?;
+        }
         return Err(DownloadError::Short { target: target(), found, expected });
     }
-    Part::remove(&path);
     let hash = Sha256::digest(&whole);
     if hash[..] != offered.sha256 {
         let (found, expected) = (hex(&hash), hex(&offered.sha256));
@@ -91,5 +105,69 @@ impl Part {
     /// What is left of it does no harm.
     fn remove(path: &Path) {
         let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fmlora_learner::{BaseId, OFFER_FORMAT, Offer, Rollout};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn offered(file: &[u8]) -> Offered {
+        let base_id = BaseId::new([0; 32]);
+        let offer = Offer {
+            format: OFFER_FORMAT,
+            name: "birds".parse().expect("a name"),
+            base_id,
+            feature_space_before: base_id.feature_space(),
+            feature_space_after: base_id.feature_space(),
+            release: 1,
+            channel: "stable".to_owned(),
+            rollout: Rollout { percent: 100, salt: String::new() },
+            min_daemon: "0.0.0".parse().expect("a version"),
+        };
+        let sha256 = Sha256::digest(file).into();
+        Offered { target: "birds.fmla".to_owned(), length: file.len() as u64, sha256, offer }
+    }
+
+    /// A stick with the first `n` bytes of a file, and a state.
+    fn stick(file: &[u8], n: usize) -> (Location, Offered, TempDir) {
+        let folder = TempDir::new().expect("a folder");
+        let offered = offered(file);
+        let path = folder.path().join(offered.path());
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, &file[..n]).expect("written");
+        (Location::Folder(folder.path().to_owned()), offered, folder)
+    }
+
+    #[test]
+    fn a_piece_that_is_longer_than_its_file_is_no_piece_of_it() {
+        let file = b"an adapter";
+        let (stick, offered, folder) = stick(file, file.len());
+        let path = folder.path().join(PART);
+        Part::write(&path, &offered.sha256, b"more than an adapter").expect("written");
+        let whole = download(&stick, &offered, folder.path(), Piece::Keep).expect("the file");
+        assert_eq!((whole.as_slice(), path.exists()), (&file[..], false));
+    }
+
+    #[test]
+    fn the_piece_of_another_file_stays_where_that_is_to_come_too() {
+        let file = b"an adapter";
+        let (half, offered, folder) = stick(file, file.len() / 2);
+        let path = folder.path().join(PART);
+        Part::write(&path, &[7; 32], b"of another").expect("written");
+        let other = std::fs::read(&path).expect("a piece");
+        let fetch = |from, piece| download(from, &offered, folder.path(), piece);
+        let short = |piece| matches!(fetch(&half, piece), Err(DownloadError::Short { .. }));
+        assert!(short(Piece::Drop));
+        assert_eq!(std::fs::read(&path).expect("a piece"), other);
+        let (all, _, _kept) = stick(file, file.len());
+        assert!(fetch(&all, Piece::Drop).is_ok());
+        assert_eq!(std::fs::read(&path).expect("a piece"), other);
+        assert!(short(Piece::Keep));
+        assert_ne!(std::fs::read(&path).expect("a piece"), other);
+        assert!(fetch(&all, Piece::Keep).is_ok() && !path.exists());
     }
 }

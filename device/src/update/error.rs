@@ -36,7 +36,9 @@ pub(crate) enum UpdateError {
     )]
     Overgrown { target: String },
     /// Another adapter has to prove itself first.
-    #[error("an adapter is on trial: it stays or goes before the next one comes")]
+    #[error(
+        "an adapter is on trial: the daemon lets it stay or takes it back before the next one comes; rollback takes it back by hand"
+    )]
     OnTrial,
     /// The repository or its root cannot be read from the configuration.
     #[error("{0}")]
@@ -56,6 +58,16 @@ pub(crate) enum UpdateError {
     /// Anything else.
     #[error(transparent)]
     Edge(Box<EdgeError>),
+}
+
+impl UpdateError {
+    /// Whether it is about one adapter, so that another one may be put to use.
+    pub(crate) fn is_about_one(&self) -> bool {
+        matches!(
+            self,
+            Self::Download(_) | Self::Refused { .. } | Self::NotNow { .. } | Self::Loses { .. }
+        )
+    }
 }
 
 impl From<EdgeError> for UpdateError {

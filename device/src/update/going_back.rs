@@ -2,14 +2,17 @@
 
 use fail::fail_point;
 
-use super::layers::{Layer, Replaced, Way};
 use super::record::Phase;
+use super::stack::Stack;
 use super::{Classes, Offered, UpdateError, Updates, kept_wrong};
 use crate::Session;
 
+/// Ends of the program during a trial after which an adapter goes: the first could be a power cut.
+const ENDS: u32 = 2;
+
 impl Updates {
-    /// Takes the adapter that came last out of use, in one transaction, and does not try it again by itself. What it took
-    /// the place of is in use again.
+    /// Takes the adapter that came last out of use, in one transaction, and does not try it again by itself, nor an older
+    /// release in its place. What it took the place of is in use again.
     ///
     /// # Errors
     ///
@@ -22,56 +25,43 @@ impl Updates {
         classes: Classes,
     ) -> Result<Offered, UpdateError> {
         let mut record = self.record()?;
-        let mut layers: Vec<Layer> = self.layers.load()?.unwrap_or_default();
-        let replaced: Option<Replaced> = self.replaced.load()?.flatten();
-        let (Some(top), Some(uppermost)) = (record.in_use.last(), layers.last()) else {
+        let stack: Stack = self.stack.load()?.unwrap_or_default();
+        let (Some(top), Some(offered)) = (record.in_use.last(), stack.newest().cloned()) else {
             return Err(UpdateError::NothingInUse);
         };
-        let offered = replaced.as_ref().map_or(&top.offered, |replaced| &replaced.by).clone();
         if top.offered.offer.feature_space_after != session.store().feature_space_id() {
             return Err(UpdateError::Overgrown { target: offered.target });
         }
-        let now = session.learner();
-        let back = match &replaced {
-            None => uppermost.off(now),
-            Some(replaced) => {
-                let since = layers.iter().skip(replaced.beneath).rev();
-                Way::new(since, &replaced.layers).and_then(|way| replaced.undo.apply(now, &way))
-            }
-        };
-        let back = back.map_err(|error| kept_wrong(&offered, &error))?;
+        let before = stack.before(session.learner());
+        let before = before.map_err(|error| kept_wrong(&offered, &error))?;
+        let Some((back, stack)) = before else { return Err(UpdateError::NothingInUse) };
         if !back.lost.is_empty() && classes == Classes::Keep {
             return Err(UpdateError::Loses { target: offered.target, classes: back.lost });
         }
-        match replaced {
-            None => {
-                layers.pop();
-                record.in_use.pop();
-            }
-            Some(replaced) => {
-                layers.truncate(replaced.beneath);
-                layers.extend(replaced.layers);
-                record.in_use = replaced.in_use;
-            }
-        }
-        record.kept = layers.len();
-        record.refuse(&offered, why);
+        record.take_back(&offered, why);
         fail_point!("update-rolling-back", |_| std::process::abort());
-        self.write(session, &back.learner, &record, &layers, None)?;
+        self.write(session, &back.learner, record, &stack)?;
         fail_point!("update-rolled-back", |_| std::process::abort());
         Ok(offered)
     }
 
-    /// Counts a start of the program. An adapter that is on trial at the second start is rolled back: the first could be
-    /// a power cut. Gives what was rolled back.
+    /// Counts a start of the program, and so the end before it if that counts. An adapter that is on trial at the second is
+    /// rolled back. Gives what was rolled back.
     ///
     /// # Errors
     ///
     /// Those of [`Updates::roll_back`].
     pub(crate) fn started(&self, session: &mut Session) -> Result<Option<Offered>, UpdateError> {
-        let Phase::Trial { starts } = self.record()?.phase else { return Ok(None) };
-        if starts == 0 {
-            self.enter(Phase::Trial { starts: 1 })?;
+        let ended = self.change(&[], |record| match &mut record.phase {
+            Phase::Trial { ends, counts } => {
+                *ends += u32::from(*counts);
+                // Whatever happens before the program is ready counts.
+                *counts = true;
+                *ends
+            }
+            _ => 0,
+        })?;
+        if ended < ENDS {
             return Ok(None);
         }
         let why = "the program was started twice while it was on trial";
@@ -80,5 +70,137 @@ impl Updates {
             Err(UpdateError::Overgrown { .. }) => self.commit().map(|()| None),
             rolled_back => rolled_back.map(Some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fmlora_learner::{
+        AdapterChange, BaseId, OFFER_FORMAT, Offer, Operation, OperationKind, Rollout,
+    };
+    use tempfile::TempDir;
+
+    use super::super::place::Place;
+    use super::super::stack::Switch;
+    use super::super::{Device, Record, Then};
+    use super::*;
+    use crate::cli::Global;
+    use crate::store::Access;
+
+    /// A box with an adapter on trial that changes nothing.
+    struct Updated {
+        session: Session,
+        updates: Updates,
+        offered: Offered,
+        _folder: TempDir,
+    }
+
+    impl Updated {
+        fn new() -> Self {
+            let folder = TempDir::new().expect("a folder");
+            let global = Global { base: None, state: None, device: None, json: false, verbose: 0 };
+            let session = Session::open_at(&global, folder.path(), Access::Write);
+            let mut session = session.expect("an empty state");
+            let space = session.store().feature_space_id();
+            let offer = Offer {
+                format: OFFER_FORMAT,
+                name: "birds".parse().expect("a name"),
+                base_id: session.base().id,
+                feature_space_before: space,
+                feature_space_after: space,
+                release: 1,
+                channel: "stable".to_owned(),
+                rollout: Rollout { percent: 100, salt: String::new() },
+                min_daemon: "0.0.0".parse().expect("a version"),
+            };
+            let target = "birds-1.fmla".to_owned();
+            let offered = Offered { target, length: 1, sha256: [1; 32], offer };
+            let updates = Updates::of(&session).expect("a state that can be written");
+            let known = session.learner().clone();
+            let stack = Stack::default().after(&Switch {
+                offered: &offered,
+                file: &[],
+                place: Place { beneath: 0, replaces: false },
+                at: 0,
+                now: &known,
+                ground: &known,
+                steps: std::slice::from_ref(&known),
+            });
+            let mut record = Record::new();
+            record.phase = Phase::TRIAL;
+            updates.write(&mut session, &known, record, &stack).expect("written");
+            Self { session, updates, offered, _folder: folder }
+        }
+
+        fn phase(&self) -> Phase {
+            self.updates.record().expect("a record").phase
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_out_from_under_a_task_that_was_learnt_on_it() {
+        let mut device = Updated::new();
+        let session = &mut device.session;
+        let state = session.base().adapter().expect("a base with shared bases").state().clone();
+        let task = AdapterChange { before: None, after: Some(Arc::new(state)) };
+        let learnt =
+            Operation { kind: OperationKind::Learn, changes: Vec::new(), adapter: Some(task) };
+        session.apply(&learnt).expect("a network that changes");
+        let back = device.updates.roll_back(session, "no good", Classes::MayBeLost);
+        assert!(matches!(back, Err(UpdateError::Overgrown { .. })), "{back:?}");
+        // Not even where it would go by itself: somebody has built on it.
+        for expected in [Phase::Trial { ends: 1, counts: true }, Phase::Committed] {
+            let gone = device.updates.started(&mut device.session);
+            assert!(matches!(gone, Ok(None)), "{gone:?}");
+            assert_eq!(device.phase(), expected);
+        }
+    }
+
+    /// What was learnt since the look may have left no place for it.
+    #[test]
+    fn the_place_of_an_adapter_is_looked_at_again_before_it_is_tried() {
+        let mut device = Updated::new();
+        let offer = Offer {
+            name: "tools".parse().expect("a name"),
+            feature_space_before: BaseId::new([9; 32]).feature_space(),
+            ..device.offered.offer.clone()
+        };
+        let fetched = Offered { offer, ..device.offered.clone() };
+        let change = |record: &mut Record| record.phase = Phase::Fetched(fetched);
+        device.updates.change(&[], change).expect("written");
+        let other = Device {
+            id: String::new(),
+            base_id: device.session.base().id,
+            feature_space: BaseId::new([9; 32]).feature_space(),
+            channel: "stable".to_owned(),
+        };
+        let updates = device.updates.clone();
+        let switched = updates.switch(&mut device.session, &other, Classes::Keep, Then::Trial);
+        assert!(matches!(switched, Err(UpdateError::NotNow { .. })), "{switched:?}");
+        assert_eq!(device.phase(), Phase::Committed, "another one is in use");
+    }
+
+    #[test]
+    fn an_end_counts_only_where_frames_were_answered_or_nobody_was_ready() {
+        let mut device = Updated::new();
+        let ends = super::super::Ends::new(device.updates.clone());
+        let started = |device: &mut Updated| {
+            let started = device.updates.started(&mut device.session);
+            assert!(matches!(started, Ok(None)), "{started:?}");
+            device.phase()
+        };
+        let trial = |ends, counts| Phase::Trial { ends, counts };
+        for _ in 0..3 {
+            ends.excuse();
+            assert_eq!(device.phase(), trial(0, false));
+            assert_eq!(started(&mut device), trial(0, true));
+            ends.begin();
+        }
+        ends.excuse();
+        ends.count();
+        assert_eq!(device.phase(), trial(0, true));
+        assert_eq!(started(&mut device), trial(1, true));
     }
 }

@@ -15,31 +15,12 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::difference::{difference, learner_of};
-use super::offer::Offered;
-use super::record::InUse;
-
-/// Adapters that can be taken out of use one after the other; older ones stay for good.
-pub(super) const DEPTH: usize = 8;
 
 /// An adapter in use, and what there was before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Layer {
     #[serde(with = "serde_bytes")]
     pub(super) file: Vec<u8>,
-    pub(super) undo: Undo,
-}
-
-/// What a newer release took the place of.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Replaced {
-    /// The newer release.
-    pub(super) by: Offered,
-    /// Layers that lie beneath it and were left alone.
-    pub(super) beneath: usize,
-    /// Those from there on, as they were.
-    pub(super) layers: Vec<Layer>,
-    /// All adapters that were in use.
-    pub(super) in_use: Vec<InUse>,
     pub(super) undo: Undo,
 }
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 use ureq::Agent;
 use url::Url;
 
-/// How long a server may be silent.
+/// How long a server may be silent, before its answer and in the middle of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a file may take as a whole.
@@ -135,12 +135,22 @@ fn patience() -> Duration {
     PATIENCE
 }
 
+/// [`TIME`], or what a test says, in milliseconds.
+fn whole() -> Duration {
+    fail_point!("update-whole", |time| {
+        let time = time.and_then(|time| time.parse().ok());
+        time.map_or(TIME, Duration::from_millis)
+    });
+    TIME
+}
+
 fn agent() -> Agent {
     let patience = patience();
     let config = Agent::config_builder()
         .timeout_connect(Some(patience))
         .timeout_recv_response(Some(patience))
-        .timeout_global(Some(TIME))
+        .timeout_per_read(Some(patience))
+        .timeout_global(Some(whole()))
         .build();
     Agent::new_with_config(config)
 }
@@ -148,6 +158,19 @@ fn agent() -> Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever read it would wait for ever.
+    #[test]
+    fn a_pipe_on_a_stick_is_no_file() {
+        let stick = tempfile::TempDir::new().expect("a folder");
+        let made = std::process::Command::new("mkfifo").arg(stick.path().join("pipe")).status();
+        assert!(made.expect("mkfifo").success());
+        let location = Location::Folder(stick.path().to_owned());
+        let read = location.read("pipe", 0, 1).map_err(|error| error.to_string());
+        assert_eq!(read, Err("pipe: it is no file".to_owned()));
+        let missing = location.read("other", 0, 1).map_err(|error| error.to_string());
+        assert_eq!(missing, Err("other: there is no such file".to_owned()));
+    }
 
     #[test]
     fn an_address_ends_with_a_slash_and_everything_else_is_a_directory() {

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tough::schema::Target;
 use tough::{Repository, TargetName};
 
+use super::settings::Again;
+
 /// Longest name of a file.
 const MAX_NAME: usize = 160;
 
@@ -53,6 +55,8 @@ pub(crate) enum NotForUs {
     /// A newer release is there.
     Older(u64),
     Quarantined(String),
+    /// A larger release was taken back.
+    NewerTakenBack(u64),
 }
 
 impl fmt::Display for NotForUs {
@@ -81,6 +85,9 @@ impl fmt::Display for NotForUs {
             }
             Self::Older(release) => write!(f, "release {release} of it is there too"),
             Self::Quarantined(why) => write!(f, "tried before and rolled back: {why}"),
+            Self::NewerTakenBack(release) => {
+                write!(f, "release {release} of it was taken back, and this one is older")
+            }
         }
     }
 }
@@ -153,15 +160,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The adapter that is to be fetched: of each name the newest release, and of these the first, on which others may build.
-/// Older releases are marked as such.
-pub(crate) fn choose(seen: &mut [Seen]) -> Option<Offered> {
+/// The adapters that are to be tried, in this order: of each name the newest release, and of these the first comes first, on
+/// which others may build. Older releases are marked as such. Where one is named, it is that one alone.
+pub(crate) fn choose(seen: &mut [Seen], again: &Again) -> Vec<Offered> {
+    let usable = |seen: &[Seen]| -> Vec<Offered> {
+        seen.iter().filter_map(|(_, offered)| offered.as_ref().ok()).cloned().collect()
+    };
+    let mut named = usable(seen);
     let mut newest: HashMap<String, u64> = HashMap::new();
-    for (_, offered) in seen.iter() {
-        if let Ok(Offered { offer, .. }) = offered {
-            let release = newest.entry(offer.name.to_string()).or_default();
-            *release = offer.release.max(*release);
-        }
+    for Offered { offer, .. } in usable(seen) {
+        let release = newest.entry(offer.name.to_string()).or_default();
+        *release = offer.release.max(*release);
     }
     for (_, offered) in seen.iter_mut() {
         let release =
@@ -172,5 +181,9 @@ pub(crate) fn choose(seen: &mut [Seen]) -> Option<Offered> {
             *offered = Err(NotForUs::Older(newest));
         }
     }
-    seen.iter().find_map(|(_, offered)| offered.as_ref().ok()).cloned()
+    if let Again::Only(target) = again {
+        named.retain(|offered| offered.target == *target);
+        return named;
+    }
+    usable(seen)
 }

@@ -48,7 +48,7 @@ pub(super) fn place(
     if !uppermost && older.feature_space_after != offer.feature_space_after {
         return Err(NotForUs::Beneath(older.release));
     }
-    if i < in_use.len() - record.kept.min(in_use.len()) {
+    if !in_use[i].removable {
         return Err(NotForUs::ForGood(older.release));
     }
     Ok(Place { beneath: i, replaces: true })
@@ -90,9 +90,13 @@ mod tests {
         new: &Offered,
     ) -> Result<Place, NotForUs> {
         let mut record = Record::new();
-        record.in_use =
-            used.iter().map(|&offered| InUse { offered: offered.clone(), since: 0 }).collect();
-        record.kept = kept;
+        let first = used.len() - kept;
+        let in_use = used.iter().enumerate().map(|(i, &offered)| InUse {
+            offered: offered.clone(),
+            since: 0,
+            removable: i >= first,
+        });
+        record.in_use = in_use.collect();
         let device = Device {
             id: String::new(),
             base_id: new.offer.base_id,

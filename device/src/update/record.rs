@@ -1,10 +1,12 @@
 //! What a device remembers of updates, in the store.
 
+use fmlora_learner::FeatureSpaceId;
+use fmlora_learner::format::AdapterName;
 use serde::{Deserialize, Serialize};
 
 use super::offer::{Offered, hex};
 
-/// Adapters that were rolled back and are remembered; the oldest is forgotten.
+/// Adapters that were refused or taken back and are remembered; the oldest is forgotten.
 const QUARANTINE: usize = 64;
 
 /// How often an adapter may be tried in a row that fails for what may be over the next time, or ends the program.
@@ -21,8 +23,10 @@ pub(crate) enum Phase {
     Staged(Offered),
     /// It is in use, and must prove itself.
     Trial {
-        /// Starts of the program since.
-        starts: u32,
+        /// How often the program ended since, where that counts.
+        ends: u32,
+        /// Whether it counts if the program ends now: not while it waits for a camera that is away.
+        counts: bool,
     },
     /// It is in use for good.
     Committed,
@@ -34,6 +38,9 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Of an adapter that has just come into use.
+    pub(crate) const TRIAL: Self = Self::Trial { ends: 0, counts: true };
+
     /// Names of all phases.
     pub(crate) const NAMES: [&'static str; 6] =
         ["idle", "fetched", "staged", "trial", "committed", "rolled_back"];
@@ -58,6 +65,8 @@ pub(crate) struct InUse {
     pub(crate) offered: Offered,
     /// When it came into use, in seconds since 1970 by the clock of the box.
     pub(crate) since: i64,
+    /// Whether it can be taken out of use, so that a newer release can take its place; others stay for good.
+    pub(crate) removable: bool,
 }
 
 /// An adapter that is not tried again by itself.
@@ -68,7 +77,15 @@ pub(crate) struct Quarantined {
     pub(crate) why: String,
 }
 
-/// An adapter that was tried and has not passed.
+/// The largest release that was taken back of an adapter that begins with some features. Smaller ones are no way forward.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct TakenBack {
+    name: AdapterName,
+    feature_space_before: FeatureSpaceId,
+    release: u64,
+}
+
+/// An adapter that was tried and has not passed since; the oldest of many is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Tries {
     sha256: [u8; 32],
@@ -81,12 +98,13 @@ pub(crate) struct Record {
     /// Name of this device in rollouts: random, made once.
     pub(crate) device: String,
     pub(crate) phase: Phase,
-    /// Adapters in use, the oldest first.
+    /// Adapters in use, the oldest first: what the `Stack` says of them, for those who only want to know.
     pub(crate) in_use: Vec<InUse>,
-    /// How many of them, the newest, can be taken out of use.
-    pub(crate) kept: usize,
+    /// Whether what there was before the last switch can be in use again.
+    pub(crate) can_roll_back: bool,
     pub(crate) quarantine: Vec<Quarantined>,
-    tries: Option<Tries>,
+    taken_back: Vec<TakenBack>,
+    tries: Vec<Tries>,
 }
 
 impl Record {
@@ -99,10 +117,16 @@ impl Record {
             device: hex(&id),
             phase: Phase::Idle,
             in_use: Vec::new(),
-            kept: 0,
+            can_roll_back: false,
             quarantine: Vec::new(),
-            tries: None,
+            taken_back: Vec::new(),
+            tries: Vec::new(),
         }
+    }
+
+    /// Nothing is under way.
+    pub(super) fn settle(&mut self) {
+        self.phase = if self.in_use.is_empty() { Phase::Idle } else { Phase::Committed };
     }
 
     /// Why an adapter is in quarantine.
@@ -113,7 +137,7 @@ impl Record {
 
     /// Does not try an adapter again by itself.
     pub(super) fn refuse(&mut self, offered: &Offered, why: &str) {
-        self.forgive(offered);
+        self.release_from_quarantine(offered);
         self.quarantine.push(Quarantined {
             sha256: offered.sha256,
             name: offered.target.clone(),
@@ -124,23 +148,61 @@ impl Record {
         self.phase = Phase::RolledBack { why: why.to_owned() };
     }
 
-    /// Takes an adapter out of quarantine.
-    pub(super) fn forgive(&mut self, offered: &Offered) {
-        self.quarantine.retain(|quarantined| quarantined.sha256 != offered.sha256);
-        self.tries = None;
+    /// Does not try an adapter again by itself that was in use, nor an older release in its place.
+    pub(super) fn take_back(&mut self, offered: &Offered, why: &str) {
+        let (offer, mut release) = (&offered.offer, offered.offer.release);
+        self.taken_back.retain(|taken| {
+            let same = taken.is_about(offered);
+            release = if same { release.max(taken.release) } else { release };
+            !same
+        });
+        let (name, feature_space_before) = (offer.name.clone(), offer.feature_space_before);
+        self.taken_back.push(TakenBack { name, feature_space_before, release });
+        let spare = self.taken_back.len().saturating_sub(QUARANTINE);
+        self.taken_back.drain(..spare);
+        self.refuse(offered, why);
     }
 
-    /// Counts that an adapter is being tried; tells how often that was in a row, this time included.
+    /// The release that was taken back and is larger than this one.
+    pub(super) fn larger_taken_back(&self, offered: &Offered) -> Option<u64> {
+        let taken = self.taken_back.iter().find(|taken| taken.is_about(offered))?;
+        (taken.release > offered.offer.release).then_some(taken.release)
+    }
+
+    /// Takes an adapter out of quarantine: it is in use.
+    pub(super) fn forgive(&mut self, offered: &Offered) {
+        let is_newer = |taken: &TakenBack| taken.release > offered.offer.release;
+        self.taken_back.retain(|taken| !taken.is_about(offered) || is_newer(taken));
+        self.release_from_quarantine(offered);
+    }
+
+    fn release_from_quarantine(&mut self, offered: &Offered) {
+        self.quarantine.retain(|quarantined| quarantined.sha256 != offered.sha256);
+        self.try_anew(offered);
+    }
+
+    /// Counts that an adapter is being tried; tells how often that was in a row, this time included. What becomes of
+    /// others between is no matter.
     pub(super) fn try_once(&mut self, offered: &Offered) -> u32 {
-        let before = self.tries.take().filter(|tries| tries.sha256 == offered.sha256);
+        let before = self.tries.iter().find(|tries| tries.sha256 == offered.sha256);
         let times = before.map_or(0, |tries| tries.times) + 1;
-        self.tries = Some(Tries { sha256: offered.sha256, times });
+        self.try_anew(offered);
+        self.tries.push(Tries { sha256: offered.sha256, times });
+        let spare = self.tries.len().saturating_sub(QUARANTINE);
+        self.tries.drain(..spare);
         times
     }
 
     /// Forgets how often: it passed, or something else was wrong.
-    pub(super) fn try_anew(&mut self) {
-        self.tries = None;
+    pub(super) fn try_anew(&mut self, offered: &Offered) {
+        self.tries.retain(|tries| tries.sha256 != offered.sha256);
+    }
+}
+
+impl TakenBack {
+    fn is_about(&self, offered: &Offered) -> bool {
+        let offer = &offered.offer;
+        self.name == offer.name && self.feature_space_before == offer.feature_space_before
     }
 }
 
@@ -169,12 +231,12 @@ mod tests {
     #[test]
     fn tries_in_a_row_are_counted() {
         let mut record = Record::new();
-        let times = [1, 1, 2, 1, 1, 1].map(|n| record.try_once(&offered(n)));
-        assert_eq!(times, [1, 2, 1, 1, 2, 3]);
+        let times = [1, 1, 2, 1, 2, 1].map(|n| record.try_once(&offered(n)));
+        assert_eq!(times, [1, 2, 1, 3, 2, 4], "those of another are no matter");
         record.refuse(&offered(1), "slow");
         assert_eq!(record.try_once(&offered(1)), 1, "they are counted anew");
-        record.try_anew();
-        assert_eq!(record.try_once(&offered(1)), 1);
+        record.try_anew(&offered(1));
+        assert_eq!([1, 2].map(|n| record.try_once(&offered(n))), [1, 3]);
     }
 
     #[test]
@@ -186,5 +248,26 @@ mod tests {
         assert_eq!(record.quarantined(&[1; 32]), Some("no good"));
         record.forgive(&offered(1));
         assert_eq!(record.quarantined(&[1; 32]), None);
+    }
+
+    #[test]
+    fn the_largest_release_that_was_taken_back_is_remembered_until_as_large_a_one_is_in_use() {
+        let mut record = Record::new();
+        assert_eq!(record.larger_taken_back(&offered(1)), None);
+        for n in [2, 3, 2] {
+            record.take_back(&offered(n), "no good");
+        }
+        let larger =
+            |record: &Record, n| [1, 2, 3, n].map(|n| record.larger_taken_back(&offered(n)));
+        assert_eq!(larger(&record, 4), [Some(3), Some(3), None, None]);
+        let mut elsewhere = offered(1);
+        elsewhere.offer.feature_space_before = BaseId::new([1; 32]).feature_space();
+        assert_eq!(record.larger_taken_back(&elsewhere), None);
+        record.refuse(&offered(5), "no good");
+        assert_eq!(record.larger_taken_back(&offered(4)), None, "it never was in use");
+        record.forgive(&offered(2));
+        assert_eq!(record.larger_taken_back(&offered(1)), Some(3));
+        record.forgive(&offered(3));
+        assert_eq!(record.larger_taken_back(&offered(1)), None);
     }
 }

@@ -14,8 +14,33 @@ pub(crate) struct Settings {
     /// The root.json that the operator trusts; needed once.
     pub(crate) root: Option<Vec<u8>>,
     pub(crate) channel: String,
-    /// Whether one that was refused or taken back may be tried again.
-    pub(crate) again: bool,
+    /// Which of those that were refused or taken back may be tried again.
+    pub(crate) again: Again,
+}
+
+/// Which of those that were refused or taken back may be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Again {
+    None,
+    All,
+    /// The one of this target, and nothing else is looked at.
+    Only(String),
+}
+
+impl Again {
+    /// All of them, or the one that is named.
+    pub(crate) fn named(target: &str) -> Self {
+        if target.is_empty() { Self::All } else { Self::Only(target.to_owned()) }
+    }
+
+    /// Whether that one may be.
+    pub(super) fn lets(&self, target: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Only(only) => only == target,
+        }
+    }
 }
 
 /// Reads a root.json, which is signed by itself or refused later.

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use fmlora_learner::format::{AdapterFile, Applied, Ground, decode_adapter};
-use fmlora_learner::{Class, Estimate, Learner, test_pattern};
+use fmlora_learner::{Class, Estimate, FittedHead, Learner, Predictor, test_pattern};
 
 use super::difference::learner_of;
 use super::layers::Layer;
@@ -59,7 +60,7 @@ pub(super) fn stage(
     ground: &Learner,
     offered: &Offered,
     file: &[u8],
-    above: &[Layer],
+    above: &[&Layer],
 ) -> Result<Staged, Refusal> {
     let bad = |error: &dyn std::error::Error| Refusal::Bad(with_causes(error));
     let (adapter, _) = decode_adapter(file).map_err(|e| bad(&e))?;
@@ -69,7 +70,7 @@ pub(super) fn stage(
         Some(_) => Vec::new(),
         None => ground.classes().map(|class| class.name.to_string()).collect(),
     };
-    try_network(session, &adapter, &applied)?;
+    let mut network = try_network(session, &adapter, &applied)?;
     let mut next = learner(ground, applied).map_err(Refusal::Bad)?;
     let mut steps = vec![next.clone()];
     for layer in above {
@@ -78,8 +79,11 @@ pub(super) fn stage(
         next = learner(&next, applied).map_err(Refusal::Bad)?;
         steps.push(next.clone());
     }
-    try_head(session, &next)?;
-    Ok(Staged { steps, lost })
+    let head = try_head(session, &next)?;
+    match in_time(session, &mut network, &head)? {
+        None => Ok(Staged { steps, lost }),
+        Some(why) => Err(Refusal::Perhaps(why)),
+    }
 }
 
 fn applied(session: &Session, ground: &Learner, adapter: &AdapterFile) -> Result<Applied, String> {
@@ -99,21 +103,20 @@ fn learner(ground: &Learner, applied: Applied) -> Result<Learner, String> {
     Ok(learner_of(ground.d_feature(), known, applied.state))
 }
 
-/// Whether the network computes what was published, numbers at all, and in time.
+/// Builds the network that follows; it must compute what was published, and numbers at all.
 fn try_network(
     session: &mut Session,
     adapter: &AdapterFile,
     applied: &Applied,
-) -> Result<(), Refusal> {
+) -> Result<Engine, Refusal> {
     let engine = session.engine()?;
-    let mut next = engine.twin();
-    next.follow(applied.state.as_ref())?;
-    let side = engine.preprocess().size;
-    let question = test_pattern(3 * side * side);
+    let question = question(engine);
     // A device that fails on the network there is says nothing of the next one.
     engine.features(std::slice::from_ref(&question))?;
-    let features = next.features(std::slice::from_ref(&question));
-    let features = features.map_err(|error| Refusal::Bad(with_causes(&error)))?;
+    let mut next = engine.twin();
+    let bad = |error: EdgeError| Refusal::Bad(with_causes(&error));
+    next.follow(applied.state.as_ref()).map_err(bad)?;
+    let features = next.features(std::slice::from_ref(&question)).map_err(bad)?;
     let feature = features.first().map_or(&[][..], Vec::as_slice);
     let away = adapter.known_answer.distance(feature);
     if away > FARTHEST {
@@ -122,27 +125,38 @@ fn try_network(
         );
         return Err(Refusal::Bad(why));
     }
-    match in_time(engine, &mut next, &question)? {
-        None => Ok(()),
-        Some(why) => Err(Refusal::Perhaps(why)),
-    }
+    Ok(next)
 }
 
-/// Times both networks in turns, since what else the box does slows both, until the next one was quick enough; `None` if it
-/// was.
+/// The known question, as pixels for the network.
+fn question(engine: &Engine) -> Vec<f32> {
+    let side = engine.preprocess().size;
+    test_pattern(3 * side * side)
+}
+
+/// Times both networks with their heads in turns, since what else the box does slows both, until the next one was quick
+/// enough; `None` if it was.
 fn in_time(
-    before: &mut Engine,
+    session: &mut Session,
     after: &mut Engine,
-    picture: &[f32],
+    head_after: &Predictor,
 ) -> Result<Option<String>, EdgeError> {
-    let pictures = [picture.to_vec()];
-    let timed = |engine: &mut Engine| {
+    fail_point!("update-slow", |_| Ok(Some("a picture takes long with it".to_owned())));
+    let head_before = session.predictor()?.clone();
+    let before = session.engine()?;
+    let pictures = [question(before)];
+    let timed = |engine: &mut Engine, head: &Predictor| {
         let started = Instant::now();
-        engine.features(&pictures).map(|_| started.elapsed())
+        let features = engine.features(&pictures)?;
+        for feature in &features {
+            std::hint::black_box(head.predict(feature, head.names().len()));
+        }
+        Ok::<_, EdgeError>(started.elapsed())
     };
     let mut fastest = (Duration::MAX, Duration::MAX);
     for _ in 0..TIMED {
-        fastest = (fastest.0.min(timed(before)?), fastest.1.min(timed(after)?));
+        let took = (timed(before, &head_before)?, timed(after, head_after)?);
+        fastest = (fastest.0.min(took.0), fastest.1.min(took.1));
         if fastest.1 <= fastest.0.mul_f64(SLOWER) + SPARE {
             return Ok(None);
         }
@@ -151,13 +165,16 @@ fn in_time(
     Ok(Some(format!("a picture takes {after:.0?} with it and {before:.0?} without")))
 }
 
-/// Whether classes known before are told as well as before, as far as their statistics say.
-fn try_head(session: &mut Session, next: &Learner) -> Result<(), Refusal> {
-    let Some(before) = session.estimate()?.cloned() else { return Ok(()) };
-    let Some(after) = session.fit_to(next)?.estimate else {
+/// Fits the head that follows; with it, classes known before must be told as well as before, as far as their statistics say.
+fn try_head(session: &mut Session, next: &Learner) -> Result<Predictor, Refusal> {
+    let before = session.estimate()?.cloned();
+    let FittedHead { predictor, estimate, .. } =
+        session.fit_to(next).map_err(|error| Refusal::Bad(with_causes(&error)))?;
+    let Some(before) = before else { return Ok(predictor) };
+    let Some(after) = estimate else {
         // One class is confused with nothing; whether the others may be lost is asked elsewhere.
         if next.classes().len() < 2 {
-            return Ok(());
+            return Ok(predictor);
         }
         return Err(Refusal::Bad("no accuracy can be told with it".to_owned()));
     };
@@ -179,5 +196,5 @@ fn try_head(session: &mut Session, next: &Learner) -> Result<(), Refusal> {
         );
         return Err(Refusal::Bad(why));
     }
-    Ok(())
+    Ok(predictor)
 }

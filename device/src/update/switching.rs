@@ -1,17 +1,28 @@
 //! Putting an adapter to use, in one transaction.
 
 use fail::fail_point;
+use fmlora_learner::Learner;
 use serde_bytes::ByteBuf;
 
-use super::layers::{DEPTH, Layer, Replaced, Undo};
+use super::layers::Back;
 use super::place::{Place, place};
-use super::record::{InUse, Phase, Record, TRIES};
+use super::record::{Phase, TRIES};
+use super::stack::{Stack, Switch};
 use super::staging::{Refusal, Staged, stage};
-use super::{Classes, Device, Offered, UpdateError, Updates, clock, kept_wrong};
+use super::{Classes, Device, Offered, UpdateError, Updates, clock};
 use crate::Session;
 
+/// What becomes of an adapter that comes into use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Somebody watches over it, and says whether it stays.
+    Trial,
+    /// It was tried as far as can be, and stays.
+    Stays,
+}
+
 impl Updates {
-    /// Tries the adapter that was fetched, and puts it to use in one transaction. It is on trial then.
+    /// Tries the adapter that was fetched, and puts it to use in one transaction.
     ///
     /// # Errors
     ///
@@ -22,8 +33,9 @@ impl Updates {
         session: &mut Session,
         device: &Device,
         classes: Classes,
+        then: Then,
     ) -> Result<Offered, UpdateError> {
-        let mut record = self.record()?;
+        let record = self.record()?;
         let (Phase::Fetched(offered) | Phase::Staged(offered)) = record.phase.clone() else {
             return Err(UpdateError::NothingFetched);
         };
@@ -33,98 +45,84 @@ impl Updates {
         let place = match place(&record, &device, &offered) {
             Ok(place) => place,
             Err(why) => {
-                self.enter(Phase::Idle)?;
+                self.change(&[self.no_file()?], super::Record::settle)?;
                 return Err(UpdateError::NotNow { target: offered.target, why: why.to_string() });
             }
         };
-        let layers: Vec<Layer> = self.layers.load()?.unwrap_or_default();
-        // The first adapters in use have no layer any more.
-        let beneath = (place.beneath + layers.len()).saturating_sub(record.in_use.len());
-        let above = layers.get(beneath..).unwrap_or_default();
-        let mut ground = session.learner().clone();
-        let mut lost = Vec::new();
-        for (layer, used) in above.iter().rev().zip(record.in_use.iter().rev()) {
-            let back = layer.off(&ground).map_err(|e| kept_wrong(&used.offered, &e))?;
-            ground = back.learner;
-            lost.extend(back.lost);
-        }
-        // Counted before it is tried: one that ends the program is not tried for ever.
-        let tries = record.try_once(&offered);
-        self.record.save(&record)?;
-        let staged = match tries {
-            ..=TRIES => {
-                stage(session, &ground, &offered, &file, above.get(1..).unwrap_or_default())
-            }
-            _ => Err(Refusal::Bad("the program ended each time while it was tried".to_owned())),
-        };
-        let Staged { steps, lost: left_behind } = match staged {
-            Ok(staged) => staged,
-            Err(refusal) => return Err(self.refused(record, &offered, refusal, tries)),
-        };
-        record.try_anew();
-        record.phase = Phase::Staged(offered.clone());
-        self.record.save(&record)?;
-        lost.extend(left_behind);
-        if !lost.is_empty() && classes == Classes::Keep {
-            return Err(UpdateError::Loses { target: offered.target, classes: lost });
+        let stack: Stack = self.stack.load()?.unwrap_or_default();
+        let (ground, steps) = self.try_out(session, &offered, &file, place, &stack)?;
+        if !ground.lost.is_empty() && classes == Classes::Keep {
+            return Err(UpdateError::Loses { target: offered.target, classes: ground.lost });
         }
         fail_point!("update-staged", |_| std::process::abort());
-        let mut after = layers[..beneath.min(layers.len())].to_vec();
-        let mut before = ground;
-        for (file, next) in std::iter::once(&file[..])
-            .chain(above.iter().skip(1).map(|layer| &layer.file[..]))
-            .zip(steps)
-        {
-            after.push(Layer::new(file, &before, &next));
-            before = next;
-        }
-        let next = before;
-        let replaced = place.replaces.then(|| Replaced {
-            by: offered.clone(),
-            beneath,
-            layers: above.to_vec(),
-            in_use: record.in_use.clone(),
-            undo: Undo::between(session.learner(), &next),
+        let stack = stack.after(&Switch {
+            offered: &offered,
+            file: &file,
+            place,
+            at: clock().as_second(),
+            now: session.learner(),
+            ground: &ground.learner,
+            steps: &steps,
         });
-        after.drain(..after.len().saturating_sub(DEPTH));
-        take_place(&mut record, &offered, place, after.len());
-        self.write(session, &next, &record, &after, replaced.as_ref())?;
+        let mut record = self.record()?;
+        record.forgive(&offered);
+        record.phase = match then {
+            Then::Trial => Phase::TRIAL,
+            Then::Stays => Phase::Committed,
+        };
+        self.write(session, steps.last().unwrap_or(&ground.learner), record, &stack)?;
         fail_point!("update-switched", |_| std::process::abort());
         Ok(offered)
     }
 
-    /// Remembers why an adapter is not put to use.
-    fn refused(
+    /// Tries an adapter in its place, and remembers that it passed, or why it did not. Gives what is known without the
+    /// adapters that are taken out for it, with the classes that are lost in all, and what is known after each step from
+    /// there.
+    fn try_out(
         &self,
-        mut record: Record,
+        session: &mut Session,
         offered: &Offered,
-        refusal: Refusal,
-        tries: u32,
-    ) -> UpdateError {
-        let target = offered.target.clone();
-        let error = match refusal {
-            Refusal::Failed(error) => {
-                record.try_anew();
-                error.into()
+        file: &[u8],
+        place: Place,
+        stack: &Stack,
+    ) -> Result<(Back, Vec<Learner>), UpdateError> {
+        let mut ground = stack.without(place.beneath, session.learner())?;
+        // Counted before it is tried: one that ends the program is not tried for ever.
+        let tries = self.change(&[], |record| record.try_once(offered))?;
+        fail_point!("update-trying", |_| std::process::abort());
+        let staged = match tries {
+            ..=TRIES => {
+                let above = stack.layers_from(place.beneath + 1);
+                stage(session, &ground.learner, offered, file, &above)
             }
-            Refusal::Perhaps(why) if tries < TRIES => UpdateError::NotNow { target, why },
+            _ => Err(Refusal::Bad("the program ended each time while it was tried".to_owned())),
+        };
+        let Staged { steps, lost } =
+            staged.map_err(|refusal| self.refused(offered, refusal, tries))?;
+        self.change(&[], |record| {
+            record.try_anew(offered);
+            record.phase = Phase::Staged(offered.clone());
+        })?;
+        ground.lost.extend(lost);
+        Ok((ground, steps))
+    }
+
+    /// Remembers why an adapter is not put to use.
+    fn refused(&self, offered: &Offered, refusal: Refusal, tries: u32) -> UpdateError {
+        let target = offered.target.clone();
+        let (remembered, error) = match refusal {
+            Refusal::Failed(error) => {
+                (self.change(&[], |record| record.try_anew(offered)), error.into())
+            }
+            Refusal::Perhaps(why) if tries < TRIES => {
+                return UpdateError::NotNow { target, why };
+            }
             Refusal::Perhaps(why) | Refusal::Bad(why) => {
-                record.refuse(offered, &why);
-                UpdateError::Refused { target, why }
+                let refuse =
+                    |no_file| self.change(&[no_file], |record| record.refuse(offered, &why));
+                (self.no_file().and_then(refuse), UpdateError::Refused { target, why: why.clone() })
             }
         };
-        self.record.save(&record).map_or_else(UpdateError::from, |()| error)
-    }
-}
-
-/// Enters an adapter that comes into use.
-fn take_place(record: &mut Record, offered: &Offered, place: Place, kept: usize) {
-    record.forgive(offered);
-    record.phase = Phase::Trial { starts: 0 };
-    record.kept = kept;
-    let used = InUse { offered: offered.clone(), since: clock().as_second() };
-    match record.in_use.get_mut(place.beneath) {
-        Some(older) if place.replaces => *older = used,
-        _ => record.in_use.push(used),
+        remembered.map_or_else(UpdateError::from, |()| error)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -28,11 +29,13 @@ pub(super) struct Files {
     location: Location,
     /// Snapshots and lists of targets that were read, in this round or before. tough checks them as if they had just come.
     copies: Arc<Mutex<Copies>>,
+    /// Whether one of them was read instead of the repository.
+    gave: Arc<AtomicBool>,
 }
 
 impl Files {
     pub(super) fn new(location: Location, copies: Copies) -> Self {
-        Self { location, copies: Arc::new(Mutex::new(copies)) }
+        Self { location, copies: Arc::new(Mutex::new(copies)), gave: Arc::default() }
     }
 
     /// Those that were read.
@@ -40,10 +43,16 @@ impl Files {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether one of those that were there before was read in this round.
+    pub(super) fn gave_copies(&self) -> bool {
+        self.gave.load(Ordering::Acquire)
+    }
+
     fn read(&self, url: &Url) -> Result<Vec<u8>, TransportError> {
         let file = url.as_str().strip_prefix(HERE).unwrap_or_default();
         let numbered = [".snapshot.json", ".targets.json"].iter().any(|end| file.ends_with(end));
         if let Some(copy) = self.copies().remove(file) {
+            self.gave.store(true, Ordering::Release);
             return Ok(copy);
         }
         let read = self.location.read(file, 0, MAX_METADATA + 1).map(|(bytes, _)| bytes);

@@ -84,20 +84,22 @@ impl Trusted {
         Ok(Self { given, root, versions, signers, issued: i64::MIN, copies: Copies::new() })
     }
 
-    /// Trusts another root that the operator gives. Where it names the same keys, nothing that was seen is forgotten: the
-    /// operator may have given a newer root of the same repository.
+    /// Trusts another root that the operator gives. Where it is one of the same line, nothing that was seen is forgotten: the
+    /// newer of both counts, and a role counts anew only where a newer one gives it other keys. Where it is not, as after the
+    /// loss of root keys, all begins anew with it, whatever keys the roles below root have.
     ///
     /// # Errors
     ///
     /// [`TrustError::Root`] if it is not signed by itself.
     pub(crate) fn renewed(self, root: Vec<u8>) -> Result<Self, TrustError> {
         let new = Self::new(root)?;
-        if new.signers != self.signers {
+        let (given, newest) = (parse(&new.root)?, parse(&self.root)?);
+        if !of_one_line(&given, &newest) {
             return Ok(new);
         }
-        // An older root of them would bring back a key that was taken away.
-        let root = if new.root_version() < self.root_version() { self.root } else { new.root };
-        Ok(Self { root, versions: self.versions, issued: self.issued, ..new })
+        let mut renewed = Self { given: new.given, ..self };
+        renewed.follow(&given, new.root);
+        Ok(renewed)
     }
 
     /// Whether this began with that root.
@@ -142,8 +144,7 @@ impl Trusted {
             max_snapshot_size: MAX_METADATA,
             max_root_updates: MAX_ROOTS,
         };
-        // Should a copy be the fault, the next round is without.
-        let files = Files::new(location.clone(), std::mem::take(&mut self.copies));
+        let files = Files::new(location.clone(), self.copies.clone());
         let loading = loader
             .transport(files.clone())
             .limits(limits)
@@ -153,8 +154,15 @@ impl Trusted {
             .load();
         let outcome = loading.await.map_err(|e| failed(&e));
         self.take_root(&folder)?;
-        let repository = outcome?;
-        self.accept(&repository, clock)?;
+        let accepted = outcome.and_then(|repository| {
+            self.accept(&repository, clock)?;
+            Ok(repository)
+        });
+        if accepted.is_err() && files.gave_copies() {
+            // Should a copy be the fault, the next round is without.
+            self.copies.clear();
+        }
+        let repository = accepted?;
         self.copies = files.copies();
         let [_, snapshot, targets] = self.versions;
         let newest = [
@@ -169,18 +177,23 @@ impl Trusted {
     fn take_root(&mut self, folder: &TempDir) -> Result<(), TrustError> {
         let Ok(bytes) = std::fs::read(folder.path().join("root.json")) else { return Ok(()) };
         let root = parse(&bytes)?;
+        self.follow(&root, bytes);
+        Ok(())
+    }
+
+    /// Takes over a root of the same line, if it is newer.
+    fn follow(&mut self, root: &Signed<Root>, bytes: Vec<u8>) {
         if root.signed.version.get() <= self.root_version() {
-            return Ok(());
+            return;
         }
         // With other keys a role counts anew: a thief of the old ones could have counted up to the end.
-        for (i, signers) in signers(&root).into_iter().enumerate() {
+        for (i, signers) in signers(root).into_iter().enumerate() {
             if signers != self.signers[i] {
                 (self.signers[i], self.versions[i]) = (signers, 0);
                 self.issued = if ROLES[i] == RoleType::Timestamp { i64::MIN } else { self.issued };
             }
         }
         self.root = bytes;
-        Ok(())
     }
 
     /// Checks what tough does not know of, and remembers what was seen.
@@ -221,11 +234,26 @@ fn parse(root: &[u8]) -> Result<Signed<Root>, TrustError> {
     Ok(root)
 }
 
+/// Whether two roots belong to one repository: the keys of one sign the other, or they have so many root keys in common that
+/// these could.
+fn of_one_line(a: &Signed<Root>, b: &Signed<Root>) -> bool {
+    let common = keys(a, RoleType::Root).intersection(&keys(b, RoleType::Root)).count() as u64;
+    let enough = [a, b].map(|root| {
+        let needed = root.signed.roles.get(&RoleType::Root).map(|role| role.threshold.get());
+        needed.is_some_and(|needed| common >= needed)
+    });
+    enough == [true; 2] || a.signed.verify_role(b).is_ok() || b.signed.verify_role(a).is_ok()
+}
+
+/// Ids of the keys of a role.
+fn keys(root: &Signed<Root>, role: RoleType) -> BTreeSet<Vec<u8>> {
+    root.signed.keys(role).filter_map(|key| key.key_id().ok()).map(|id| id.to_vec()).collect()
+}
+
 /// SHA-256 of the keys of each role below root.
 fn signers(root: &Signed<Root>) -> Signers {
     ROLES.map(|role| {
-        let keys = root.signed.keys(role).filter_map(|key| key.key_id().ok());
-        let keys: BTreeSet<Vec<u8>> = keys.map(|id| id.to_vec()).collect();
+        let keys = keys(root, role);
         let mut hash = Sha256::new();
         for id in keys {
             hash.update(id);

@@ -19,3 +19,4 @@ mod tasks;
 mod tls;
 mod update;
 mod update_daemon;
+mod update_trial;

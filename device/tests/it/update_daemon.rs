@@ -13,10 +13,10 @@ use crate::update::server::Fault;
 use crate::update::site::Listed;
 use crate::update::workshop::Workshop;
 
-const CAMERA: &str = "source = \"synthetic://?seed=3&fps=10\"";
+pub(crate) const CAMERA: &str = "source = \"synthetic://?seed=3&fps=10\"";
 
 /// A configuration before the scene's repository.
-fn config(scene: &Scene, camera: &str, update: &str) -> String {
+pub(crate) fn config(scene: &Scene, camera: &str, update: &str) -> String {
     let (root, url) = (scene.setting.path("root.json"), scene.server.url());
     format!(
         "base = \"base.fmlb\"\ndevice = \"cpu\"\n[camera]\n{camera}\n{OPEN}[update]\nfrom = \"{url}\"\nroot = \"{}\"\n{update}",
@@ -24,20 +24,20 @@ fn config(scene: &Scene, camera: &str, update: &str) -> String {
     )
 }
 
-fn start(scene: &Scene, update: &str) -> Daemon {
+pub(crate) fn start(scene: &Scene, update: &str) -> Daemon {
     Daemon::start_with(&scene.setting, &config(scene, CAMERA, update), &[])
 }
 
 /// Nothing happens unless somebody asks.
-const BY_HAND: &str = "automatic = false\npoll_seconds = 0\n";
+pub(crate) const BY_HAND: &str = "automatic = false\npoll_seconds = 0\n";
 
-fn status(daemon: &mut Daemon) -> Value {
+pub(crate) fn status(daemon: &mut Daemon) -> Value {
     let (code, status) = daemon.get("/api/v1/update");
     assert_eq!(code, 200, "{status}");
     status
 }
 
-fn wait_for(daemon: &mut Daemon, phase: &str) -> Value {
+pub(crate) fn wait_for(daemon: &mut Daemon, phase: &str) -> Value {
     let mut last = Value::Null;
     until(phase, || {
         last = status(daemon);
@@ -47,7 +47,7 @@ fn wait_for(daemon: &mut Daemon, phase: &str) -> Value {
 }
 
 /// Asks for something, and again while a poll is under way.
-fn post(daemon: &mut Daemon, what: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn post(daemon: &mut Daemon, what: &str, body: &Value) -> (u16, Value) {
     let mut answer = (0, Value::Null);
     until(what, || {
         answer = daemon.json("POST", &format!("/api/v1/update/{what}"), body);
@@ -56,13 +56,20 @@ fn post(daemon: &mut Daemon, what: &str, body: &Value) -> (u16, Value) {
     answer
 }
 
-fn names(daemon: &mut Daemon) -> Vec<String> {
+/// Waits until another frame was answered.
+pub(crate) fn answers(daemon: &mut Daemon) {
+    let answered = |daemon: &mut Daemon| daemon.get("/api/v1/info").1["answered"].as_u64();
+    let before = answered(daemon);
+    until("a frame", || answered(daemon) > before);
+}
+
+pub(crate) fn names(daemon: &mut Daemon) -> Vec<String> {
     let (_, known) = daemon.get("/api/v1/classes");
     let classes = known["classes"].as_array().expect("a list");
     classes.iter().map(|class| class["name"].as_str().expect("a name").to_owned()).collect()
 }
 
-fn metric(daemon: &mut Daemon, name: &str) -> u64 {
+pub(crate) fn metric(daemon: &mut Daemon, name: &str) -> u64 {
     let (_, metrics) = daemon.get("/metrics");
     let metrics = metrics.as_str().expect("text").to_owned();
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -130,75 +137,20 @@ fn one_adapter_comes_after_the_other() {
         assert_eq!(names(&mut daemon), left);
     }
     assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 409);
-    let before = daemon.get("/api/v1/info").1["answered"].as_u64();
-    until("frames", || daemon.get("/api/v1/info").1["answered"].as_u64() > before);
+    answers(&mut daemon);
 }
 
 #[test]
-fn without_frames_a_trial_ends_in_going_back() {
+fn why_one_is_not_in_use_is_told_though_another_one_is() {
     let mut scene = Scene::new(Workshop::toy());
-    let before = scene.exported();
-    scene.offer(1);
-    let picture = scene.setting.path("frame.jpg");
-    std::fs::write(&picture, jpegs(Thing::Ball, 1, 1).remove(0)).expect("a file");
-    // One frame, and then silence.
-    let script = format!("cat {}; exec sleep 1000", text(&picture));
-    let camera = format!(
-        "source = \"exec:\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\ntimeout_seconds = 300"
-    );
-    let config = config(&scene, &camera, &format!("{BY_HAND}trial_seconds = 2\n"));
-    let mut daemon = Daemon::start_with(&scene.setting, &config, &[]);
-    until("a frame", || daemon.get("/api/v1/info").1["answered"] == 1);
-    let (code, applied) = post(&mut daemon, "apply", &json!({}));
-    assert_eq!((code, &applied["phase"]), (200, &json!("trial")), "{applied}");
-    let back = wait_for(&mut daemon, "rolled_back");
-    assert!(
-        back["why"].as_str().is_some_and(|why| why.contains("no frame was answered")),
-        "{back}"
-    );
-    assert_eq!(back["quarantine"][0]["target"], "garden-1.fmla");
-    assert_eq!(back["in_use"], json!([]));
-    assert_eq!(metric(&mut daemon, "fmlora_update_refused"), 1);
-    assert_eq!(names(&mut daemon), ["ball", "mug"]);
-    // It is not tried again by itself, but by the word of the administrator.
-    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 404);
-    assert_eq!(status(&mut daemon)["last_look"]["adapters"][0]["quarantined"], true);
-    assert_eq!(post(&mut daemon, "apply", &json!({ "again": true })).0, 200);
-    assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
-    daemon.kill();
-    assert_eq!(scene.exported(), before);
-}
-
-#[test]
-fn the_second_start_in_a_trial_goes_back() {
-    let mut scene = Scene::new(Workshop::toy());
-    let before = scene.exported();
-    scene.offer(1);
-    let long = format!("{BY_HAND}trial_seconds = 600\n");
-    let mut daemon = start(&scene, &long);
-    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
-    // One thing at a time.
+    let moving = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
+    scene.site.publish(Listed::of(&AdapterFile { drift: None, ..moving }));
     scene.offer(2);
-    let (code, problem) = post(&mut daemon, "apply", &json!({}));
-    assert!(
-        code == 409 && problem["detail"].as_str().is_some_and(|d| d.contains("on trial")),
-        "{problem}"
-    );
-    daemon.kill();
-    let mut daemon = start(&scene, &long);
-    assert_eq!(status(&mut daemon)["phase"], "trial", "the first could be a power cut");
-    assert_eq!(names(&mut daemon), ["ball", "mug", "tree"]);
-    daemon.kill();
-    let mut daemon = start(&scene, &long);
-    let back = status(&mut daemon);
-    assert_eq!(back["phase"], "rolled_back", "{back}");
-    assert!(back["why"].as_str().is_some_and(|why| why.contains("started twice")), "{back}");
-    assert_eq!(names(&mut daemon), ["ball", "mug"]);
-    // A newer release is another matter.
-    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
-    assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
-    daemon.kill();
-    assert_eq!(scene.exported(), before);
+    let mut daemon = start(&scene, "poll_seconds = 1\ntrial_seconds = 1\n");
+    until("another one", || status(&mut daemon)["in_use"][0]["name"] == "garden");
+    let told = status(&mut daemon);
+    let trouble = told["trouble"].as_str().unwrap_or_default();
+    assert!(trouble.contains("moving-1.fmla changes the features"), "{told}");
 }
 
 #[test]
@@ -251,6 +203,13 @@ fn a_repository_that_is_not_to_be_believed_stops_nothing() {
             && status(&mut daemon)["last_look"]["adapters"][0]["target"] == "garden-1.fmla"
     });
     assert_eq!(status(&mut daemon)["phase"], "idle", "nobody said that it is to be installed");
+    // A root that cannot be read is told where looks are told of.
+    let root = scene.setting.path("root.json");
+    std::fs::remove_file(&root).expect("removed");
+    until("a look that fails", || {
+        let error = status(&mut daemon)["last_look"]["error"].clone();
+        error.as_str().is_some_and(|error| error.contains("root.json: cannot read the root"))
+    });
     for body in [json!({ "lose": true }), json!(3)] {
         assert_eq!(post(&mut daemon, "apply", &body).0, 422, "{body}");
     }

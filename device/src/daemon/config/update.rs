@@ -6,7 +6,8 @@ use confique::Config;
 use serde::Serialize;
 
 use super::secret;
-use crate::update::{Location, Settings, UpdateError, read_root};
+use crate::report::with_causes;
+use crate::update::{Again, Location, Settings, UpdateError, read_root};
 
 /// `[update]`
 #[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
@@ -17,7 +18,7 @@ pub(crate) struct UpdateConfig {
     #[config(env = "FMLORA_UPDATE_FROM")]
     #[serde(serialize_with = "secret::optional_uri")]
     pub(crate) from: Option<String>,
-    /// The root.json of the repository that is trusted: a path. Another one than before begins anew with it.
+    /// The root.json of the repository that is trusted: a path. One of other root keys than before begins anew with it.
     #[config(env = "FMLORA_UPDATE_ROOT")]
     pub(crate) root: Option<PathBuf>,
     /// Which of its adapters are meant for this box.
@@ -30,7 +31,7 @@ pub(crate) struct UpdateConfig {
     /// button.
     #[config(env = "FMLORA_UPDATE_AUTOMATIC", default = true)]
     pub(crate) automatic: bool,
-    /// Seconds that an adapter must live before it stays; 0: it stays at once.
+    /// Seconds that an adapter must live before it stays, while the camera is open; 0: it stays at once.
     #[config(env = "FMLORA_UPDATE_TRIAL_SECONDS", default = 60)]
     pub(crate) trial_seconds: u64,
 }
@@ -49,10 +50,11 @@ impl UpdateConfig {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Settings`], [`UpdateError::Edge`] for a root that cannot be read.
+    /// [`UpdateError::Settings`], also for a root that cannot be read.
     pub(crate) fn settings(&self) -> Result<Option<Settings>, UpdateError> {
         let Some(from) = self.location().map_err(UpdateError::Settings)? else { return Ok(None) };
-        let root = self.root.as_deref().map(read_root).transpose()?;
-        Ok(Some(Settings { from, root, channel: self.channel.clone(), again: false }))
+        let root = self.root.as_deref().map(read_root).transpose();
+        let root = root.map_err(|error| UpdateError::Settings(with_causes(&error)))?;
+        Ok(Some(Settings { from, root, channel: self.channel.clone(), again: Again::None }))
     }
 }

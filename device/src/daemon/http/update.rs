@@ -4,14 +4,14 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
 use super::error::{ApiError, Problem};
 use crate::daemon::updating::{NotUpdated, Order, UpdateDto};
 use crate::report::with_causes;
-use crate::update::{Classes, UpdateError};
+use crate::update::{Again, Classes, UpdateError};
 
 /// How an update is to be put to use.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -19,8 +19,34 @@ use crate::update::{Classes, UpdateError};
 pub(super) struct Apply {
     /// Use an adapter even if classes are lost by it.
     lose_classes: bool,
-    /// Also one that was refused or taken back before.
-    again: bool,
+    /// Also what was refused or taken back before: true for all of it, or the target of one adapter, and only that is tried.
+    again: Retry,
+}
+
+/// What is to be tried again.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Retry {
+    /// All or nothing.
+    All(bool),
+    /// The adapter of this target, and nothing else.
+    Only(String),
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::All(false)
+    }
+}
+
+impl From<Retry> for Again {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::All(false) => Self::None,
+            Retry::All(true) => Self::All,
+            Retry::Only(target) => Self::Only(target),
+        }
+    }
 }
 
 /// How an update is to be taken back.
@@ -71,7 +97,7 @@ pub(super) async fn apply(
     body: Bytes,
 ) -> Result<Json<UpdateDto>, ApiError> {
     let Apply { lose_classes, again } = order(&body)?;
-    let order = Order { classes: classes(lose_classes), again };
+    let order = Order { classes: classes(lose_classes), again: again.into() };
     let shared = api.shared.clone();
     if !to_its_end(async move { shared.updater.apply(&shared, order).await }).await? {
         return Err(ApiError::not_found("there is no update for this box"));

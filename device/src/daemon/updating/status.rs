@@ -20,15 +20,17 @@ pub(crate) struct UpdateDto {
     pub(crate) device: String,
     /// idle, fetched, staged, trial, committed or `rolled_back`.
     pub(crate) phase: &'static str,
-    /// Seconds until the adapter on trial stays.
+    /// Seconds until the adapter on trial stays; they pass only while the camera is open.
     pub(crate) trial_seconds_left: Option<u64>,
+    /// Whether the trial waits for the camera.
+    pub(crate) trial_waits: bool,
     /// Why the last one was refused or taken back.
     pub(crate) why: Option<String>,
     /// Why one that is there is not in use, though it was not refused.
     pub(crate) trouble: Option<String>,
     /// The oldest first.
     pub(crate) in_use: Vec<InUseDto>,
-    /// Whether the one that came last can be taken back.
+    /// Whether what there was before the last update can be in use again.
     pub(crate) can_roll_back: bool,
     /// Those that are not tried again by themselves.
     pub(crate) quarantine: Vec<QuarantinedDto>,
@@ -55,7 +57,7 @@ pub(crate) struct SeenDto {
     target: String,
     /// Why it is not for this box; null if it is.
     not_for_us: Option<String>,
-    /// Whether it was refused or taken back, and is tried again only where `again` is asked for.
+    /// Whether it, or a newer release of it, was refused or taken back, so that it is tried only where `again` is asked for.
     quarantined: bool,
 }
 
@@ -79,7 +81,7 @@ pub(crate) struct QuarantinedDto {
 impl UpdateDto {
     /// What the store remembers; the rest is to be filled in.
     pub(super) fn of(record: Record) -> Self {
-        let Record { device, phase, in_use, kept, quarantine, .. } = record;
+        let Record { device, phase, in_use, can_roll_back, quarantine, .. } = record;
         let used = in_use.into_iter().map(|used| InUseDto {
             name: used.offered.offer.name.to_string(),
             release: used.offered.offer.release,
@@ -97,13 +99,14 @@ impl UpdateDto {
             device,
             phase: phase.name(),
             trial_seconds_left: None,
+            trial_waits: false,
             why: match phase {
                 Phase::RolledBack { why } => Some(why),
                 _ => None,
             },
             trouble: None,
             in_use: used.collect(),
-            can_roll_back: kept > 0,
+            can_roll_back,
             quarantine: refused.collect(),
             last_look: None,
             last_success: None,
@@ -127,7 +130,7 @@ impl SeenDto {
 
     /// Takes over why it is not for this box.
     pub(super) fn is_not_for_us(&mut self, why: &NotForUs) {
-        self.quarantined = matches!(why, NotForUs::Quarantined(_));
+        self.quarantined = matches!(why, NotForUs::Quarantined(_) | NotForUs::NewerTakenBack(_));
         self.not_for_us = Some(why.to_string());
     }
 }

@@ -1,82 +1,87 @@
-//! Looks for updates now and then, and watches over their trial.
+//! Watches over trials, and takes adapters back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
-use super::{NotUpdated, Order, Trial, Updater};
-use crate::daemon::config::UpdateConfig;
+use super::trial::{Trial, Verdict};
+use super::{NotUpdated, Updater};
+use crate::Session;
 use crate::daemon::shared::Shared;
 use crate::report::with_causes;
-use crate::update::{Classes, Phase, UpdateError};
+use crate::update::{Classes, NotForUs, Offered, Phase, UpdateError};
 
 /// How often a trial is looked after.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// The first look comes within this time after a start: a power cut ends for all boxes at once.
-const FIRST: Duration = Duration::from_mins(1);
-
-/// A poll comes up to this share of its period sooner or later.
-const JITTER: f64 = 0.2;
+/// Watches until the daemon ends.
+pub(super) async fn keep_watching(shared: &Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = shared.ending.wait() => return,
+            () = tokio::time::sleep(ROUND) => {}
+        }
+        let here = shared.clone();
+        // A round in a task of its own: one that crashes is not the last.
+        let round = tokio::spawn(async move { here.updater.watch_over(&here).await });
+        match round.await {
+            Ok(()) => {}
+            Err(error) if error.is_panic() => {
+                tracing::error!("watching over an update crashed: please report it");
+            }
+            Err(_) => return,
+        }
+    }
+}
 
 impl Updater {
-    /// Looks now and then, and watches over a trial, until the daemon ends.
-    pub(in crate::daemon) fn keep_looking(shared: &Arc<Shared>) -> JoinHandle<()> {
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            shared.updater.tell(&shared);
-            let mut next = Instant::now() + FIRST.mul_f64(random());
-            loop {
-                tokio::select! {
-                    () = shared.ending.wait() => return,
-                    () = tokio::time::sleep(ROUND) => {}
-                }
-                // A round in a task of its own: one that crashes is not the last.
-                let round = tokio::spawn(one_round(shared.clone(), next));
-                match round.await {
-                    Ok(then) => next = then,
-                    Err(error) if error.is_panic() => {
-                        tracing::error!("looking for updates crashed: please report it");
-                        next = Instant::now() + period(&shared.config.get().update);
-                    }
-                    Err(_) => return,
-                }
-            }
-        })
-    }
-
-    /// Lets the adapter on trial stay, or takes it back. Tells whether one stays from now on.
-    async fn watch_over(&self, shared: &Shared) -> bool {
+    /// Lets the adapter on trial stay, or takes it back, if it is time.
+    async fn watch_over(&self, shared: &Shared) {
+        let _turn = self.turn.lock().await;
         let phase = self.updates.record().map(|record| record.phase);
         if !matches!(phase, Ok(Phase::Trial { .. })) {
-            return false;
+            self.ends.begin();
+            self.seen().trial = None;
+            return;
         }
-        // After a start, it begins anew.
-        let trial = *self.seen().trial.get_or_insert_with(|| Trial::begin(shared));
-        let time = Duration::from_secs(shared.config.get().update.trial_seconds);
-        if trial.since.elapsed() < time {
-            return false;
+        let (open, progress) = (shared.source.get().open, shared.answers.progress());
+        if !open {
+            self.ends.excuse();
         }
-        // Where no frames come, none can be answered.
-        let lives = shared.metrics.answered().0 > trial.answered
-            || !shared.source.get().open
-            || time.is_zero();
-        if !lives {
-            let why = format!("no frame was answered in {} s", trial.since.elapsed().as_secs());
-            match self.roll_back(shared, &why, Classes::MayBeLost).await {
+        let (trial, waited) = {
+            let mut seen = self.seen();
+            // After a start, it begins anew: whatever answers has the adapter in it.
+            let begin = || Trial::new(0, progress.frames, Instant::now());
+            let trial = seen.trial.get_or_insert_with(begin);
+            let waited = trial.waits();
+            trial.look(open, progress, Instant::now());
+            (*trial, waited)
+        };
+        if trial.waits() != waited {
+            self.tell(shared);
+        }
+        let config = shared.config.get();
+        let silence = Duration::try_from_secs_f64(config.camera.timeout_seconds);
+        let time = Duration::from_secs(config.update.trial_seconds);
+        match trial.verdict(time, silence.unwrap_or_default()) {
+            Verdict::Open => {}
+            Verdict::Stays => self.let_stay(shared).await,
+            Verdict::Goes(why) => match self.take_back(shared, &why, Classes::MayBeLost).await {
+                Ok(()) => {}
                 // Somebody has built on it, so it stays.
-                Err(NotUpdated::Update(UpdateError::Overgrown { .. })) => {}
-                Err(NotUpdated::Busy) | Ok(()) => return false,
+                Err(NotUpdated::Update(UpdateError::Overgrown { .. })) => {
+                    self.let_stay(shared).await;
+                }
                 // It is tried again after as long a time.
                 Err(error) => {
                     tracing::error!("an adapter that should go stays: {}", error.why());
                     self.seen().trial = None;
-                    return false;
                 }
-            }
+            },
         }
-        let Ok(_turn) = self.turn.try_lock() else { return false };
+    }
+
+    async fn let_stay(&self, shared: &Shared) {
         let updates = self.updates.clone();
         let committed = tokio::task::spawn_blocking(move || updates.commit()).await;
         match committed {
@@ -84,53 +89,40 @@ impl Updater {
                 tracing::warn!("the adapter on trial stays");
                 self.seen().trial = None;
                 self.tell(shared);
-                return true;
+                self.stays.notify_one();
             }
             Ok(Err(error)) => tracing::error!("update: {}", with_causes(&error)),
             Err(_) => tracing::error!("update: committing crashed: please report it"),
         }
-        false
     }
-}
 
-/// One look after a trial, and at the repository if it is time; tells when that is the next time.
-async fn one_round(shared: Arc<Shared>, next: Instant) -> Instant {
-    let updater = &shared.updater;
-    let stays = updater.watch_over(&shared).await;
-    let config = shared.config.get().update.clone();
-    // A configuration that was read anew may want it sooner.
-    let longest = Instant::now() + Duration::from_secs(config.poll_seconds).mul_f64(1.0 + JITTER);
-    let next = next.min(longest);
-    if config.from.is_none() || config.poll_seconds == 0 {
-        return next;
+    /// Goes back to what was in use before the newest adapter. Nobody who looks or fetches is waited for.
+    pub(crate) async fn roll_back(
+        &self,
+        shared: &Shared,
+        why: &str,
+        classes: Classes,
+    ) -> Result<(), NotUpdated> {
+        let _turn = self.turn.lock().await;
+        self.take_back(shared, why, classes).await
     }
-    // What builds on the adapter that stays may be there already.
-    if Instant::now() < next && !(stays && config.automatic) {
-        return next;
-    }
-    let on_trial = updater.seen().trial.is_some();
-    let done = if config.automatic && !on_trial {
-        let order = Order { classes: Classes::Keep, again: false };
-        updater.apply(&shared, order).await.map(|_| ())
-    } else {
-        updater.check(&shared).await
-    };
-    match done {
+
+    /// The same for who has the turn.
+    pub(super) async fn take_back(
+        &self,
+        shared: &Shared,
+        why: &str,
+        classes: Classes,
+    ) -> Result<(), NotUpdated> {
+        let (updates, reason) = (self.updates.clone(), why.to_owned());
+        let back = move |session: &mut Session| Ok(updates.roll_back(session, &reason, classes));
+        let done = shared.teacher.ask("rollback", back).await.map_err(NotUpdated::Thread)?;
+        let Offered { target, .. } = done?;
+        self.taken_back.fetch_add(1, Ordering::AcqRel);
+        tracing::warn!("{target} was rolled back: {why}");
+        self.mark(&target, &NotForUs::Quarantined(why.to_owned()));
+        self.seen().trial = None;
+        self.tell(shared);
         Ok(())
-        | Err(
-            NotUpdated::NowhereFrom | NotUpdated::Busy | NotUpdated::Update(UpdateError::OnTrial),
-        ) => {}
-        Err(error) => tracing::warn!("update: {}", error.why()),
     }
-    Instant::now() + period(&config)
-}
-
-/// Time until the next look.
-fn period(config: &UpdateConfig) -> Duration {
-    Duration::from_secs(config.poll_seconds).mul_f64(1.0 + JITTER * (2.0 * random() - 1.0))
-}
-
-/// A number of 0 to 1 that differs from box to box.
-fn random() -> f64 {
-    f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }

@@ -10,20 +10,15 @@ use super::site::Listed;
 use super::workshop::Workshop;
 
 /// Where the program ends during an update.
-const UPDATING: [&str; 6] = [
-    "update-downloaded",
-    "update-kept",
-    "update-fetched",
-    "update-staged",
-    "update-switched",
-    "update-committed",
-];
+const UPDATING: [&str; 5] =
+    ["update-downloaded", "update-fetched", "update-trying", "update-staged", "update-switched"];
 
 /// Where it ends while an adapter is taken back.
 const ROLLING_BACK: [&str; 2] = ["update-rolling-back", "update-rolled-back"];
 
-/// What other fail points in the sources are for.
-const HOOKS: [&str; 2] = ["update-clock", "update-patience"];
+/// What other fail points in the sources are for; the first is met by a daemon alone.
+const HOOKS: [&str; 5] =
+    ["update-committed", "update-clock", "update-patience", "update-whole", "update-slow"];
 
 fn offer_moving(scene: &mut Scene) {
     let adapter = scene.workshop.moving("moving", 2, &[("box", Thing::Box)], 0.0);
@@ -104,6 +99,35 @@ fn taking_back_survives_a_crash_at_every_step() {
             scene.taken("garden-9.fmla");
         }
     }
+}
+
+/// One that ends the program whenever it is tried is not tried for ever, and keeps nothing newer away.
+#[test]
+fn an_adapter_that_ends_the_program_is_refused_at_the_fourth_time() {
+    let mut scene = Scene::updated(Workshop::toy());
+    offer_moving(&mut scene);
+    for _ in 0..3 {
+        crash(&mut scene, "update-trying", |scene| scene.update().code);
+    }
+    let run = scene.update();
+    let says = "moving-2.fmla was refused and is not tried again: the program ended each time";
+    assert!(run.code == 1 && run.stderr.contains(says), "{}", run.stderr);
+    assert_eq!(scene.remembered("update-file"), Some(vec![0]), "its file is dropped");
+    scene.offer(3);
+    scene.taken("garden-3.fmla");
+}
+
+#[test]
+fn an_adapter_that_takes_too_long_is_refused_at_the_third_time() {
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.offer(2);
+    scene.failpoints = "update-slow=return".to_owned();
+    for says in ["was not put to use this time", "was not put to use this time", "was refused"] {
+        let run = scene.update();
+        assert!(run.code == 1 && run.stderr.contains(says), "{says}: {}", run.stderr);
+    }
+    scene.failpoints.clear();
+    assert_eq!(applied(&scene.update()), "", "it is not tried again");
 }
 
 /// A fail point that is added to an update has to be among those above.

@@ -5,6 +5,7 @@ use fmlora_learner::format::AdapterFile;
 use serde_json::Value;
 
 use super::scene::{Scene, applied};
+use super::server::Fault;
 use super::site::Listed;
 use super::workshop::{BROUGHT, Workshop};
 use crate::setting::text;
@@ -132,6 +133,89 @@ fn the_newest_release_is_taken() {
     assert_eq!(applied(&scene.update()), "");
 }
 
+/// Going back is no way to an older release that never was in use here.
+#[test]
+fn what_is_older_than_what_was_taken_back_needs_a_word() {
+    let mut scene = Scene::new(Workshop::toy());
+    let before = scene.known();
+    scene.offer(2);
+    scene.taken("garden-2.fmla");
+    scene.offer(1);
+    scene.json(&["rollback"]);
+    scene.not_taken("release 2 of it was taken back, and this one is older");
+    assert_eq!(scene.known(), before);
+    // One alone is tried where it is named, even if a newer one could be.
+    let url = scene.server.url();
+    let again = |target: &str| {
+        let answer = scene.json(&["update", "--from", &url, "--again", target]);
+        answer["applied"]["target"].as_str().map(str::to_owned)
+    };
+    assert_eq!(again("other-1.fmla"), None);
+    assert_eq!(again("garden-1.fmla").as_deref(), Some("garden-1.fmla"));
+    scene.json(&["rollback"]);
+    let all = scene.json(&["update", "--from", &url, "--again"]);
+    assert_eq!(all["applied"]["target"], "garden-2.fmla");
+}
+
+#[test]
+fn each_roll_back_leads_one_update_further_back() {
+    let mut scene = Scene::new(Workshop::toy());
+    let mut known = vec![scene.known()];
+    for release in [1, 2] {
+        scene.offer(release);
+        scene.taken(&format!("garden-{release}.fmla"));
+        known.push(scene.known());
+    }
+    let tools = |release| Workshop::toy().rank_0("tools", release, &[("box", Thing::Box)]);
+    taken(&mut scene, &tools(3));
+    known.push(scene.known());
+    // Beneath another one, and that one itself.
+    scene.offer(4);
+    scene.taken("garden-4.fmla");
+    known.push(scene.known());
+    taken(&mut scene, &tools(5));
+    for before in known.into_iter().rev() {
+        scene.json(&["rollback"]);
+        assert_eq!(scene.known(), before);
+    }
+    let end = scene.run(&["rollback"]);
+    assert!(end.code == 1 && end.stderr.contains("no adapter is in use"), "{}", end.stderr);
+}
+
+#[test]
+fn one_that_cannot_be_used_keeps_no_other_away() {
+    let mut scene = Scene::new(Workshop::toy());
+    let loses = AdapterFile { drift: None, ..moving(scene.workshop) };
+    scene.site.publish(Listed::of(&loses));
+    let tools = scene.workshop.rank_0("tools", 2, &[("box", Thing::Box)]);
+    scene.site.publish(Listed::of(&tools));
+    let missing = scene.site.listed[1].path();
+    scene.server.fail(&missing, Fault::Status(404));
+    scene.offer(3);
+    scene.taken("garden-3.fmla");
+    // Neither is the first reason lost if there is no other.
+    scene.not_taken("moving-1.fmla changes the features and carries no drift map");
+    scene.server.heal();
+    scene.taken("tools-2.fmla");
+}
+
+#[test]
+fn an_import_does_not_change_the_network_under_updates() {
+    let mut other = Scene::new(Workshop::toy());
+    let adapter = moving(other.workshop);
+    taken(&mut other, &adapter);
+    let scene = Scene::updated(Workshop::toy());
+    std::fs::write(scene.setting.path("other.fmls"), other.exported()).expect("a file");
+    for class in names(&scene) {
+        scene.json(&["forget", &class]);
+    }
+    let run = scene.run(&["import", "other.fmls"]);
+    assert!(run.code == 1 && run.stderr.contains("take them back first"), "{}", run.stderr);
+    scene.json(&["rollback"]);
+    scene.json(&["import", "other.fmls"]);
+    assert_eq!(scene.exported(), other.exported());
+}
+
 /// On the base of the program, whose features mean something.
 #[test]
 fn an_adapter_that_changes_features_takes_what_was_taught_along() {
@@ -192,6 +276,8 @@ fn a_look_changes_nothing_and_a_stick_is_as_good_as_a_server() {
         (&Value::Null, &Value::Null)
     );
     assert_eq!(scene.exported(), before);
+    let untrusted = scene.run(&update[..3]);
+    assert!(untrusted.stderr.contains("no repository is trusted yet"), "not the root either");
     assert_eq!(scene.json(&update)["applied"]["target"], "garden-1.fmla");
     let by_stick = scene.exported();
     // The root is trusted from now on, and need not be named again.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use fmlora_device::Thing;
 
-use super::server::Server;
+use super::server::{Fault, Server};
 use super::site::{Listed, Site};
 use super::workshop::Workshop;
 use crate::setting::{Setting, text};
@@ -40,13 +40,18 @@ impl Fleet {
 
     /// Lets every box look once.
     fn look(&self, round: &str) -> Asked {
+        self.look_once(round, ExitCode::SUCCESS)
+    }
+
+    /// The same with another end.
+    fn look_once(&self, round: &str, end: ExitCode) -> Asked {
         let (base, root) = (self.setting.path("base.fmlb"), self.setting.path("root.json"));
         let url = self.server.url();
         for state in &self.boxes {
             let arguments = ["fmlora-edge", "--json", "--device", "cpu", "--base", text(&base)];
             let update = ["--state", text(state), "update", "--from", &url, "--root", text(&root)];
             let code = fmlora_device::run(arguments.iter().chain(&update).map(Into::into));
-            assert_eq!(code, ExitCode::SUCCESS, "{round}: {}", state.display());
+            assert_eq!(code, end, "{round}: {}", state.display());
         }
         let mut found = Asked::new();
         for asked in self.server.asked() {
@@ -86,6 +91,11 @@ fn a_fleet_asks_for_little_and_each_box_takes_an_adapter_once() {
     assert_eq!(requests(&fleet.look("the first look")), metadata);
     let idle = [("root.json", n), ("timestamp.json", n)];
     assert_eq!(requests(&fleet.look("nothing new")), idle);
+    // A look that fails for another reason costs nothing later.
+    fleet.server.fail("metadata/timestamp.json", Fault::Status(500));
+    assert_eq!(requests(&fleet.look_once("a server that fails", ExitCode::FAILURE)), idle);
+    fleet.server.heal();
+    assert_eq!(requests(&fleet.look("a server that is well again")), idle);
 
     // A few get it first, then all.
     let mut garden = Listed::of(&workshop.rank_0("garden", 1, &[("tree", Thing::Tree)]));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fmlora_device::Thing;
+use redb::ReadableDatabase;
 use serde_json::Value;
 
 use super::server::Server;
@@ -137,6 +138,23 @@ impl Scene {
         let exam = self.run(&["classify", "exam"]);
         assert_eq!(exam.code, 0, "{}", exam.stderr);
         Known { exported: self.exported(), predictions: exam.stdout, files: self.files() }
+    }
+
+    /// A value of the table `meta` in the state.
+    pub(crate) fn remembered(&self, key: &str) -> Option<Vec<u8>> {
+        let state = self.setting.path("state/state.redb");
+        let database = redb::Database::open(state).expect("the state");
+        let read = database.begin_read().expect("a transaction");
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let meta = read.open_table(meta).expect("a table");
+        meta.get(key).expect("read").map(|value| value.value().to_vec())
+    }
+
+    /// One round in which nothing is put to use, for this reason.
+    pub(crate) fn not_taken(&self, says: &str) {
+        let run = self.update();
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(applied(&run).is_empty() && said.contains(says), "{says}: {said}");
     }
 
     /// Files in the state directory and among the temporary ones.

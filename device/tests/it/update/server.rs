@@ -20,6 +20,12 @@ pub(crate) enum Fault {
     Instead(Vec<u8>),
     /// They come a few at a time.
     Drips,
+    /// Half of it comes, then nothing, and the connection stays.
+    Stalls,
+    /// It comes byte by byte, and takes long.
+    Crawls,
+    /// It comes when all is healed.
+    Waits,
     /// Nothing is answered.
     Silent,
     /// Another status, without a body.
@@ -109,7 +115,13 @@ impl Shared {
         stream.set_nodelay(true)?;
         let Some(asked) = request(&stream)? else { return Ok(()) };
         locked(&self.asked).push(asked.clone());
-        let fault = locked(&self.faults).get(&asked.path).cloned();
+        let fault = loop {
+            match locked(&self.faults).get(&asked.path).cloned() {
+                Some(Fault::Waits) => {}
+                fault => break fault,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         let file = match &fault {
             Some(Fault::Instead(bytes)) => Some(bytes.clone()),
             _ => std::fs::read(folder.join(&asked.path)).ok(),
@@ -146,6 +158,14 @@ impl Shared {
                     }
                 }
                 match &fault {
+                    Some(Fault::Stalls) => {
+                        stream.write_all(&body[..body.len() / 2])?;
+                        stream.read(&mut [0]).map(drop)
+                    }
+                    Some(Fault::Crawls) => body.iter().try_for_each(|byte| {
+                        std::thread::sleep(Duration::from_millis(20));
+                        stream.write_all(&[*byte])
+                    }),
                     Some(Fault::CutAfter(n)) => stream.write_all(&body[..body.len().min(*n)]),
                     Some(Fault::Drips) => {
                         for piece in body.chunks(body.len().div_ceil(16).max(1)) {

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tough::TargetName;
 use tough::schema::{
-    Hashes, Metafile, RoleKeys, RoleType, Root, Snapshot, Target, Targets, Timestamp as Newest,
+    DelegatedRole, Delegations, Hashes, Metafile, PathPattern, PathSet, RoleKeys, RoleType, Root,
+    Snapshot, Target, Targets, Timestamp as Newest,
 };
 
 use super::key::{Key, signed, written};
@@ -66,6 +67,8 @@ pub(crate) struct Publication {
     /// Whether metadata names others by length and hash, not by version alone.
     pub(crate) hashed: bool,
     pub(crate) listed: Vec<Listed>,
+    /// What a role of its own lists that the list of targets names.
+    pub(crate) delegated: Option<Listed>,
 }
 
 /// So many days from now.
@@ -128,6 +131,22 @@ impl Publication {
     }
 }
 
+/// Name of a role that the list of targets may name.
+const OTHER: &str = "others";
+
+/// A role that may list anything, signed by this key.
+fn delegations(key: &Key) -> Delegations {
+    let role = DelegatedRole {
+        name: OTHER.to_owned(),
+        keyids: vec![key.id.clone()],
+        threshold: nonzero(1),
+        paths: PathSet::Paths(vec![PathPattern::new("*").expect("a pattern")]),
+        terminating: false,
+        targets: None,
+    };
+    Delegations { keys: HashMap::from([(key.id.clone(), key.public.clone())]), roles: vec![role] }
+}
+
 fn nonzero(version: u64) -> NonZeroU64 {
     NonZeroU64::new(version).expect("versions begin with 1")
 }
@@ -164,6 +183,16 @@ impl Site {
         let first = site.next();
         site.write(&first);
         site
+    }
+
+    /// A repository in the same place that begins anew, with other root keys and the same keys below.
+    pub(crate) fn begin_anew(&mut self) {
+        self.keys.insert(RoleType::Root, vec![Key::new(), Key::new(), Key::new()]);
+        std::fs::remove_dir_all(self.folder().join("metadata")).expect("removed");
+        (self.root, self.version) = (root_of(1, &self.keys), 0);
+        self.put_root(&self.root, &self.keys[&RoleType::Root][..2]);
+        let first = self.next();
+        self.write(&first);
     }
 
     /// The same repository with the same keys, to go another way from here.
@@ -230,6 +259,7 @@ impl Site {
             issued: Timestamp::now(),
             hashed: true,
             listed: self.listed.clone(),
+            delegated: None,
         }
     }
 
@@ -251,14 +281,21 @@ impl Site {
     pub(crate) fn write(&self, publication: &Publication) {
         let Publication { targets: sheet, listed, .. } = publication;
         let spec = || "1.0.0".to_owned();
-        let targets = Targets {
-            delegations: None,
-            targets: listed
-                .iter()
-                .map(|l| (TargetName::new(l.name.clone()).expect("a name"), l.target()))
-                .collect(),
-            ..Targets::new(spec(), nonzero(sheet.version), sheet.expires)
+        let list = |listed: &[Listed], delegations| {
+            let named = |l: &Listed| (TargetName::new(l.name.clone()).expect("a name"), l.target());
+            let targets = listed.iter().map(named).collect();
+            let empty = Targets::new(spec(), nonzero(sheet.version), sheet.expires);
+            Targets { delegations, targets, ..empty }
         };
+        let other = publication.delegated.as_ref().map(|listed| {
+            self.put(&listed.path(), &listed.file);
+            let key = Key::new();
+            let role = list(std::slice::from_ref(listed), None);
+            let bytes = written(&signed(&role, std::slice::from_ref(&key)));
+            self.put(&format!("metadata/{}.{OTHER}.json", sheet.version), &bytes);
+            (key, publication.about(&bytes, sheet.version))
+        });
+        let targets = list(listed, other.as_ref().map(|(key, _)| delegations(key)));
         // The others are never asked for, and no file system would take them.
         let plain = |listed: &&Listed| !listed.name.contains('/') && listed.name.len() < 160;
         for listed in listed.iter().filter(plain) {
@@ -270,6 +307,7 @@ impl Site {
         let sheet = &publication.snapshot;
         let mut snapshot = Snapshot::new(spec(), nonzero(sheet.version), sheet.expires);
         snapshot.meta.insert("targets.json".to_owned(), about);
+        snapshot.meta.extend(other.map(|(_, about)| (format!("{OTHER}.json"), about)));
         let bytes = written(&signed(&snapshot, &sheet.keys));
         self.put(&format!("metadata/{}.snapshot.json", sheet.version), &bytes);
         let about = publication.about(&bytes, sheet.version);

@@ -75,6 +75,14 @@ fn an_adapter_for_somebody_else_is_left_alone() {
             make: |scene| offered(scene, |custom| custom["name"] = "../box".into()),
         },
         Attack {
+            name: "whom another role lists",
+            says: "\"applied\":null",
+            make: |scene| {
+                let listed = Listed::of(&scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]));
+                scene.site.publish_wrong(|next| next.delegated = Some(listed));
+            },
+        },
+        Attack {
             name: "an older release than is in use",
             says: "release 1 of it is in use",
             make: |scene| {
@@ -98,6 +106,11 @@ fn an_adapter_that_is_not_what_was_offered_is_refused() {
             name: "another name",
             says: "the repository says name cage, the adapter says box",
             make: |scene| offered(scene, |custom| custom["name"] = "cage".into()),
+        },
+        Attack {
+            name: "an older program that suffices",
+            says: "the repository says least daemon 0.0.1, the adapter says 0.1.0",
+            make: |scene| offered(scene, |custom| custom["min_daemon"] = "0.0.1".into()),
         },
         Attack {
             name: "other features after it",

@@ -1,10 +1,13 @@
 //! What a server, or whoever sits on the line, can do to the bytes.
 
+use std::time::{Duration, Instant};
+
 use sha2::{Digest, Sha256};
 
 use crate::update::scene::{Attack, Scene, repelled};
 use crate::update::server::Fault;
 use crate::update::site::Listed;
+use crate::update::workshop::Workshop;
 
 /// Publishes the next release honestly, and serves its file so.
 fn serve_target(scene: &mut Scene, fault: impl FnOnce(&[u8]) -> Fault) {
@@ -180,4 +183,28 @@ fn an_adapter_that_does_not_come_is_told() {
             },
         },
     ]);
+}
+
+/// Nobody keeps a box waiting for as long as he likes.
+#[test]
+fn a_server_that_stops_in_the_middle_is_given_up() {
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.offer(2);
+    let file = scene.site.listed[1].path();
+    let (silence, whole) = ("update-patience=return(300)", "update-whole=return(1000)");
+    for (path, fault, time, says) in [
+        ("metadata/timestamp.json", Fault::Stalls, silence, "Failed to parse timestamp metadata"),
+        (file.as_str(), Fault::Stalls, silence, "bytes came; the rest is asked for the next time"),
+        (file.as_str(), Fault::Crawls, whole, "bytes came; the rest is asked for the next time"),
+    ] {
+        time.clone_into(&mut scene.failpoints);
+        scene.server.fail(path, fault.clone());
+        let started = Instant::now();
+        scene.not_taken(says);
+        // Far more than it takes, and far less than all of a file may take.
+        assert!(started.elapsed() < Duration::from_mins(1), "{path}, {fault:?}");
+        scene.server.heal();
+    }
+    scene.failpoints.clear();
+    scene.taken("garden-2.fmla");
 }

@@ -169,3 +169,80 @@ fn a_thief_who_counts_to_the_end_is_outlived() {
     scene.site.rotate(&ROLES);
     scene.taken("garden-2.fmla");
 }
+
+/// Replaces keys of roles; nothing is signed by them yet.
+fn next_root(scene: &mut Scene, roles: &[RoleType]) {
+    let (root, signers) = scene.site.next_root(roles);
+    scene.site.put_root(&root, &signers);
+}
+
+/// The operator gives the root of this version from now on.
+fn give(scene: &Scene, version: u64) {
+    let root = scene.site.read(&format!("metadata/{version}.root.json"));
+    std::fs::write(scene.setting.path("root.json"), root).expect("a file");
+}
+
+/// An older root that the operator gives brings no key back that was taken away, and a newer one no old state.
+#[test]
+fn a_root_of_the_same_line_takes_nothing_back() {
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.site.rotate(&[RoleType::Targets]);
+    let stolen = scene.site.keys[&RoleType::Targets].clone();
+    scene.site.rotate(&[RoleType::Targets]);
+    assert_eq!(scene.update().code, 0, "the box follows both");
+    scene.server.fail("metadata/3.root.json", Fault::Status(404));
+    scene.offer(2);
+    scene.site.publish_wrong(|next| next.targets.keys = stolen);
+    give(&scene, 2);
+    scene.not_taken("targets metadata: Signature threshold of 1 not met");
+    scene.server.heal();
+
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.offer(2);
+    scene.taken("garden-2.fmla");
+    // The keys of the snapshot are others; what was seen of the other roles counts.
+    next_root(&mut scene, &[RoleType::Snapshot]);
+    give(&scene, 2);
+    scene.site.publish_wrong(|next| next.timestamp.version = 2);
+    scene.not_taken("timestamp has version 2, but version 3 was seen before");
+}
+
+/// After the loss of two root keys the operator begins anew, with the keys below root that are still good.
+#[test]
+fn a_root_of_other_root_keys_begins_anew() {
+    let mut scene = Scene::updated(Workshop::toy());
+    scene.site.rotate(&[RoleType::Snapshot]);
+    scene.offer(2);
+    scene.taken("garden-2.fmla");
+    scene.site.begin_anew();
+    scene.not_taken("");
+    give(&scene, 1);
+    scene.offer(3);
+    scene.taken("garden-3.fmla");
+}
+
+#[test]
+fn a_box_follows_so_many_roots_a_round_and_keeps_those_that_it_has_seen() {
+    let mut scene = Scene::updated(Workshop::toy());
+    (0..64).for_each(|_| next_root(&mut scene, &[]));
+    let old = scene.site.files();
+    scene.site.rotate(&[RoleType::Timestamp]);
+    scene.not_taken("64");
+    // The rest of this round fails, but its root is seen.
+    scene.server.fail("metadata/timestamp.json", Fault::Status(500));
+    scene.not_taken("500");
+    scene.server.heal();
+    scene.server.fail("metadata/66.root.json", Fault::Status(404));
+    scene.site.put_all(&old);
+    scene.not_taken("timestamp metadata: Signature threshold of 1 not met");
+    scene.server.heal();
+    scene.offer(2);
+    scene.taken("garden-2.fmla");
+}
+
+#[test]
+fn a_root_that_is_larger_than_any_is_not_read() {
+    let scene = Scene::new(Workshop::toy());
+    std::fs::write(scene.setting.path("root.json"), vec![b' '; (1 << 20) + 1]).expect("a file");
+    scene.not_taken("larger than 1048576 bytes");
+}

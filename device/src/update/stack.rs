@@ -1,0 +1,308 @@
+//! The adapters in use, and the way back through the switches that brought them.
+//!
+//! Each adapter in use keeps the number of the switch that brought it and, if it took the place of an older release, what
+//! there was from that place on. Going back undoes the switch with the largest number: what it brought goes, and what it
+//! took the place of is there again, with everything that leads further back.
+
+use fmlora_learner::Learner;
+use serde::{Deserialize, Serialize};
+
+use super::layers::{Back, Layer, LayerError, Undo, Way};
+use super::offer::Offered;
+use super::place::Place;
+use super::record::InUse;
+use super::{UpdateError, kept_wrong};
+
+/// Adapters in use that can be taken out; older ones stay for good.
+const DEPTH: usize = 8;
+
+/// Files that are kept for that, those of adapters that were replaced among them.
+const FILES: usize = 2 * DEPTH;
+
+/// Adapters in use, the oldest first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Stack(Vec<Used>);
+
+/// An adapter in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Used {
+    offered: Offered,
+    /// When it came into use, in seconds since 1970 by the clock of the box.
+    since: i64,
+    /// Number of the switch that brought it.
+    switch: u64,
+    /// What takes it out again; `None` for one that stays for good.
+    layer: Option<Layer>,
+    before: Before,
+}
+
+/// What there was in the place of an adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Before {
+    Nothing,
+    Older(Older),
+    /// It was too long ago, or comes back with an adapter beneath.
+    Forgotten,
+}
+
+/// An older release and what lay on it, as they were, and how to find them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Older {
+    used: Vec<Used>,
+    undo: Undo,
+}
+
+/// A switch: an adapter that comes into use, and what is known with it.
+pub(super) struct Switch<'a> {
+    pub(super) offered: &'a Offered,
+    pub(super) file: &'a [u8],
+    pub(super) place: Place,
+    /// Seconds since 1970.
+    pub(super) at: i64,
+    /// What is known before.
+    pub(super) now: &'a Learner,
+    /// What is known without the adapters that are taken out for it.
+    pub(super) ground: &'a Learner,
+    /// What is known with the adapter on that, and then with each of those that lie on it.
+    pub(super) steps: &'a [Learner],
+}
+
+impl Stack {
+    /// What everybody may know of it.
+    pub(super) fn in_use(&self) -> Vec<InUse> {
+        let known = |used: &Used| InUse {
+            offered: used.offered.clone(),
+            since: used.since,
+            removable: used.layer.is_some(),
+        };
+        self.0.iter().map(known).collect()
+    }
+
+    /// The place of the last switch.
+    fn last(&self) -> Option<usize> {
+        (0..self.0.len()).max_by_key(|&i| self.0[i].switch)
+    }
+
+    /// The adapter whose switch is the last one, if that can be undone.
+    pub(super) fn newest(&self) -> Option<&Offered> {
+        let used = &self.0[self.last()?];
+        let can = used.layer.is_some() && !matches!(used.before, Before::Forgotten);
+        can.then_some(&used.offered)
+    }
+
+    /// The layers of the adapter in that place and of those on it.
+    pub(super) fn layers_from(&self, place: usize) -> Vec<&Layer> {
+        self.0.iter().skip(place).filter_map(|used| used.layer.as_ref()).collect()
+    }
+
+    /// What is known without the adapter in that place and those on it.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::Kept`]
+    pub(super) fn without(&self, place: usize, now: &Learner) -> Result<Back, UpdateError> {
+        let mut back = Back { learner: now.clone(), lost: Vec::new() };
+        for used in self.0.iter().skip(place).rev() {
+            let Some(layer) = &used.layer else { continue };
+            let next = layer.off(&back.learner).map_err(|e| kept_wrong(&used.offered, &e))?;
+            back.learner = next.learner;
+            back.lost.extend(next.lost);
+        }
+        Ok(back)
+    }
+
+    /// What there is after a switch.
+    pub(super) fn after(&self, switch: &Switch<'_>) -> Self {
+        let (beneath, above) = self.0.split_at(switch.place.beneath.min(self.0.len()));
+        let new = Used {
+            offered: switch.offered.clone(),
+            since: switch.at,
+            switch: 1 + self.0.iter().map(|used| used.switch).max().unwrap_or(0),
+            layer: None,
+            before: Before::Nothing,
+        };
+        let older = |(used, last): (&[Used], &Learner)| {
+            Before::Older(Older { used: used.to_vec(), undo: Undo::between(switch.now, last) })
+        };
+        let before =
+            switch.steps.last().map(|last| (above, last)).filter(|_| switch.place.replaces);
+        let new = Used { before: before.map_or(Before::Nothing, older), ..new };
+        let mut used = beneath.to_vec();
+        let mut ground = switch.ground;
+        let others = above.iter().skip(1).filter_map(|other| {
+            // What it took the place of comes back with the adapter that is replaced now.
+            let before = Before::Forgotten;
+            Some((&*other.layer.as_ref()?.file, Used { before, layer: None, ..other.clone() }))
+        });
+        for ((file, one), next) in
+            std::iter::once((switch.file, new)).chain(others).zip(switch.steps)
+        {
+            let layer = Some(Layer::new(file, ground, next));
+            used.push(Used { layer, ..one });
+            ground = next;
+        }
+        let mut stack = Self(used);
+        stack.forget_the_oldest();
+        stack
+    }
+
+    /// What there was before the last switch; `None` if that cannot be undone. Classes that were taught since stay.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError`]
+    pub(super) fn before(&self, now: &Learner) -> Result<Option<(Back, Self)>, LayerError> {
+        let Some(i) = self.last().filter(|_| self.newest().is_some()) else { return Ok(None) };
+        let mut stack = self.0[..i].to_vec();
+        let since = self.layers_from(i).into_iter().rev();
+        let back = match &self.0[i] {
+            Used { before: Before::Older(older), .. } => {
+                stack.extend_from_slice(&older.used);
+                let forth = older.used.iter().filter_map(|used| used.layer.as_ref());
+                older.undo.apply(now, &Way::new(since, forth)?)?
+            }
+            // Nothing lies on it: what came on top came by a later switch.
+            Used { layer: Some(layer), .. } => layer.off(now)?,
+            Used { layer: None, .. } => return Ok(None),
+        };
+        Ok(Some((back, Self(stack))))
+    }
+
+    /// Keeps the size in bounds: what is forgotten cannot be gone back to.
+    fn forget_the_oldest(&mut self) {
+        let spare = self.0.len().saturating_sub(DEPTH);
+        for used in &mut self.0[..spare] {
+            (used.layer, used.before) = (None, Before::Forgotten);
+        }
+        while n_files(&self.0) > FILES
+            && let Some(switch) = oldest(&self.0)
+        {
+            forget(&mut self.0, switch);
+        }
+    }
+}
+
+impl Used {
+    fn older(&self) -> &[Self] {
+        match &self.before {
+            Before::Older(older) => &older.used,
+            Before::Nothing | Before::Forgotten => &[],
+        }
+    }
+}
+
+fn n_files(used: &[Used]) -> usize {
+    used.iter().map(|used| usize::from(used.layer.is_some()) + n_files(used.older())).sum()
+}
+
+/// Number of the first switch among these, and those before them, that took the place of something.
+fn oldest(used: &[Used]) -> Option<u64> {
+    let replaced = used.iter().filter(|used| matches!(used.before, Before::Older(_)));
+    replaced.map(|used| oldest(used.older()).unwrap_or(used.switch).min(used.switch)).min()
+}
+
+/// Forgets what that switch took the place of.
+fn forget(used: &mut [Used], switch: u64) {
+    for used in used {
+        if let Before::Older(older) = &mut used.before {
+            if used.switch == switch {
+                used.before = Before::Forgotten;
+            } else {
+                forget(&mut older.used, switch);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fmlora_learner::{BaseId, OFFER_FORMAT, Offer, Rollout};
+
+    use super::*;
+
+    fn offered(name: &str, release: u64) -> Offered {
+        let base_id = BaseId::new([0; 32]);
+        let offer = Offer {
+            format: OFFER_FORMAT,
+            name: name.parse().expect("a name"),
+            base_id,
+            feature_space_before: base_id.feature_space(),
+            feature_space_after: base_id.feature_space(),
+            release,
+            channel: "stable".to_owned(),
+            rollout: Rollout { percent: 100, salt: String::new() },
+            min_daemon: "0.0.0".parse().expect("a version"),
+        };
+        let target = format!("{name}-{release}.fmla");
+        Offered { target, length: 1, sha256: [release as u8; 32], offer }
+    }
+
+    impl Stack {
+        /// After a switch that changes nothing of what is known.
+        fn with(&self, name: &str, release: u64, place: Place) -> Self {
+            let nothing = Learner::new(2);
+            let above = self.0.len() - place.beneath;
+            let steps = vec![nothing.clone(); above.max(1)];
+            self.after(&Switch {
+                offered: &offered(name, release),
+                file: &[release as u8],
+                place,
+                at: 0,
+                now: &nothing,
+                ground: &nothing,
+                steps: &steps,
+            })
+        }
+
+        fn on_top(&self, name: &str, release: u64) -> Self {
+            self.with(name, release, Place { beneath: self.0.len(), replaces: false })
+        }
+
+        fn instead(&self, beneath: usize, name: &str, release: u64) -> Self {
+            self.with(name, release, Place { beneath, replaces: true })
+        }
+
+        /// What is in use, from below.
+        fn targets(&self) -> Vec<String> {
+            self.0.iter().map(|used| used.offered.target.clone()).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_beneath_others_leaves_them_and_is_the_last_switch() {
+        let both = Stack::default().on_top("birds", 1).on_top("tools", 2);
+        assert_eq!(both.newest(), Some(&offered("tools", 2)));
+        let newer = both.instead(0, "birds", 3);
+        assert_eq!(newer.targets(), ["birds-3.fmla", "tools-2.fmla"]);
+        assert_eq!(newer.newest(), Some(&offered("birds", 3)));
+        assert_eq!(newer.0[0].older(), both.0);
+        assert_eq!(newer.instead(1, "tools", 4).newest(), Some(&offered("tools", 4)));
+        assert_eq!(newer.layers_from(0).len(), 2);
+        assert_eq!(Stack::default().newest(), None);
+    }
+
+    #[test]
+    fn the_oldest_stay_for_good() {
+        let stack = (0..10).fold(Stack::default(), |stack, i| stack.on_top(&format!("a{i}"), i));
+        let removable: Vec<bool> = stack.in_use().iter().map(|used| used.removable).collect();
+        assert_eq!(removable, [[false; 2].as_slice(), &[true; DEPTH]].concat());
+    }
+
+    #[test]
+    fn so_many_files_are_kept_and_the_oldest_is_forgotten_first() {
+        let mut stack = Stack::default().on_top("birds", 0).on_top("tools", 0);
+        for release in 1..20 {
+            stack = stack.instead(0, "birds", release);
+            assert!(n_files(&stack.0) <= FILES, "{release}");
+        }
+        // Each of these switches keeps two files.
+        let mut way = 0;
+        let mut used = &stack.0[..];
+        while let Some(Used { before: Before::Older(older), .. }) = used.first() {
+            (used, way) = (&older.used, way + 1);
+        }
+        assert_eq!(way, FILES / 2 - 1);
+        assert_eq!(used[0].offered, offered("birds", 19 - way as u64));
+        assert!(matches!(used[0].before, Before::Forgotten));
+    }
+}
