@@ -13,8 +13,9 @@ use fmlora_models::{DeviceSpec, decode_picture};
 use image::imageops::FilterType;
 
 /// That of the program, so that the forward passes alone have no other one.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const FOLDER: usize = 1000;
 const CLASSES: usize = 10;

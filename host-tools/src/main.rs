@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 /// A training asks for the same large buffers again and again: docs/performance.md.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     fmlora_host_tools::run(std::env::args_os())

@@ -9,8 +9,9 @@ use fmlora_models::{Backbone, SideBranches};
 use fmlora_tests::{embedded_network, random_network, wave_pixels};
 
 /// That of the programs.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn forward(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forward");

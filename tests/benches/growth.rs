@@ -15,8 +15,9 @@ use fmlora_models::{Backbone, Place};
 use fmlora_tests::{blank_adapter, embedded_network, random_network, wave_matrix, wave_pixels};
 
 /// That of the programs.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Pictures of a pass.
 const BATCH: usize = 8;

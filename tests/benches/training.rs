@@ -12,8 +12,9 @@ use fmlora_models::Backbone;
 use fmlora_tests::{blank_adapter, embedded_network, wave_pixels};
 
 /// That of the programs.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PICTURES: usize = 200;
 const CLASSES: usize = 10;

@@ -33,8 +33,6 @@ impl Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fmlora-edge"));
         command.arg("--json").arg("--state").arg(folder.join("state"));
         command.args(["run", "--config"]).arg(&config).stdout(Stdio::piped());
-        // As packaging/fmlora-edge.service has it.
-        command.env("MIMALLOC_PURGE_DELAY", "0");
         let mut child = command.spawn().expect("the program starts");
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
         let (send, page): (_, Receiver<String>) = channel();
