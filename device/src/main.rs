@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A daemon runs for months, and what learning frees has to go back to the system: docs/performance.md has both
+/// A daemon runs for months, and what learning frees has to go back to the system: docs/performance.md has several
 /// allocators measured.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]

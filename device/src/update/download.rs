@@ -110,26 +110,13 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use fmlora_learner::{BaseId, OFFER_FORMAT, Offer, Rollout};
     use tempfile::TempDir;
 
     use super::*;
 
     fn offered(file: &[u8]) -> Offered {
-        let base_id = BaseId::new([0; 32]);
-        let offer = Offer {
-            format: OFFER_FORMAT,
-            name: "birds".parse().expect("a name"),
-            base_id,
-            feature_space_before: base_id.feature_space(),
-            feature_space_after: base_id.feature_space(),
-            release: 1,
-            channel: "stable".to_owned(),
-            rollout: Rollout { percent: 100, salt: String::new() },
-            min_daemon: "0.0.0".parse().expect("a version"),
-        };
         let sha256 = Sha256::digest(file).into();
-        Offered { target: "birds.fmla".to_owned(), length: file.len() as u64, sha256, offer }
+        Offered { length: file.len() as u64, sha256, ..Offered::example("birds", 1) }
     }
 
     /// A stick with the first `n` bytes of a file, and a state.

@@ -24,6 +24,27 @@ pub(crate) struct Offered {
     pub(crate) offer: Offer,
 }
 
+#[cfg(test)]
+impl Offered {
+    /// An adapter for every box that leaves the features of its base as they are.
+    pub(super) fn example(name: &str, release: u64) -> Self {
+        let base_id = BaseId::new([0; 32]);
+        let offer = Offer {
+            format: OFFER_FORMAT,
+            name: name.parse().expect("a name"),
+            base_id,
+            feature_space_before: base_id.feature_space(),
+            feature_space_after: base_id.feature_space(),
+            release,
+            channel: "stable".to_owned(),
+            rollout: fmlora_learner::Rollout { percent: 100, salt: String::new() },
+            min_daemon: "0.0.0".parse().expect("a version"),
+        };
+        let target = format!("{name}-{release}.fmla");
+        Self { target, length: 1, sha256: [release as u8; 32], offer }
+    }
+}
+
 /// What a device is, as far as updates are concerned.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {

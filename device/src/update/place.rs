@@ -56,7 +56,7 @@ pub(super) fn place(
 
 #[cfg(test)]
 mod tests {
-    use fmlora_learner::{BaseId, FeatureSpaceId, OFFER_FORMAT, Offer, Rollout};
+    use fmlora_learner::{BaseId, FeatureSpaceId};
 
     use super::*;
     use crate::update::record::InUse;
@@ -66,20 +66,10 @@ mod tests {
     }
 
     fn offered(name: &str, release: u64, from: u8, to: u8) -> Offered {
-        let base_id = BaseId::new([0; 32]);
-        let offer = Offer {
-            format: OFFER_FORMAT,
-            name: name.parse().expect("a name"),
-            base_id,
-            feature_space_before: space(from),
-            feature_space_after: space(to),
-            release,
-            channel: "stable".to_owned(),
-            rollout: Rollout { percent: 100, salt: String::new() },
-            min_daemon: "0.0.0".parse().expect("a version"),
-        };
-        let target = format!("{name}-{release}.fmla");
-        Offered { target, length: 1, sha256: [release as u8; 32], offer }
+        let mut offered = Offered::example(name, release);
+        offered.offer.feature_space_before = space(from);
+        offered.offer.feature_space_after = space(to);
+        offered
     }
 
     /// Where an adapter goes on a device with these, the oldest first.

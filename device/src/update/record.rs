@@ -208,24 +208,12 @@ impl TakenBack {
 
 #[cfg(test)]
 mod tests {
-    use fmlora_learner::{BaseId, OFFER_FORMAT, Offer, Rollout};
+    use fmlora_learner::BaseId;
 
     use super::*;
 
     fn offered(n: u8) -> Offered {
-        let base_id = BaseId::new([0; 32]);
-        let offer = Offer {
-            format: OFFER_FORMAT,
-            name: "birds".parse().expect("a name"),
-            base_id,
-            feature_space_before: base_id.feature_space(),
-            feature_space_after: base_id.feature_space(),
-            release: u64::from(n),
-            channel: "stable".to_owned(),
-            rollout: Rollout { percent: 100, salt: String::new() },
-            min_daemon: "0.0.0".parse().expect("a version"),
-        };
-        Offered { target: format!("{n}.fmla"), length: 1, sha256: [n; 32], offer }
+        Offered::example("birds", u64::from(n))
     }
 
     #[test]

@@ -216,25 +216,10 @@ fn forget(used: &mut [Used], switch: u64) {
 
 #[cfg(test)]
 mod tests {
-    use fmlora_learner::{BaseId, OFFER_FORMAT, Offer, Rollout};
-
     use super::*;
 
     fn offered(name: &str, release: u64) -> Offered {
-        let base_id = BaseId::new([0; 32]);
-        let offer = Offer {
-            format: OFFER_FORMAT,
-            name: name.parse().expect("a name"),
-            base_id,
-            feature_space_before: base_id.feature_space(),
-            feature_space_after: base_id.feature_space(),
-            release,
-            channel: "stable".to_owned(),
-            rollout: Rollout { percent: 100, salt: String::new() },
-            min_daemon: "0.0.0".parse().expect("a version"),
-        };
-        let target = format!("{name}-{release}.fmla");
-        Offered { target, length: 1, sha256: [release as u8; 32], offer }
+        Offered::example(name, release)
     }
 
     impl Stack {
