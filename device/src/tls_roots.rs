@@ -44,10 +44,11 @@ pub(crate) enum Authorities {
 #[derive(Debug, Error)]
 pub(crate) enum AuthorityError {
     /// The file cannot be read, or is no PEM.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be read as PEM", path.display())]
     Read {
         /// The file.
         path: PathBuf,
+        /// Why not.
         source: pem::Error,
     },
     /// The file is PEM or text without a certificate.
