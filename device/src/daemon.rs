@@ -46,6 +46,8 @@ pub(crate) struct RunReport {
     pub(crate) frames: u64,
     /// Frames that were left out because newer ones came first.
     pub(crate) left_out: u64,
+    /// Pictures that were damaged.
+    pub(crate) damaged: u64,
     /// Frames that were answered.
     pub(crate) answered: u64,
     /// How often the source was opened.
@@ -107,7 +109,7 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunReport, EdgeError> {
 /// How the configured source is kept open.
 pub(crate) fn keeping(config: &DaemonConfig) -> Result<Keeping, EdgeError> {
     let camera = &config.camera;
-    let spec = SourceSpec::parse(&camera.source, &camera.command).map_err(|what| {
+    let spec = SourceSpec::of(camera).map_err(|what| {
         let mistake = config::Mistake { place: "camera.source".to_owned(), what };
         EdgeError::Config(config::ConfigError::one("configuration", mistake))
     })?;

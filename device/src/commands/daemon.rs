@@ -74,8 +74,8 @@ pub(super) fn watch(
         return report::json(&json!({ "ended": told }));
     }
     report::line(format!(
-        "{} frames in {:.0} s, {} answered in {:.0} ms each, {} left out",
-        told.frames, told.seconds, told.answered, told.milliseconds, told.left_out
+        "{} frames in {:.0} s, {} answered in {:.0} ms each, {} left out, {} damaged",
+        told.frames, told.seconds, told.answered, told.milliseconds, told.left_out, told.damaged
     ))
 }
 
@@ -131,7 +131,9 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
             mistakes.extend(config::check(&config));
             let named = |keys: &[&str]| mistakes.iter().any(|m| keys.contains(&m.place.as_str()));
             // What is wrong by itself is not tried as well.
-            let (try_session, try_camera) = (!named(&["base", "device"]), mistakes.is_empty());
+            let try_session = !named(&["base", "device"]);
+            let try_camera = !mistakes.iter().any(|mistake| mistake.place.starts_with("camera."));
+            let try_repository = mistakes.is_empty();
             let mut wrong = |place: &str, error: &dyn std::error::Error| {
                 let what = report::with_causes(error);
                 mistakes.push(Mistake { place: place.to_owned(), what });
@@ -144,7 +146,7 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
                     wrong("base, state, device", &error);
                 }
             }
-            if try_camera && let Err(error) = update::try_repository(&config.update) {
+            if try_repository && let Err(error) = update::try_repository(&config.update) {
                 wrong("update.from", &error);
             }
             if try_camera {

@@ -17,7 +17,7 @@ use serde::Serialize;
 pub(crate) use load::load;
 pub use load::{ConfigError, Mistake};
 pub(crate) use sanity::check;
-pub(crate) use secret::{Secret, masked};
+pub(crate) use secret::{Secret, masked, masked_address};
 pub(crate) use update::UpdateConfig;
 
 /// The configuration in use, which may change while the daemon runs.
@@ -88,8 +88,8 @@ pub(crate) struct DaemonConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Config)]
 pub(crate) struct CameraConfig {
     /// camera://0?format=yuyv&width=640&height=480&fps=5 (in builds with cameras; settings may be left out),
-    /// dir:///PATH?fps=5&loop=1, synthetic://?seed=7&fps=5, http://... or https://... (MJPEG, or a picture asked for
-    /// again and again), or exec: (runs `command`).
+    /// dir:///PATH?fps=5&loop=1&subfolders=1, synthetic://?seed=7&fps=5, http://USER:PASSWORD@HOST/... or https://...
+    /// (MJPEG, or a picture asked for again and again), or exec: (runs `command`). docs/config.md says more of each.
     #[config(env = "FMLORA_CAMERA_SOURCE")]
     #[serde(serialize_with = "secret::uri")]
     pub(crate) source: String,
@@ -97,6 +97,10 @@ pub(crate) struct CameraConfig {
     #[config(env = "FMLORA_CAMERA_COMMAND", default = [])]
     #[serde(serialize_with = "secret::uris")]
     pub(crate) command: Vec<String>,
+    /// For https: the certificates that are trusted, a path of a PEM file with the authority's or the camera's own, or
+    /// "system" for those of this machine. Without it, those of the web's authorities.
+    #[config(env = "FMLORA_CAMERA_AUTHORITY")]
+    pub(crate) authority: Option<PathBuf>,
     /// Frames looked at in a second at most.
     #[config(env = "FMLORA_CAMERA_FPS", default = 5.0)]
     pub(crate) fps: f64,

@@ -89,6 +89,7 @@ struct Updates {
 struct Read {
     frames: Counter,
     left_out: Counter,
+    damaged: Counter,
     openings: Counter,
     source_open: Gauge,
     classes: Gauge,
@@ -143,6 +144,7 @@ impl Metrics {
             );
             r.register("frames", "Frames that the source gave", read.frames.clone());
             r.register("frames_left_out", "Frames that nobody looked at", read.left_out.clone());
+            r.register("frames_damaged", "Damaged pictures of the source", read.damaged.clone());
             r.register("source_openings", "How often the source was opened", read.openings.clone());
             r.register("source_open", "Whether frames come", read.source_open.clone());
             r.register("classes", "Classes that are known", read.classes.clone());
@@ -220,6 +222,7 @@ impl Metrics {
         };
         catch_up(&read.frames, counts.frames + counts.too_soon);
         catch_up(&read.left_out, counts.replaced + counts.too_soon);
+        catch_up(&read.damaged, source.damaged);
         catch_up(&read.openings, source.openings);
         read.source_open.set(i64::from(source.open));
         read.classes.set(knowledge.classes.len() as i64);

@@ -7,6 +7,7 @@ mod exec;
 mod http;
 mod jpeg_stream;
 mod keeper;
+mod opening;
 mod pace;
 mod synthetic;
 
@@ -23,11 +24,16 @@ pub(crate) use keeper::{Keeper, Keeping, SharedHealth, SourceHealth};
 #[cfg(feature = "camera")]
 use camera::{CameraSource, CameraSpec};
 use directory::DirectorySource;
+pub(crate) use directory::DirectorySpec;
 use exec::ExecSource;
+pub(crate) use http::HttpAddress;
 use http::HttpSource;
+use opening::Opening;
 use synthetic::SyntheticSource;
 
+use super::config::{CameraConfig, masked_address};
 use super::slot::Slot;
+use crate::tls_roots::Authorities;
 
 /// A frame that a source gave.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
@@ -50,7 +56,9 @@ pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
     let health = Arc::new(SharedHealth::default());
     let keeper = Keeper::start(keeping.clone(), slot.clone(), health.clone());
     let _keeper = keeper.map_err(|error| SourceError::Open(error.to_string()))?;
-    while started.elapsed() < keeping.timeout {
+    // The keeper knows the reason: it gives up after this time for the opening, and this time for the frame.
+    let limit = 2 * keeping.timeout + Duration::from_secs(1);
+    while started.elapsed() < limit {
         if let Some(frame) = slot.next(0, Duration::from_millis(50)) {
             let (width, height) = frame.picture.dimensions();
             return Ok(Tried { width, height, seconds: started.elapsed().as_secs_f64() });
@@ -59,21 +67,27 @@ pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
             return Err(SourceError::Lost(trouble));
         }
     }
-    Err(SourceError::Silent(keeping.timeout))
+    Err(SourceError::Silent { time: limit, note: None })
 }
 
-/// Ends a source from another thread, so that whoever waits for its next frame waits no more.
-pub(crate) type Closer = Box<dyn FnOnce() + Send>;
-
-/// A source that is open.
+/// A source that is open. It ends its waits when its [`Opening`] is given up.
 pub(crate) trait Source {
-    /// The next frame; waits for it.
-    fn next_frame(&mut self) -> Result<RgbImage, SourceError>;
+    /// The next frame, or why there is none right now; waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] if the source has to be opened anew.
+    fn next(&mut self) -> Result<Given, SourceError>;
+}
 
-    /// What ends the source while another thread waits for its next frame.
-    fn closer(&self) -> Option<Closer> {
-        None
-    }
+/// What a source gives.
+pub(crate) enum Given {
+    /// A frame.
+    Frame(RgbImage),
+    /// A picture that cannot be read, or an answer without one. The next may be good.
+    Damaged(String),
+    /// Nothing to show, and no fault of the source: why.
+    Waiting(String),
 }
 
 /// Why there is no frame.
@@ -85,12 +99,22 @@ pub(crate) enum SourceError {
     /// It was open and is no more, or gives no picture.
     #[error("{0}")]
     Lost(String),
+    /// User or password are wrong, or missing.
+    #[error("{0}")]
+    Refused(String),
     /// Nothing came for too long.
-    #[error("no frame for {:.1} s", .0.as_secs_f64())]
-    Silent(Duration),
-    /// It came to its end.
-    #[error("it came to its end")]
-    End,
+    #[error("no frame for {:.1} s{}", .time.as_secs_f64(), with_note(.note.as_deref()))]
+    Silent {
+        /// How long.
+        time: Duration,
+        /// What may be the reason.
+        note: Option<String>,
+    },
+}
+
+/// The reason behind what it explains.
+fn with_note(note: Option<&str>) -> String {
+    note.map(|note| format!(": {note}")).unwrap_or_default()
 }
 
 /// What a URI says.
@@ -103,33 +127,42 @@ pub(crate) enum SourceSpec {
         /// Frames a second.
         fps: f64,
     },
-    /// The pictures of a folder, by name.
-    Directory {
-        /// The folder.
-        path: PathBuf,
-        /// Frames a second.
-        fps: f64,
-        /// Whether it begins again at its end.
-        repeat: bool,
-    },
+    /// The pictures of a folder.
+    Directory(DirectorySpec),
     /// A camera of this machine.
     #[cfg(feature = "camera")]
     Camera(CameraSpec),
     /// MJPEG, or a picture that is asked for again and again.
-    Http(Url),
+    Http(HttpAddress),
     /// A program that writes JPEG pictures.
     Exec(Vec<String>),
 }
 
 impl SourceSpec {
-    /// Reads a URI; `command` belongs to `exec:`.
+    /// Reads the source of a configuration.
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong.
-    pub(crate) fn parse(uri: &str, command: &[String]) -> Result<Self, String> {
+    /// A text that says what is wrong, without passwords.
+    pub(crate) fn of(camera: &CameraConfig) -> Result<Self, String> {
+        let (uri, shown) = (&camera.source, masked_address(&camera.source));
+        let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        match scheme.as_str() {
+            // What stands behind the question mark is the server's.
+            "http" | "https" => {
+                let authorities = Authorities::from_value(camera.authority.as_deref());
+                return HttpAddress::parse(uri, authorities).map(Self::Http);
+            }
+            "rtsp" | "rtsps" | "rtmp" | "rtmps" | "rtp" | "srt" | "udp" => {
+                return Err(format!(
+                    "{shown}: {scheme} is read by a program. Write {}",
+                    by_ffmpeg(&shown)
+                ));
+            }
+            _ => {}
+        }
         let url = Url::parse(uri).map_err(|error| {
-            format!("{uri:?}: {error}; expected camera://0, dir:///path, synthetic://, http://... or exec:")
+            format!("{shown:?}: {error}; expected camera://0, dir:///path, synthetic://, http://... or exec:")
         })?;
         let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         let mut take = |name: &str| {
@@ -141,50 +174,60 @@ impl SourceSpec {
                 let seed = number(take("seed"), "seed", 7)?;
                 Self::Synthetic { seed, fps: rate(take("fps"))? }
             }
-            "dir" => {
-                let repeat = number(take("loop"), "loop", 1_u8)? != 0;
-                let path = folder(&url).ok_or_else(|| format!("{uri:?}: expected dir:///path"))?;
-                Self::Directory { path, fps: rate(take("fps"))?, repeat }
-            }
-            // What stands behind the question mark is the server's.
-            "http" | "https" => return Ok(Self::Http(url)),
-            "exec" if command.is_empty() => {
+            "dir" => Self::Directory(DirectorySpec {
+                path: folder(&url).ok_or_else(|| format!("{shown:?}: expected dir:///path"))?,
+                fps: rate(take("fps"))?,
+                repeat: number(take("loop"), "loop", 1_u8)? != 0,
+                subfolders: number(take("subfolders"), "subfolders", 1_u8)? != 0,
+            }),
+            "exec" if camera.command.is_empty() => {
                 return Err("exec: needs camera.command, the program and its arguments".to_owned());
             }
-            "exec" => Self::Exec(command.to_vec()),
+            "exec" => Self::Exec(camera.command.clone()),
             #[cfg(feature = "camera")]
             "camera" => Self::Camera(CameraSpec::parse(&url, &mut take)?),
             #[cfg(not(feature = "camera"))]
             "camera" => {
                 let ways = "build it with --features camera, which needs libclang, or take exec: with a program \
                             that reads the camera, such as ffmpeg -f v4l2";
-                return Err(format!("{uri:?}: this program was built without cameras: {ways}"));
+                return Err(format!("{shown:?}: this program was built without cameras: {ways}"));
             }
             other => {
                 let known = "camera, dir, synthetic, http, https, exec";
-                return Err(format!("{uri:?}: unknown kind {other:?}, expected one of {known}"));
+                return Err(format!("{shown:?}: unknown kind {other:?}, expected one of {known}"));
             }
         };
         match query.first() {
-            Some((name, _)) => Err(format!("{uri:?}: unknown setting {name:?}")),
+            Some((name, _)) => Err(format!("{shown:?}: unknown setting {name:?}")),
             None => Ok(spec),
         }
     }
 
     /// Opens the source. `fps` is how often a server or a camera is asked for a picture, `timeout` how long it may take to
     /// answer.
-    fn open(&self, fps: f64, timeout: Duration) -> Result<Box<dyn Source>, SourceError> {
+    fn open(
+        &self,
+        fps: f64,
+        timeout: Duration,
+        opening: &Arc<Opening>,
+    ) -> Result<Box<dyn Source>, SourceError> {
         Ok(match self {
             Self::Synthetic { seed, fps } => Box::new(SyntheticSource::new(*seed, *fps)),
-            Self::Directory { path, fps, repeat } => {
-                Box::new(DirectorySource::open(path, *fps, *repeat)?)
-            }
+            Self::Directory(spec) => Box::new(DirectorySource::open(spec, timeout)?),
             #[cfg(feature = "camera")]
-            Self::Camera(spec) => Box::new(CameraSource::open(spec, fps, timeout)?),
-            Self::Http(url) => Box::new(HttpSource::open(url, fps, timeout)?),
-            Self::Exec(command) => Box::new(ExecSource::open(command)?),
+            Self::Camera(spec) => Box::new(CameraSource::open(spec, fps, timeout, opening)?),
+            Self::Http(address) => Box::new(HttpSource::open(address, fps, timeout, opening)?),
+            Self::Exec(command) => Box::new(ExecSource::open(command, timeout, opening)?),
         })
     }
+}
+
+/// How a stream is read by ffmpeg, as lines of a configuration.
+fn by_ffmpeg(address: &str) -> String {
+    format!(
+        "source = \"exec:\" and command = [\"ffmpeg\", \"-loglevel\", \"error\", \"-i\", {address:?}, \"-r\", \"5\", \
+         \"-f\", \"mjpeg\", \"-\"]"
+    )
 }
 
 /// The folder of a `dir:` URI, which is written like that of a `file:` URI.

@@ -258,11 +258,13 @@ impl Daemon {
         self.keeper = None;
         let shared = &self.shared;
         let (counts, (answered, time)) = (shared.slot.counts(), shared.metrics.answered());
+        let source = shared.source.get();
         RunReport {
             frames: counts.frames + counts.too_soon,
             left_out: counts.replaced + counts.too_soon,
             answered,
-            openings: shared.source.get().openings,
+            damaged: source.damaged,
+            openings: source.openings,
             seconds: shared.started.elapsed().as_secs_f64(),
             milliseconds: 1e3 * time.as_secs_f64(),
         }

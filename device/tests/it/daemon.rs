@@ -163,27 +163,6 @@ fn what_was_taught_is_seen_in_a_folder_of_frames() {
 }
 
 #[test]
-fn a_bad_picture_hides_none_behind_it_and_a_folder_ends_where_it_is_told_to() {
-    let setting = Setting::new();
-    setting.pictures("frames", Thing::ALL[0], 3, 9);
-    std::fs::write(setting.path("frames/a-broken.jpg"), b"no picture").expect("a file");
-    let frames = setting.path("frames");
-    let once = format!("[camera]\nsource = \"dir://{}?fps=20&loop=0\"\nfps = 20\n", text(&frames));
-    let (run, lines) = run_for(&setting, &once, "1");
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(
-        run.stderr.contains("skipped") && run.stderr.contains("a-broken.jpg"),
-        "{}",
-        run.stderr
-    );
-    let report = ended(&lines);
-    let number = |key: &str| report[key].as_u64().expect("a number");
-    let (frames, openings) = (number("frames"), number("openings"));
-    assert!(frames >= 3 && frames <= 3 * openings, "at most three each time: {report}");
-    assert!(frames >= 3 * (openings - 1), "three each time but the last: {report}");
-}
-
-#[test]
 fn without_frames_it_says_why_and_ends_in_time() {
     let setting = Setting::new();
     let nobody = "[camera]\nsource = \"http://127.0.0.1:9/\"\n";

@@ -3,6 +3,7 @@
 mod bad_clients;
 mod bad_input;
 mod bad_state;
+mod cameras;
 mod daemon;
 mod devices;
 mod documents;

@@ -8,6 +8,7 @@ use url::Url;
 use super::{DaemonConfig, Mistake, MqttConfig, UpdateConfig};
 use crate::daemon::source::SourceSpec;
 use crate::report::with_causes;
+use crate::tls_roots::Authorities;
 use crate::update::{Trusted, read_root};
 
 /// Everything that is wrong with a configuration whose keys can be read.
@@ -20,12 +21,16 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
         wrong("device", why);
     }
     let camera = &config.camera;
-    match SourceSpec::parse(&camera.source, &camera.command) {
-        Ok(SourceSpec::Directory { path, .. }) if !path.is_dir() => {
-            wrong("camera.source", format!("{}: no such folder", path.display()));
+    match SourceSpec::of(camera) {
+        Ok(SourceSpec::Directory(folder)) if !folder.path.is_dir() => {
+            wrong("camera.source", format!("{}: no such folder", folder.path.display()));
         }
         Ok(_) => {}
         Err(why) => wrong("camera.source", why),
+    }
+    let authorities = camera.authority.as_deref().map(|value| Authorities::from_value(Some(value)));
+    if let Some(Err(error)) = authorities.map(|authorities| authorities.client_config()) {
+        wrong("camera.authority", with_causes(&error));
     }
     let ranges = [
         ("camera.fps", camera.fps, 0.1, 60.0),

@@ -13,8 +13,12 @@ const HIDDEN: &str = "***";
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// The password itself, for whom it is meant.
-    #[cfg(feature = "mqtt")]
+    /// A password that was read elsewhere.
+    pub(crate) fn new(password: String) -> Self {
+        Self(password)
+    }
+
+    /// The password itself, for the one it is meant for.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -39,27 +43,39 @@ pub(crate) fn masked(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        // User and password end at the last @ before the path, the query or the next word.
-        let end = after.find(|c: char| "/?#\"'<>".contains(c) || c.is_whitespace());
-        let authority = &after[..end.unwrap_or(after.len())];
-        rest = match authority.rfind('@') {
-            Some(at) => {
-                shown.push_str(HIDDEN);
-                &after[at..]
-            }
-            None => after,
-        };
+        let end = after.find(|c: char| "\"'<>".contains(c) || c.is_whitespace());
+        let hidden = secret_length(&after[..end.unwrap_or(after.len())]);
+        if hidden > 0 {
+            shown.push_str(HIDDEN);
+        }
+        rest = &after[hidden..];
     }
     shown + rest
 }
 
+/// The same of a text that is one address as a whole: quotes and spaces in it belong to a password.
+pub(crate) fn masked_address(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    match secret_length(rest) {
+        0 => text.to_owned(),
+        hidden => format!("{scheme}://{HIDDEN}{}", &rest[hidden..]),
+    }
+}
+
+/// How many bytes before an `@` are user and password, of an address without its scheme. A password that is written without
+/// escapes may hold everything, so it is taken to end at the last `@` unless no password can stand before it.
+fn secret_length(rest: &str) -> usize {
+    let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    if host.contains(['@', ':']) { rest.rfind('@').unwrap_or(0) } else { 0 }
+}
+
 pub(super) fn uri<S: Serializer>(uri: &str, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&masked(uri))
+    to.serialize_str(&masked_address(uri))
 }
 
 #[allow(clippy::ref_option, reason = "serde gives it so")]
 pub(super) fn optional_uri<S: Serializer>(uri: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
-    uri.as_deref().map(masked).serialize(to)
+    uri.as_deref().map(masked_address).serialize(to)
 }
 
 pub(super) fn uris<S: Serializer>(uris: &[String], to: S) -> Result<S::Ok, S::Error> {
@@ -79,8 +95,21 @@ mod tests {
             ("two http://a:b@c and mqtt://d:e@f:1", "two http://***@c and mqtt://***@f:1"),
             ("no address, ann@box", "no address, ann@box"),
             ("cut off ://", "cut off ://"),
+            ("http://ann:a/b?c#d@box/1", "http://***@box/1"),
+            ("http://box:80/1 and ann@box", "http://box:80/1 and ann@box"),
+            (
+                "'http://ann:a@box' or \"http://ann:a@box\"",
+                "'http://***@box' or \"http://***@box\"",
+            ),
         ] {
             assert_eq!(masked(text), shown);
+        }
+        for (text, shown) in [
+            ("http://ann:a 'b\" c@box/1", "http://***@box/1"),
+            ("http://box/a@b", "http://box/a@b"),
+            ("exec:", "exec:"),
+        ] {
+            assert_eq!(masked_address(text), shown);
         }
         let secret = Secret("pass".to_owned());
         assert_eq!(format!("{secret:?}"), HIDDEN);

@@ -5,7 +5,7 @@
 //!
 //! Who lets go of the device, and when: a reader owns the device and drops it before it says why it ended, so after an
 //! unplugging the name of the device is free when the camera returns. On Linux no wait is longer than the time-out of the
-//! source, so a reader that the keeper gives up ends soon after, and until it has, the keeper waits (`closer`). What no
+//! source, so a reader that the keeper gives up ends soon after, and until it has, the keeper waits (`Opening::close_with`). What no
 //! time-out reaches is a driver that hangs in a call of its own; then the keeper goes on without that reader, and the
 //! camera is busy until the driver comes back.
 

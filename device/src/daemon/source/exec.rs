@@ -1,43 +1,115 @@
-//! A program that writes JPEG pictures to its output.
+//! A program that writes JPEG pictures to its output, and its troubles to its errors.
+//!
+//! Both are read by one thread, which waits for whichever has something to say. A program may leave behind others that keep
+//! its pipes open, so no wait is without an end.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use fmlora_models::decode_picture;
-use image::RgbImage;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::jpeg_stream::next_jpeg;
-use super::{Closer, Source, SourceError};
+use super::jpeg_stream::JpegStream;
+use super::opening::Opening;
+use super::{Given, Source, SourceError};
+use crate::daemon::config::masked;
 
-/// The running program and its output.
+/// Lines of the program's errors that are told.
+const LINES: usize = 4;
+
+/// Longest line of them that is told, in characters.
+const LINE: usize = 300;
+
+/// How long a program may take to be gone after it was killed.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// How long the last words of a program are waited for, which it may write after its last picture.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The running program.
 pub(super) struct ExecSource {
     child: Arc<Mutex<Child>>,
-    pictures: BufReader<ChildStdout>,
+    pictures: JpegStream<Pipes>,
+    timeout: Duration,
+    opening: Arc<Opening>,
+    words: Words,
 }
 
+/// The last lines that a program wrote to its errors.
+type Words = Arc<Mutex<Tail>>;
+
 impl ExecSource {
-    pub(super) fn open(command: &[String]) -> Result<Self, SourceError> {
+    /// Starts a program, whose output may be silent for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Open`] if it cannot be started.
+    pub(super) fn open(
+        command: &[String],
+        timeout: Duration,
+        opening: &Arc<Opening>,
+    ) -> Result<Self, SourceError> {
         let (program, arguments) =
             command.split_first().ok_or_else(|| SourceError::Open("no command".to_owned()))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let fail = |error: std::io::Error| SourceError::Open(format!("{program}: {error}"));
         let mut child = command.spawn().map_err(fail)?;
         let missing = || SourceError::Open(format!("{program}: no output"));
         let output = child.stdout.take().ok_or_else(missing)?;
-        if let Some(errors) = child.stderr.take() {
-            let program = program.clone();
-            // What it says goes to the log, and never fills a pipe that nobody reads.
-            std::thread::spawn(move || {
-                for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                    tracing::debug!("{program}: {line}");
-                }
-            });
+        let errors = child.stderr.take();
+        let child = Arc::new(Mutex::new(child));
+        let words = Words::default();
+        let pipes = Pipes {
+            program: program.clone(),
+            output,
+            errors,
+            timeout,
+            opening: opening.clone(),
+            words: words.clone(),
+        };
+        let running = child.clone();
+        opening.close_with(Box::new(move || end(&running)));
+        let pictures = JpegStream::new(pipes, None);
+        Ok(Self { child, pictures, timeout, opening: opening.clone(), words })
+    }
+
+    /// How the program ended, and what it said.
+    fn how_it_ended(&mut self) -> String {
+        let until = Instant::now() + LAST_WORDS;
+        let mut status = None;
+        while status.is_none() && Instant::now() < until && !self.opening.is_given_up() {
+            let child = self.child.lock();
+            status = child.unwrap_or_else(PoisonError::into_inner).try_wait().ok().flatten();
+            std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(Self { child: Arc::new(Mutex::new(child)), pictures: BufReader::new(output) })
+        let how = status.map_or_else(String::new, |status| format!(" ({status})"));
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner).text();
+        let words = words.map_or_else(String::new, |words| format!(": {words}"));
+        format!("the program writes no more pictures{how}{words}")
+    }
+}
+
+impl Source for ExecSource {
+    fn next(&mut self) -> Result<Given, SourceError> {
+        match self.pictures.next() {
+            Ok(Some(given)) => Ok(given),
+            Ok(None) => Err(SourceError::Lost(self.how_it_ended())),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                Err(SourceError::Silent { time: self.timeout, note: self.opening.noted() })
+            }
+            Err(error) => Err(SourceError::Lost(error.to_string())),
+        }
+    }
+}
+
+impl Drop for ExecSource {
+    fn drop(&mut self) {
+        end(&self.child);
     }
 }
 
@@ -45,36 +117,166 @@ impl ExecSource {
 fn end(child: &Mutex<Child>) {
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
     // It may have ended by itself; programs that it started belong to its group.
-    #[cfg(unix)]
     if let Ok(None) = child.try_wait() {
         let group = rustix::process::Pid::from_child(&child);
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     let _ = child.kill();
-    let _ = child.wait();
-}
-
-impl Source for ExecSource {
-    fn next_frame(&mut self) -> Result<RgbImage, SourceError> {
-        let lost = |error: std::io::Error| SourceError::Lost(error.to_string());
-        let picture = next_jpeg(&mut self.pictures).map_err(lost)?;
-        let picture = picture.ok_or_else(|| {
-            let child = self.child.lock();
-            let ended = child.unwrap_or_else(PoisonError::into_inner).try_wait();
-            let how = ended.ok().flatten().map_or_else(String::new, |status| format!(": {status}"));
-            SourceError::Lost(format!("the program writes no more pictures{how}"))
-        })?;
-        decode_picture(&picture).map_err(|error| SourceError::Lost(error.to_string()))
-    }
-
-    fn closer(&self) -> Option<Closer> {
-        let child = self.child.clone();
-        Some(Box::new(move || end(&child)))
+    // A program that hangs in the system is left to itself.
+    let until = Instant::now() + LAST_MOMENT;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-impl Drop for ExecSource {
-    fn drop(&mut self) {
-        end(&self.child);
+/// Reads the output of a program, and its errors meanwhile.
+struct Pipes {
+    program: String,
+    output: ChildStdout,
+    /// Until the program closes it.
+    errors: Option<ChildStderr>,
+    timeout: Duration,
+    opening: Arc<Opening>,
+    words: Words,
+}
+
+impl Read for Pipes {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let (output, errors) = self.wait(left)?;
+            if errors {
+                self.listen();
+            }
+            if self.opening.is_given_up() {
+                return Ok(0);
+            }
+            if output {
+                let read = self.output.read(to)?;
+                if read == 0 {
+                    self.hear_out()?;
+                }
+                return Ok(read);
+            }
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+impl Pipes {
+    /// Waits until output or errors can be read, and says which.
+    fn wait(&self, time: Duration) -> std::io::Result<(bool, bool)> {
+        let mut pipes = vec![PollFd::from_borrowed_fd(self.output.as_fd(), PollFlags::IN)];
+        if let Some(errors) = &self.errors {
+            pipes.push(PollFd::from_borrowed_fd(errors.as_fd(), PollFlags::IN));
+        }
+        let time = Timespec::try_from(time).ok();
+        match poll(&mut pipes, time.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready = |at: usize| pipes.get(at).is_some_and(|pipe| !pipe.revents().is_empty());
+        Ok((ready(0), ready(1)))
+    }
+
+    /// Takes what the program says to its errors; there is something, so this does not wait.
+    fn listen(&mut self) {
+        let Some(errors) = &mut self.errors else { return };
+        let mut said = [0; 4096];
+        match errors.read(&mut said) {
+            Ok(0) | Err(_) => self.errors = None,
+            Ok(n) => {
+                let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+                for line in words.take(&said[..n]) {
+                    tracing::debug!("{}: {line}", self.program);
+                }
+                if let Some(text) = words.text() {
+                    self.opening.note(text);
+                }
+            }
+        }
+    }
+
+    /// Takes the last words of a program that has closed its output.
+    fn hear_out(&mut self) -> std::io::Result<()> {
+        let until = Instant::now() + LAST_WORDS;
+        while self.errors.is_some() && !self.opening.is_given_up() {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut pipe = self.errors.as_ref().map(|errors| PollFd::new(errors, PollFlags::IN));
+            let time = Timespec::try_from(left).ok();
+            match poll(pipe.as_mut_slice(), time.as_ref()) {
+                Ok(0) => break,
+                Ok(_) => self.listen(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last lines of a text that comes in pieces, without passwords.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    unfinished: Vec<u8>,
+}
+
+impl Tail {
+    /// Adds a piece, and gives the lines that it completes.
+    fn take(&mut self, piece: &[u8]) -> Vec<String> {
+        self.unfinished.extend_from_slice(piece);
+        let mut complete = Vec::new();
+        // Programs that write over their last line end it with a carriage return.
+        while let Some(end) = self.unfinished.iter().position(|byte| b"\r\n".contains(byte)) {
+            let line: Vec<u8> = self.unfinished.drain(..=end).collect();
+            complete.extend(told(&line));
+        }
+        // A line without an end is not kept for ever. Its beginning stays, so that a password in it is seen as one.
+        self.unfinished.truncate(4 * LINE);
+        self.lines.extend(complete.iter().cloned());
+        let excess = self.lines.len().saturating_sub(LINES);
+        self.lines.drain(..excess);
+        complete
+    }
+
+    /// The last lines, `None` without any.
+    fn text(&self) -> Option<String> {
+        let mut lines: Vec<String> = self.lines.iter().cloned().collect();
+        lines.extend(told(&self.unfinished));
+        let excess = lines.len().saturating_sub(LINES);
+        let text = lines[excess..].join(" | ");
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// A line as it is told: masked and not too long; nothing for an empty one.
+fn told(line: &[u8]) -> Option<String> {
+    let text = masked(String::from_utf8_lossy(line).trim());
+    let text: String = text.chars().filter(|c| !c.is_control()).take(LINE).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_told_without_passwords() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.text(), None);
+        tail.take(b"frame= 1\rframe= 2\r\n\nrtsp://ann:se");
+        tail.take(b"cret@box/1: 401 Unauthorized");
+        let text = tail.text().expect("words");
+        assert_eq!(text, "frame= 1 | frame= 2 | rtsp://***@box/1: 401 Unauthorized");
+        for n in 0..50 {
+            tail.take(format!("line {n} {}\n", "x".repeat(10_000)).as_bytes());
+        }
+        let text = tail.text().expect("words");
+        assert!(text.starts_with("line 46 ") && text.contains("line 49 "), "{text}");
+        assert!(text.len() <= LINES * (LINE + 3), "{}", text.len());
     }
 }

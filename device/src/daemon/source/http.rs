@@ -1,67 +1,184 @@
-//! MJPEG over HTTP, or a picture that is asked for again and again.
+//! Pictures over HTTP: a stream of them in one answer, or one answer a picture, which is asked for again and again.
+//!
+//! What an answer is shows itself: servers send endless streams as `image/jpeg`, as `application/octet-stream` or without a
+//! type. So each answer is read as a stream of pictures; one that ends after its first picture was a single one.
 
-use std::io::BufReader;
+mod address;
+mod client;
+mod proxy;
+mod tolerant;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use fmlora_models::decode_picture;
-use image::RgbImage;
-use ureq::Agent;
-use ureq::BodyReader;
-use url::Url;
+use image::ImageFormat;
+use ureq::http::{HeaderValue, Response};
+use ureq::{Body, BodyReader};
 
-use super::jpeg_stream::next_jpeg;
+use super::jpeg_stream::JpegStream;
+use super::opening::Opening;
 use super::pace::Pace;
-use super::{Source, SourceError};
-
-/// Largest picture of a server.
-const MAX_BYTES: u64 = 32 << 20;
+use super::{Given, Source, SourceError};
+pub(crate) use address::HttpAddress;
+use client::Client;
 
 /// A server's pictures.
-pub(super) enum HttpSource {
-    /// One answer without an end.
-    Stream(BufReader<BodyReader<'static>>),
-    /// One answer a picture.
-    Snapshots { agent: Agent, url: Url, pace: Pace, first: Option<Vec<u8>> },
+pub(super) struct HttpSource {
+    client: Client,
+    pace: Pace,
+    /// The answer that is being read.
+    answer: Option<Answer>,
+    /// Whether an answer with a single picture has been read to its end.
+    single: bool,
 }
 
 impl HttpSource {
-    pub(super) fn open(url: &Url, fps: f64, timeout: Duration) -> Result<Self, SourceError> {
-        let config = Agent::config_builder()
-            .timeout_connect(Some(timeout))
-            .timeout_recv_response(Some(timeout))
-            .build();
-        let agent = Agent::new_with_config(config);
-        let response = agent.get(url.as_str()).call();
-        let response = response.map_err(|error| SourceError::Open(error.to_string()))?;
-        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        if kind.is_some_and(|kind| kind.trim().to_lowercase().starts_with("multipart/")) {
-            return Ok(Self::Stream(BufReader::new(response.into_body().into_reader())));
-        }
-        let first = response.into_body().with_config().limit(MAX_BYTES).read_to_vec();
-        let first = Some(first.map_err(|error| SourceError::Open(error.to_string()))?);
-        Ok(Self::Snapshots { agent, url: url.clone(), pace: Pace::new(fps), first })
+    /// Asks a server for the first time. Single pictures are asked for `fps` times a second.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Refused`] if the server refuses user and password, [`SourceError::Open`] for everything else.
+    pub(super) fn open(
+        address: &HttpAddress,
+        fps: f64,
+        timeout: Duration,
+        opening: &Arc<Opening>,
+    ) -> Result<Self, SourceError> {
+        let mut client = Client::new(address, timeout)?;
+        let agent = client.agent().clone();
+        opening.close_with(Box::new(move || agent.shutdown()));
+        let mut pace = Pace::new(fps);
+        pace.wait();
+        let answer = client.ask().map_err(|error| match error {
+            SourceError::Lost(why) => SourceError::Open(why),
+            other => other,
+        })?;
+        let answer = Answer::of(answer);
+        opening.note(format!("the answer is of type {}", answer.kind));
+        Ok(Self { client, pace, answer: Some(answer), single: false })
     }
 }
 
 impl Source for HttpSource {
-    fn next_frame(&mut self) -> Result<RgbImage, SourceError> {
-        let bytes = match self {
-            Self::Stream(stream) => next_jpeg(stream)
-                .map_err(|error| SourceError::Lost(error.to_string()))?
-                .ok_or_else(|| SourceError::Lost("the server ended the stream".to_owned()))?,
-            Self::Snapshots { agent, url, pace, first } => {
-                pace.wait();
-                match first.take() {
-                    Some(bytes) => bytes,
-                    None => snapshot(agent, url)
-                        .map_err(|error| SourceError::Lost(error.to_string()))?,
+    fn next(&mut self) -> Result<Given, SourceError> {
+        loop {
+            let Some(answer) = &mut self.answer else {
+                self.pace.wait();
+                match self.client.ask() {
+                    Ok(answer) => self.answer = Some(Answer::of(answer)),
+                    Err(refused @ SourceError::Refused(_)) => return Err(refused),
+                    // It is asked again at its pace; the keeper sees to it that this ends.
+                    Err(error) => return Ok(Given::Damaged(format!("an answer: {error}"))),
+                }
+                continue;
+            };
+            match answer.next() {
+                Ok(Some(given)) => {
+                    answer.given += 1;
+                    return Ok(given);
+                }
+                Ok(None) => {
+                    let (given, stream) = (answer.given, answer.stream || answer.given > 1);
+                    let without = SourceError::Open(answer.without_picture());
+                    self.answer = None;
+                    match given {
+                        _ if stream => {
+                            return Err(SourceError::Lost(
+                                "the server ended the stream".to_owned(),
+                            ));
+                        }
+                        0 if self.single => return Ok(Given::Damaged(without.to_string())),
+                        0 => return Err(without),
+                        _ => self.single = true,
+                    }
+                }
+                Err(error) => {
+                    self.answer = None;
+                    let error = self.client.failure(error.into());
+                    return match error {
+                        SourceError::Lost(why) if self.single => {
+                            Ok(Given::Damaged(format!("an answer: {why}")))
+                        }
+                        error => Err(error),
+                    };
                 }
             }
-        };
-        decode_picture(&bytes).map_err(|error| SourceError::Lost(error.to_string()))
+        }
     }
 }
 
-fn snapshot(agent: &Agent, url: &Url) -> Result<Vec<u8>, ureq::Error> {
-    agent.get(url.as_str()).call()?.into_body().with_config().limit(MAX_BYTES).read_to_vec()
+/// One answer of a server.
+struct Answer {
+    /// Until a single picture of another format was taken from it.
+    pictures: Option<JpegStream<BodyReader<'static>>>,
+    /// Whether it says that it is a stream.
+    stream: bool,
+    /// How many pictures it gave, good or damaged.
+    given: u64,
+    /// Its `Content-Type`.
+    kind: String,
+}
+
+impl Answer {
+    fn of(response: Response<Body>) -> Self {
+        let kind = response.headers().get("content-type").map(HeaderValue::as_bytes);
+        let kind = String::from_utf8_lossy(kind.unwrap_or(b"unknown")).trim().to_owned();
+        let pictures = JpegStream::new(response.into_body().into_reader(), boundary(&kind));
+        let stream = kind.to_ascii_lowercase().starts_with("multipart/");
+        Self { pictures: Some(pictures), stream, given: 0, kind }
+    }
+
+    /// The next picture, `None` at the end of the answer.
+    fn next(&mut self) -> std::io::Result<Option<Given>> {
+        let Some(pictures) = &mut self.pictures else { return Ok(None) };
+        if self.stream || self.given > 0 {
+            return pictures.next();
+        }
+        let format = image::guess_format(pictures.peek(32)?.trim_ascii_start());
+        let whole = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp];
+        if !format.is_ok_and(|format| whole.contains(&format)) {
+            return pictures.next();
+        }
+        let Some(pictures) = self.pictures.take() else { return Ok(None) };
+        let bytes = pictures.rest()?;
+        Ok(Some(match decode_picture(bytes.trim_ascii_start()) {
+            Ok(frame) => Given::Frame(frame),
+            Err(why) => Given::Damaged(format!("a damaged picture: {why}")),
+        }))
+    }
+
+    fn without_picture(&self) -> String {
+        let kind = &self.kind;
+        format!(
+            "the answer is of type {kind} and holds no picture; the address of the picture or stream is expected"
+        )
+    }
+}
+
+/// What separates the parts of a multipart stream, as its type says: `multipart/x-mixed-replace; boundary="frame"`.
+fn boundary(kind: &str) -> Option<&str> {
+    let at = kind.to_ascii_lowercase().find("boundary=")? + "boundary=".len();
+    let value = kind.get(at..)?.trim_start();
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next(),
+        None => value.split([';', ' ', ',']).next(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boundary_is_read_as_servers_write_it() {
+        for (kind, expected) in [
+            ("multipart/x-mixed-replace;boundary=frame", Some("frame")),
+            ("Multipart/X-Mixed-Replace; Boundary=\"a b\"; x=y", Some("a b")),
+            ("multipart/x-mixed-replace; boundary=--frame; x=y", Some("--frame")),
+            ("multipart/x-mixed-replace", None),
+        ] {
+            assert_eq!(boundary(kind), expected, "{kind}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
-//! Keeps a source open: opens it anew when it fails or falls silent, at growing distances.
+//! Keeps a source open: opens it anew when it fails or falls silent, at growing distances that frames make short again.
 //!
-//! A source may hang where no time-out reaches, so each opening has a thread of its own. One that falls silent is left to
-//! itself, and what it still gives is thrown away; as long as too many such threads hang, nothing new is opened.
+//! Each opening has a thread of its own. One that falls silent is given up: what it waits for is ended ([`Opening`]), and what it
+//! still gives is thrown away. A call of the system that nothing ends, as on a network share that is gone, keeps its thread;
+//! as long as too many such threads hang, nothing new is opened.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::opening::Opening;
 use super::pace::Pace;
-use super::{Closer, SourceError, SourceSpec};
+use super::{Given, SourceError, SourceSpec};
 use crate::daemon::config::masked;
 use crate::daemon::slot::Slot;
 
@@ -32,6 +34,8 @@ pub(crate) struct SourceHealth {
     pub(crate) trouble: Option<String>,
     /// How often it was opened.
     pub(crate) openings: u64,
+    /// Pictures that were damaged, and answers without a picture; they are skipped.
+    pub(crate) damaged: u64,
 }
 
 /// How the source is, for everybody who asks.
@@ -59,8 +63,12 @@ pub(crate) struct Keeper {
 
 /// What a reader says.
 enum Said {
-    Opened(Option<Closer>),
+    Opened,
     Frame,
+    /// A picture was damaged, or an answer held none.
+    Damaged(String),
+    /// All is well, but there is nothing to show.
+    Waiting(String),
     Ended(SourceError),
 }
 
@@ -105,7 +113,7 @@ struct Loop {
     slot: Arc<Slot>,
     health: Arc<SharedHealth>,
     stopped: Receiver<()>,
-    /// Readers that were given up; each says here when it is over after all.
+    /// Readers that were given up and are perhaps not over yet.
     hanging: Vec<Arc<AtomicBool>>,
 }
 
@@ -113,11 +121,13 @@ impl Loop {
     fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let started = Instant::now();
-            let Some(trouble) = self.read() else { return };
-            self.report(&trouble);
-            if started.elapsed() > self.keeping.longest_pause {
+            let Some(Reading { trouble, frames }) = self.read() else { return };
+            if frames {
                 pause = FIRST_PAUSE;
+            }
+            if let SourceError::Refused(_) = trouble {
+                // Cameras lock an account after a few tries with a wrong password.
+                pause = self.keeping.longest_pause;
             }
             tracing::warn!(
                 "source: {}; next try in {:.1} s",
@@ -132,6 +142,9 @@ impl Loop {
                 if self.hanging.len() < MAX_HANGING {
                     break;
                 }
+                self.report(&SourceError::Lost(format!(
+                    "the system does not come back from {MAX_HANGING} reads; {trouble}"
+                )));
             }
             pause = (2 * pause).min(self.keeping.longest_pause);
         }
@@ -151,14 +164,14 @@ impl Loop {
     }
 
     /// Opens the source and follows it until it fails; `None` when the loop was told to end.
-    fn read(&mut self) -> Option<SourceError> {
+    fn read(&mut self) -> Option<Reading> {
         // Room for the first frame behind the opening.
         let (say, said) = sync_channel(2);
-        let (given_up, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (opening, over) = (Arc::new(Opening::default()), Arc::new(AtomicBool::new(false)));
         let reader = Reader {
             keeping: self.keeping.clone(),
             slot: self.slot.clone(),
-            given_up: given_up.clone(),
+            opening: opening.clone(),
             say,
         };
         let flag = over.clone();
@@ -168,20 +181,25 @@ impl Loop {
         };
         let spawned = std::thread::Builder::new().name("reader".to_owned()).spawn(run);
         if let Err(error) = spawned {
-            return Some(SourceError::Open(error.to_string()));
+            return Some(Reading { trouble: SourceError::Open(error.to_string()), frames: false });
         }
-        let mut closer: Option<Closer> = None;
         let mut heard = Instant::now();
+        let mut frames = false;
         let trouble = loop {
             match said.recv_timeout(Duration::from_millis(50)) {
-                Ok(Said::Opened(found)) => {
-                    closer = found;
+                Ok(Said::Opened) => {
                     heard = Instant::now();
                     self.health.change(|health| health.openings += 1);
                 }
                 Ok(Said::Frame) => {
-                    heard = Instant::now();
+                    (heard, frames) = (Instant::now(), true);
+                    opening.forget_note();
                     self.health.change(|health| (health.open, health.trouble) = (true, None));
+                }
+                Ok(Said::Damaged(why)) => self.count_damaged(&opening, &why),
+                Ok(Said::Waiting(why)) => {
+                    heard = Instant::now();
+                    self.report(&SourceError::Lost(why));
                 }
                 Ok(Said::Ended(error)) => break Some(error),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -190,36 +208,64 @@ impl Loop {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if heard.elapsed() > self.keeping.timeout {
-                break Some(SourceError::Silent(heard.elapsed()));
+                break Some(SourceError::Silent { time: heard.elapsed(), note: None });
             }
             if self.wait(Duration::ZERO) {
                 break None;
             }
         };
-        given_up.store(true, Ordering::Release);
+        let trouble = trouble.map(|trouble| match trouble {
+            SourceError::Silent { time, note: None } => {
+                SourceError::Silent { time, note: opening.noted() }
+            }
+            other => other,
+        });
         // Before the closing, which may take a moment.
         if let Some(trouble) = &trouble {
             self.report(trouble);
         }
-        if let Some(close) = closer {
-            close();
-        }
+        opening.give_up();
         self.hanging.push(over);
-        trouble
+        trouble.map(|trouble| Reading { trouble, frames })
+    }
+
+    /// Counts a damaged picture, and warns of some: a bad line damages one every few seconds.
+    fn count_damaged(&self, opening: &Opening, why: &str) {
+        let why = masked(why);
+        let mut damaged = 0;
+        self.health.change(|health| {
+            health.damaged += 1;
+            damaged = health.damaged;
+        });
+        // A file of a folder is tried once, and so each is worth a warning.
+        let each = matches!(self.keeping.spec, SourceSpec::Directory(_));
+        if each || damaged.is_power_of_two() {
+            tracing::warn!("source: skipped {why}; {damaged} so far");
+        } else {
+            tracing::debug!("source: skipped {why}");
+        }
+        opening.note(why);
     }
 }
 
-/// One opening of a source.
+/// How an opening was.
+struct Reading {
+    trouble: SourceError,
+    /// Whether it gave any frame.
+    frames: bool,
+}
+
+/// The reader of one opening of a source.
 struct Reader {
     keeping: Keeping,
     slot: Arc<Slot>,
-    given_up: Arc<AtomicBool>,
+    opening: Arc<Opening>,
     say: SyncSender<Said>,
 }
 
 impl Reader {
     fn run(self) {
-        // Whoever is not listening any more has given this reader up.
+        // A reader that was given up has no listener any more.
         let _ = match self.follow() {
             Some(error) => self.say.send(Said::Ended(error)),
             None => Ok(()),
@@ -228,27 +274,33 @@ impl Reader {
 
     fn follow(&self) -> Option<SourceError> {
         let Keeping { spec, fps, timeout, .. } = &self.keeping;
-        let mut source = match spec.open(*fps, *timeout) {
+        let mut source = match spec.open(*fps, *timeout, &self.opening) {
             Ok(source) => source,
             Err(error) => return Some(error),
         };
-        self.say.send(Said::Opened(source.closer())).ok()?;
+        self.say.send(Said::Opened).ok()?;
         let mut pace = Pace::new(*fps);
         loop {
-            let frame = match source.next_frame() {
-                Ok(frame) => frame,
+            let given = match source.next() {
+                Ok(given) => given,
                 Err(error) => return Some(error),
             };
-            if self.given_up.load(Ordering::Acquire) {
+            if self.opening.is_given_up() {
                 return None;
             }
-            if pace.passes(Instant::now()) {
-                self.slot.put(frame);
-            } else {
-                self.slot.leave_out();
+            match given {
+                Given::Frame(frame) => {
+                    if pace.passes(Instant::now()) {
+                        self.slot.put(frame);
+                    } else {
+                        self.slot.leave_out();
+                    }
+                    // The keeper only wants to know that frames come.
+                    let _ = self.say.try_send(Said::Frame);
+                }
+                Given::Damaged(why) => self.say.send(Said::Damaged(why)).ok()?,
+                Given::Waiting(why) => self.say.send(Said::Waiting(why)).ok()?,
             }
-            // The one that listens only wants to know that frames come.
-            let _ = self.say.try_send(Said::Frame);
         }
     }
 }

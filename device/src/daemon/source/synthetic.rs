@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use image::RgbImage;
-
 use super::pace::Pace;
-use super::{Source, SourceError};
+use super::{Given, Source, SourceError};
 use crate::camera::synthetic::{SyntheticCamera, Thing};
 
 /// How long one thing is before the camera.
@@ -32,10 +30,10 @@ impl SyntheticSource {
 }
 
 impl Source for SyntheticSource {
-    fn next_frame(&mut self) -> Result<RgbImage, SourceError> {
+    fn next(&mut self) -> Result<Given, SourceError> {
         self.pace.wait();
         let thing = (self.n_frames / self.frames_of_thing) as usize % Thing::ALL.len();
         self.n_frames += 1;
-        Ok(self.camera.frame(Thing::ALL[thing]))
+        Ok(Given::Frame(self.camera.frame(Thing::ALL[thing])))
     }
 }

@@ -1,15 +1,14 @@
 //! A camera as a source of frames.
 
-use std::cell::Cell;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
-
-use image::RgbImage;
 
 use super::CameraSpec;
 use super::frames::{Frames, settle};
 use super::offers::offered;
-use crate::daemon::source::{Closer, Source, SourceError};
+use crate::daemon::source::opening::Opening;
+use crate::daemon::source::{Given, Source, SourceError};
 
 /// Broken frames in a row after which the camera is opened anew. A few are usual after a start.
 const MAX_BROKEN: usize = 30;
@@ -20,8 +19,9 @@ const LAST_FRAME: Duration = Duration::from_millis(1500);
 /// A camera that is open.
 pub(crate) struct CameraSource {
     frames: Frames,
-    closed: Cell<Option<Receiver<()>>>,
-    /// Stands behind `frames` so that it is dropped after it, when the device is closed; `closed` hears that.
+    /// Broken frames in a row.
+    broken: usize,
+    /// Stands behind `frames` so that it is dropped after it, when the device is closed; the keeper hears that.
     _open: SyncSender<()>,
 }
 
@@ -35,6 +35,7 @@ impl CameraSource {
         spec: &CameraSpec,
         fps: f64,
         timeout: Duration,
+        opening: &Arc<Opening>,
     ) -> Result<Self, SourceError> {
         let index = spec.index;
         settle(index);
@@ -48,29 +49,30 @@ impl CameraSource {
             return Err(SourceError::Open(format!("camera {index} {what}")));
         }
         let (open, closed) = sync_channel(0);
-        Ok(Self { frames, closed: Cell::new(Some(closed)), _open: open })
+        // The device can be open once: the keeper waits until the reader, which was told to end, has closed it.
+        opening.close_with(Box::new(move || {
+            // Nothing is ever sent: it fails when the device is closed, or when the time is over.
+            let _ = closed.recv_timeout(LAST_FRAME);
+        }));
+        Ok(Self { frames, broken: 0, _open: open })
     }
 }
 
 impl Source for CameraSource {
-    fn next_frame(&mut self) -> Result<RgbImage, SourceError> {
-        let mut last = None;
-        for _ in 0..MAX_BROKEN {
-            match self.frames.next()? {
-                Ok(frame) => return Ok(frame),
-                Err(why) => last = Some(why),
+    fn next(&mut self) -> Result<Given, SourceError> {
+        match self.frames.next()? {
+            Ok(frame) => {
+                self.broken = 0;
+                Ok(Given::Frame(frame))
+            }
+            Err(why) if self.broken + 1 < MAX_BROKEN => {
+                self.broken += 1;
+                Ok(Given::Damaged(format!("a broken frame: {why}")))
+            }
+            Err(why) => {
+                let what = format!("{MAX_BROKEN} frames in a row are broken, the last one: {why}");
+                Err(SourceError::Lost(what))
             }
         }
-        let why = last.map_or_else(String::new, |why| format!(", the last one: {why}"));
-        Err(SourceError::Lost(format!("{MAX_BROKEN} frames in a row are broken{why}")))
-    }
-
-    /// Waits until the reader, which was told to end, has closed the device: it can be open once.
-    fn closer(&self) -> Option<Closer> {
-        let closed = self.closed.take()?;
-        Some(Box::new(move || {
-            // Nobody ever sends: it fails when the device is closed, or when the time is over.
-            let _ = closed.recv_timeout(LAST_FRAME);
-        }))
     }
 }

@@ -110,7 +110,9 @@ impl Frames {
 
 fn lost(index: u32, timeout: Duration, error: &io::Error) -> SourceError {
     match error.raw_os_error() {
-        _ if error.kind() == io::ErrorKind::TimedOut => SourceError::Silent(timeout),
+        _ if error.kind() == io::ErrorKind::TimedOut => {
+            SourceError::Silent { time: timeout, note: None }
+        }
         Some(NO_DEVICE) => SourceError::Lost(format!("camera {index} was unplugged")),
         _ => SourceError::Lost(format!("camera {index}: {error}")),
     }

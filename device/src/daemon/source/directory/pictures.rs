@@ -1,0 +1,232 @@
+//! Which pictures a folder has, and which of them are new.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use fmlora_models::has_picture_name;
+use walkdir::{DirEntry, WalkDir};
+
+/// Shortest time between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Time between two looks, in times of what one takes: a look through a large folder on a network share is not cheap.
+const REST: u32 = 20;
+
+/// How long a file that cannot be read has to stay as it is until that is believed: an upload may be slow.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Age of a file, by the clocks of both machines, from which no upload is suspected.
+const OLD: Duration = Duration::from_mins(1);
+
+/// Folders within each other.
+const DEPTH: usize = 16;
+
+/// The pictures of a folder, as the last look found them.
+pub(super) struct Pictures {
+    folder: PathBuf,
+    depth: usize,
+    known: BTreeMap<PathBuf, Known>,
+    due: Instant,
+}
+
+/// A picture that was found.
+struct Known {
+    version: Version,
+    /// Since when it has this version, as far as was seen.
+    since: Instant,
+    reading: Reading,
+}
+
+/// What reading a picture came to.
+#[derive(Clone, Copy, PartialEq)]
+enum Reading {
+    /// It was read, or it was not tried yet.
+    Well,
+    /// It cannot be read; the next look gives it as new once more.
+    Again,
+    /// It cannot be read; only a new version is tried.
+    Bad,
+}
+
+/// What changes when a file is written to.
+#[derive(Clone, Copy, PartialEq)]
+struct Version {
+    bytes: u64,
+    changed: Option<SystemTime>,
+}
+
+impl Pictures {
+    /// Nothing is known yet; the first look is due.
+    pub(super) fn of(folder: &Path, subfolders: bool) -> Self {
+        let depth = if subfolders { DEPTH } else { 1 };
+        Self { folder: folder.to_owned(), depth, known: BTreeMap::new(), due: Instant::now() }
+    }
+
+    /// Whether it is time for the next look.
+    pub(super) fn is_due(&self) -> bool {
+        Instant::now() >= self.due
+    }
+
+    /// Looks through the folder and gives, by name, the pictures that are new, have changed, or are to be tried again.
+    /// Hidden files and folders do not count: programs give such names to what is not complete.
+    ///
+    /// # Errors
+    ///
+    /// A text, if the folder itself cannot be read. A folder below it that cannot be read has no pictures.
+    pub(super) fn look(&mut self) -> Result<Vec<PathBuf>, String> {
+        let started = Instant::now();
+        let mut before = std::mem::take(&mut self.known);
+        let mut found = Vec::new();
+        let walk =
+            WalkDir::new(&self.folder).min_depth(1).max_depth(self.depth).follow_root_links(true);
+        for entry in walk.into_iter().filter_entry(|entry| !is_hidden(entry)) {
+            let entry = match entry {
+                Err(error) if error.depth() == 0 => return Err(error.to_string()),
+                Err(_) => continue,
+                Ok(entry) => entry,
+            };
+            if entry.file_type().is_dir() || !has_picture_name(entry.path()) {
+                continue;
+            }
+            // Of what a link leads to, and only of files: a pipe would never end.
+            let about = std::fs::metadata(entry.path()).ok().filter(std::fs::Metadata::is_file);
+            let Some(about) = about else { continue };
+            let version = Version { bytes: about.len(), changed: about.modified().ok() };
+            let path = entry.into_path();
+            let known = match before.remove(&path).filter(|known| known.version == version) {
+                Some(known) if known.reading == Reading::Again => {
+                    found.push(path.clone());
+                    Known { reading: Reading::Well, ..known }
+                }
+                Some(known) => known,
+                None => {
+                    found.push(path.clone());
+                    Known { version, since: started, reading: Reading::Well }
+                }
+            };
+            self.known.insert(path, known);
+        }
+        self.due = Instant::now() + LOOK.max(started.elapsed() * REST);
+        found.sort();
+        Ok(found)
+    }
+
+    /// All pictures that can be read as far as is known, by name.
+    pub(super) fn all(&self) -> VecDeque<PathBuf> {
+        let well = self.known.iter().filter(|(_, known)| known.reading == Reading::Well);
+        well.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Whether a picture is known to be bad.
+    pub(super) fn is_bad(&self, path: &Path) -> bool {
+        self.known.get(path).is_none_or(|known| known.reading == Reading::Bad)
+    }
+
+    /// Whether a picture has been as it is for so long that it is complete.
+    pub(super) fn is_settled(&self, path: &Path) -> bool {
+        self.known.get(path).is_none_or(|known| {
+            let age = known.version.changed.and_then(|changed| changed.elapsed().ok());
+            known.since.elapsed() >= SETTLED || age.is_some_and(|age| age >= OLD)
+        })
+    }
+
+    /// Gives a picture as new at the next look.
+    pub(super) fn look_again(&mut self, path: &Path) {
+        self.set(path, Reading::Again);
+    }
+
+    /// Leaves a picture out until it changes.
+    pub(super) fn set_bad(&mut self, path: &Path) {
+        self.set(path, Reading::Bad);
+    }
+
+    fn set(&mut self, path: &Path, reading: Reading) {
+        if let Some(known) = self.known.get_mut(path) {
+            known.reading = reading;
+        }
+    }
+
+    /// Why there is nothing to show.
+    pub(super) fn why_none(&self) -> String {
+        let folder = self.folder.display();
+        match self.known.len() {
+            0 => format!("{folder}: holds no pictures yet"),
+            n => format!("{folder}: none of its {n} pictures can be read"),
+        }
+    }
+}
+
+/// Whether a name is hidden, or that of a folder in which a file server keeps things of its own.
+fn is_hidden(entry: &DirEntry) -> bool {
+    let name = entry.file_name().as_encoded_bytes();
+    entry.depth() > 0 && (name.starts_with(b".") || name.starts_with(b"@"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn names(folder: &TempDir, found: &[PathBuf]) -> Vec<String> {
+        let name =
+            |path: &PathBuf| path.strip_prefix(folder.path()).map(|p| p.display().to_string());
+        found.iter().map(|path| name(path).expect("within the folder")).collect()
+    }
+
+    #[test]
+    fn a_look_gives_what_is_new_or_changed_or_to_be_tried_again() {
+        let folder = TempDir::new().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        };
+        for name in ["2.jpg", "1.PNG", "note.txt", "day/3.jpg", ".hidden/4.jpg", "day/.5.jpg"] {
+            write(name, "a");
+        }
+        std::fs::create_dir(folder.path().join("folder.jpg")).expect("a folder");
+        let mut pictures = Pictures::of(folder.path(), true);
+        let look = |pictures: &mut Pictures| {
+            let found = pictures.look().expect("a folder");
+            names(&folder, &found)
+        };
+        assert_eq!(look(&mut pictures), ["1.PNG", "2.jpg", "day/3.jpg"]);
+        assert_eq!(look(&mut Pictures::of(folder.path(), false)), ["1.PNG", "2.jpg"]);
+        assert!(look(&mut pictures).is_empty());
+        write("2.jpg", "longer");
+        write("day/6.jpg", "b");
+        assert_eq!(look(&mut pictures), ["2.jpg", "day/6.jpg"]);
+
+        let (again, bad) = (folder.path().join("1.PNG"), folder.path().join("2.jpg"));
+        pictures.look_again(&again);
+        pictures.set_bad(&bad);
+        assert!(pictures.is_bad(&bad) && !pictures.is_bad(&again));
+        assert_eq!(names(&folder, &Vec::from(pictures.all())), ["day/3.jpg", "day/6.jpg"]);
+        assert_eq!(look(&mut pictures), ["1.PNG"]);
+        assert!(pictures.is_bad(&bad));
+        write("2.jpg", "longer still");
+        assert_eq!(look(&mut pictures), ["2.jpg"]);
+        assert!(!pictures.is_bad(&bad));
+
+        std::fs::remove_file(&again).expect("a file");
+        assert!(look(&mut pictures).is_empty());
+        assert!(pictures.is_bad(&again), "what is gone is not read");
+        let path = folder.path().to_owned();
+        drop(folder);
+        assert!(pictures.look().expect_err("it is gone").contains(&path.display().to_string()));
+    }
+
+    #[test]
+    fn a_fresh_file_is_not_settled_and_an_old_one_is() {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("1.jpg");
+        let file = std::fs::File::create(&path).expect("a file");
+        let mut pictures = Pictures::of(folder.path(), true);
+        pictures.look().expect("a folder");
+        assert!(!pictures.is_settled(&path));
+        file.set_modified(SystemTime::now() - 2 * OLD).expect("a time");
+        pictures.look().expect("a folder");
+        assert!(pictures.is_settled(&path));
+    }
+}

@@ -1,0 +1,139 @@
+//! The address of a camera, and the user and password in it.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::daemon::config::{Secret, masked_address};
+use crate::tls_roots::Authorities;
+
+/// Where a camera is, how it is entered, and how its certificate is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HttpAddress {
+    /// Without user, password and fragment.
+    pub(super) url: Url,
+    /// User and password, if the address has them.
+    pub(super) login: Option<Login>,
+    pub(super) authorities: Authorities,
+}
+
+/// User and password.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: Secret,
+}
+
+/// How a password is written that an address cannot hold as it is.
+const ESCAPES: &str =
+    "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, % as %25";
+
+impl HttpAddress {
+    /// Reads `http://USER:PASSWORD@HOST/PATH`. User and password may have escapes (`%40` for `@`); what is written plainly is
+    /// taken as it is where only one reading makes sense.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is wrong, without the password.
+    pub(crate) fn parse(text: &str, authorities: Authorities) -> Result<Self, String> {
+        let mut url = match Url::parse(text) {
+            // A camera does not see what stands behind `#`. With an `@` in it, it is the end of a password.
+            Ok(url) if !url.fragment().is_some_and(|fragment| fragment.contains('@')) => url,
+            other => plain(text).ok_or_else(|| {
+                let why = other
+                    .err()
+                    .map_or_else(|| "it has an @ behind a #".to_owned(), |e| e.to_string());
+                let hint = if text.contains('@') { format!("; {ESCAPES}") } else { String::new() };
+                format!("{}: {why}{hint}", masked_address(text))
+            })?,
+        };
+        let shown = masked_address(text);
+        let decoded = |part: &str| {
+            let decoded = percent_decode_str(part).decode_utf8().map(String::from);
+            decoded.map_err(|_| format!("{shown}: the escapes in user or password are no UTF-8"))
+        };
+        let login = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => Some(Login {
+                user: decoded(user)?,
+                password: Secret::new(decoded(password.unwrap_or_default())?),
+            }),
+        };
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        cleared.map_err(|()| format!("{shown}: expected http://HOST/..."))?;
+        url.set_fragment(None);
+        Ok(Self { url, login, authorities })
+    }
+
+    /// A hint for an address that cannot be reached and may have been meant otherwise: its path or query holds an `@`.
+    pub(super) fn doubt(&self) -> Option<&'static str> {
+        let behind = format!("{}?{}", self.url.path(), self.url.query().unwrap_or_default());
+        behind.contains('@').then_some(ESCAPES)
+    }
+}
+
+/// Reads an address whose user or password holds characters that end them in an address: everything up to its only `@`.
+fn plain(text: &str) -> Option<Url> {
+    let (scheme, rest) = text.split_once("://")?;
+    let (login, place) = rest.split_once('@').filter(|(_, place)| !place.contains('@'))?;
+    let mut url = Url::parse(&format!("{scheme}://{place}")).ok()?;
+    let (user, password) = match login.split_once(':') {
+        Some((user, password)) => (user, Some(password)),
+        None => (login, None),
+    };
+    url.set_username(user).ok()?;
+    url.set_password(password).ok()?;
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(text: &str) -> Option<(String, String, String)> {
+        let address = HttpAddress::parse(text, Authorities::WebRoots).ok()?;
+        let login = address.login?;
+        Some((login.user, login.password.reveal().to_owned(), address.url.to_string()))
+    }
+
+    #[test]
+    fn a_password_may_be_written_with_escapes_and_plainly() {
+        let place = "http://box:8080/a?b=c@d";
+        let cases = [
+            ("p%40ss", "p@ss"),
+            ("p@ss", "p@ss"),
+            ("a%3Ab", "a:b"),
+            ("a:b", "a:b"),
+            ("a%2Fb", "a/b"),
+            ("a%23b%3F", "a#b?"),
+            ("a=b;c^d&e+f", "a=b;c^d&e+f"),
+            ("%C3%B61", "\u{f6}1"),
+            ("\u{f6}1", "\u{f6}1"),
+            ("100%", "100%"),
+            ("100%25", "100%"),
+            ("a b\"<>", "a b\"<>"),
+            ("", ""),
+        ];
+        for (written, meant) in cases {
+            let read = login(&format!("http://ann:{written}@box:8080/a?b=c@d#e"));
+            let expected = ("ann".to_owned(), meant.to_owned(), place.to_owned());
+            assert_eq!(read, Some(expected), "{written}");
+        }
+        for written in ["a/b", "a#b", "a?b", "1#b", "a\\b", "a/b#c?d%25"] {
+            let (_, password, url) = login(&format!("http://ann:{written}@box/a")).expect(written);
+            assert_eq!((password, url.as_str()), (written.replace("%25", "%"), "http://box/a"));
+        }
+        assert_eq!(login("http://token@box/").map(|(user, ..)| user), Some("token".to_owned()));
+        assert_eq!(login("http://box/"), None);
+    }
+
+    #[test]
+    fn what_has_two_meanings_is_an_error_that_says_how_to_write_it() {
+        for text in ["http://ann:a/b@box/c@d", "http://ann:a@b/c#d@box", "http://ann:%FF@box/"] {
+            let why = HttpAddress::parse(text, Authorities::WebRoots).expect_err(text);
+            assert!(why.contains("%2F") || why.contains("UTF-8"), "{why}");
+            assert!(!why.contains("ann"), "{why}");
+        }
+        let doubtful = HttpAddress::parse("http://ann:1/b@box/", Authorities::WebRoots);
+        assert!(doubtful.is_ok_and(|address| address.doubt().is_some()));
+    }
+}

@@ -1,0 +1,324 @@
+//! Asks a camera for its pictures: logs in as the camera wants it, follows redirects, gives up in time.
+
+use std::time::Duration;
+
+use http_auth::{PasswordClient, PasswordParams};
+use ureq::config::Config;
+use ureq::http::{Response, StatusCode, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::Connector;
+use ureq::{Agent, Body};
+use url::{Position, Url};
+
+use super::address::{HttpAddress, Login};
+use super::proxy::proxy_for;
+use super::tolerant::TolerantConnector;
+use crate::daemon::source::SourceError;
+use crate::report::with_causes;
+use crate::tls_roots::{TlsConnector, distrust};
+
+/// Key of the configuration that names the authorities of cameras.
+const AUTHORITY: &str = "camera.authority";
+
+/// Redirects of one request.
+const MAX_REDIRECTS: usize = 5;
+
+/// Times that a request is sent with another answer to a camera's challenge.
+const MAX_LOGINS: usize = 3;
+
+/// Asks one camera.
+pub(super) struct Client {
+    agent: Agent,
+    address: HttpAddress,
+    timeout: Duration,
+    /// What the camera asked for, to be answered with each request from then on.
+    challenge: Option<PasswordClient>,
+    connections: Connections,
+}
+
+/// What becomes of a connection after an answer.
+#[derive(Clone, Copy, PartialEq)]
+enum Connections {
+    /// There was none yet.
+    None,
+    /// The next request takes it, if the server keeps it open.
+    Kept,
+    /// It is closed: this server keeps connections on which it does not answer again.
+    Closed,
+}
+
+impl Client {
+    /// Asks the camera at `address`, and waits for everything that it does for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Open`] if the certificates to check with cannot be read.
+    pub(super) fn new(address: &HttpAddress, timeout: Duration) -> Result<Self, SourceError> {
+        let tls = address.authorities.client_config();
+        let tls = tls
+            .map_err(|error| SourceError::Open(format!("{AUTHORITY}: {}", with_causes(&error))))?;
+        let limit = Some(timeout);
+        let config = Config::builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy_for(&address.url))
+            .user_agent(concat!("fmlora-edge/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(limit)
+            .timeout_connect(limit)
+            .timeout_send_request(limit)
+            .timeout_recv_response(limit)
+            .timeout_per_read(limit)
+            .timeout_per_write(limit)
+            .build();
+        let connector = TlsConnector::new(tls).connections().chain(TolerantConnector);
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let (address, challenge) = (address.clone(), None);
+        Ok(Self { agent, address, timeout, challenge, connections: Connections::None })
+    }
+
+    /// What sends the requests. Shutting it down ends them.
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Asks once, and gives the head of an answer that promises pictures.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Refused`] if the camera refuses user and password, else [`SourceError::Lost`].
+    pub(super) fn ask(&mut self) -> Result<Response<Body>, SourceError> {
+        let answer = match self.follow() {
+            Err(Failed::Transport(_)) if self.connections == Connections::Kept => {
+                self.connections = Connections::Closed;
+                self.follow()
+            }
+            answer => answer,
+        };
+        let response = answer.map_err(|failed| match failed {
+            Failed::Transport(error) => self.failure(error),
+            Failed::Said(error) => error,
+        })?;
+        if self.connections == Connections::None {
+            self.connections = Connections::Kept;
+        }
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(SourceError::Refused(format!(
+                "the camera refuses user and password of camera.source ({})",
+                response.status()
+            ))),
+            status => Err(SourceError::Lost(format!("the camera answers {status}"))),
+        }
+    }
+
+    /// Sends a request, and follows where the answer leads.
+    fn follow(&mut self) -> Result<Response<Body>, Failed> {
+        let mut url = self.address.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.logged_in(&url)?;
+            let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            let location = response.headers().get(header::LOCATION).filter(|_| moved);
+            let Some(location) = location else { return Ok(response) };
+            let text = String::from_utf8_lossy(location.as_bytes());
+            url = match url.join(&text) {
+                Ok(next) if matches!(next.scheme(), "http" | "https") => next,
+                _ => {
+                    let what =
+                        format!("the camera redirects to {text}, expected http:// or https://");
+                    return Err(Failed::Said(SourceError::Lost(what)));
+                }
+            };
+        }
+        let what = format!("the camera redirects more than {MAX_REDIRECTS} times");
+        Err(Failed::Said(SourceError::Lost(what)))
+    }
+
+    /// Sends a request to one address, with user and password if they are meant for it.
+    fn logged_in(&mut self, url: &Url) -> Result<Response<Body>, Failed> {
+        let refused = |what: String| Failed::Said(SourceError::Refused(what));
+        let login = self.address.login.clone();
+        let login = login.filter(|_| is_same_camera(&self.address.url, url));
+        let mut answered = 0;
+        loop {
+            let authorization = match (&login, &mut self.challenge) {
+                (Some(login), Some(challenge)) => {
+                    Some(respond(challenge, login, url).map_err(refused)?)
+                }
+                _ => None,
+            };
+            let response = self.send(url, authorization.as_deref())?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
+            }
+            if login.is_none() {
+                let host = url.host_str().unwrap_or_default();
+                let elsewhere =
+                    if *url == self.address.url { "" } else { ", to which the camera redirects," };
+                return Err(refused(format!(
+                    "{host}{elsewhere} asks for a user and a password; write camera.source as http://USER:PASSWORD@{host}/..."
+                )));
+            }
+            let asked: Vec<String> = response
+                .headers()
+                .get_all(header::WWW_AUTHENTICATE)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .collect();
+            let challenge = challenge_of(&asked).map_err(refused)?;
+            let again = answered == 0 || is_stale(&challenge) && answered < MAX_LOGINS;
+            self.challenge = Some(challenge);
+            if !again {
+                return Ok(response);
+            }
+            answered += 1;
+        }
+    }
+
+    fn send(&self, url: &Url, authorization: Option<&str>) -> Result<Response<Body>, Failed> {
+        let mut request = self.agent.get(url.as_str());
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let limit = match self.connections {
+            Connections::None => self.timeout,
+            // Time is left to ask again on a new connection.
+            Connections::Kept => self.timeout / 2,
+            Connections::Closed => {
+                request = request.header(header::CONNECTION, "close");
+                self.timeout
+            }
+        };
+        let request = request.config().timeout_recv_response(Some(limit)).build();
+        request.call().map_err(Failed::Transport)
+    }
+
+    /// Why a request, or the reading of its answer, failed.
+    pub(super) fn failure(&self, error: ureq::Error) -> SourceError {
+        if let Some(why) = distrust(&error, AUTHORITY) {
+            return SourceError::Lost(why);
+        }
+        let host = self.address.url.host_str().unwrap_or_default();
+        SourceError::Lost(match error {
+            ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::RecvBody) => {
+                return SourceError::Silent { time: self.timeout, note: None };
+            }
+            ureq::Error::Timeout(what) => {
+                format!(
+                    "{host} takes too long ({what}), more than {:.1} s",
+                    self.timeout.as_secs_f64()
+                )
+            }
+            ureq::Error::HostNotFound => {
+                let doubt = self.address.doubt();
+                let doubt = doubt.map(|doubt| format!("; {doubt}")).unwrap_or_default();
+                format!("there is no host {host}{doubt}")
+            }
+            ureq::Error::ConnectProxyFailed(why) => format!(
+                "the proxy of the environment does not lead to {host}: {why}; without a proxy for it, name it in no_proxy"
+            ),
+            ureq::Error::Protocol(why) => {
+                format!("{host} answers with something that is no HTTP: {why}")
+            }
+            ureq::Error::Io(why) => why.to_string(),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// Why there is no answer.
+enum Failed {
+    /// The connection failed.
+    Transport(ureq::Error),
+    /// The camera said something of no use.
+    Said(SourceError),
+}
+
+/// Whether user and password of the camera at `own` may be sent to `url`: to no other host or port, and to nothing that is
+/// less secret. A camera that leads from http to its own https is the same.
+fn is_same_camera(own: &Url, url: &Url) -> bool {
+    let same =
+        own.scheme() == url.scheme() && own.port_or_known_default() == url.port_or_known_default();
+    let secured = own.scheme() == "http"
+        && url.scheme() == "https"
+        && own.port().is_none()
+        && url.port().is_none();
+    own.host() == url.host() && (same || secured)
+}
+
+/// What a camera asks for that refuses a request. Some only say that they do.
+fn challenge_of(asked: &[String]) -> Result<PasswordClient, String> {
+    let found =
+        asked.iter().fold(PasswordClient::builder(), |found, asked| found.challenges(asked));
+    let basic = || PasswordClient::builder().challenges("Basic realm=\"\"").build();
+    let names_basic = |asked: &String| asked.trim().to_ascii_lowercase().starts_with("basic");
+    found.build().or_else(|why| {
+        if asked.is_empty() || asked.iter().any(names_basic) {
+            return basic();
+        }
+        let asked = asked.join(", ");
+        Err(format!("the camera asks for a login that is not known here: {asked} ({why}); known are Basic and Digest"))
+    })
+}
+
+fn is_stale(challenge: &PasswordClient) -> bool {
+    matches!(challenge, PasswordClient::Digest(digest) if digest.stale())
+}
+
+/// The value of `Authorization`.
+fn respond(challenge: &mut PasswordClient, login: &Login, url: &Url) -> Result<String, String> {
+    let params = PasswordParams {
+        username: &login.user,
+        password: login.password.reveal(),
+        uri: &url[Position::BeforePath..Position::AfterQuery],
+        method: "GET",
+        body: None,
+    };
+    // Few cameras ask for an integrity of bodies, and fewer compute it as they should.
+    challenge
+        .respond(&params)
+        .or_else(|_| challenge.respond(&PasswordParams { body: Some(b""), ..params }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_stays_with_its_camera() {
+        let same = |own: &str, url: &str| {
+            is_same_camera(
+                &Url::parse(own).expect("an address"),
+                &Url::parse(url).expect("an address"),
+            )
+        };
+        for (own, url, expected) in [
+            ("http://box/a", "http://box/b?c", true),
+            ("http://box/a", "http://box:80/b", true),
+            ("http://box/a", "https://box/a", true),
+            ("https://box/a", "http://box/a", false),
+            ("http://box/a", "http://box:8080/a", false),
+            ("http://box/a", "https://box:8443/a", false),
+            ("http://box/a", "http://box.example/a", false),
+            ("https://box/a", "https://other/a", false),
+        ] {
+            assert_eq!(same(own, url), expected, "{own} {url}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_understood_however_it_is_written() {
+        let digest = "Digest realm=\"cam\", nonce=\"1\", qop=\"auth\"";
+        let of = |asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(|text| (*text).to_owned()).collect();
+            challenge_of(&asked)
+        };
+        for asked in [&[digest][..], &["Basic realm=\"cam\"", digest], &["Negotiate", digest]] {
+            assert!(matches!(of(asked), Ok(PasswordClient::Digest(_))), "{asked:?}");
+        }
+        for asked in [&[][..], &["Basic"], &["basic realm=cam"]] {
+            assert!(matches!(of(asked), Ok(PasswordClient::Basic(_))), "{asked:?}");
+        }
+        let why = of(&["Bearer realm=\"x\""]).expect_err("not known");
+        assert!(why.contains("Bearer") && why.contains("Digest"), "{why}");
+    }
+}
