@@ -14,6 +14,7 @@ mod round_trip;
 mod served;
 mod setting;
 mod signals;
+mod storage;
 mod streams;
 mod tasks;
 mod tls;
