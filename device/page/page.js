@@ -45,6 +45,7 @@ async function showBox() {
   $("about").textContent =
     `fmlora-edge ${info.version} · ${info.network} on ${info.device} · no picture is kept`;
   showSource(info.source);
+  showStorage(info.state_trouble);
   await showClasses();
   showUpdate(await api.update());
   if (admin) await showTokens();
@@ -59,6 +60,7 @@ function listen() {
   const on = (name, show) => events.addEventListener(name, (e) => show(JSON.parse(e.data)));
   on("prediction", showAnswer);
   on("source", showSource);
+  on("storage", ({ trouble }) => showStorage(trouble));
   on("classes", () => showClasses().catch((error) => say(error.message)));
   on("update", showUpdate);
   on("shot", ({ shot, of }) => showProgress(shot / of));
@@ -78,6 +80,11 @@ function listen() {
 function showSource({ open, trouble }) {
   $("camera").className = open ? "state well" : "state bad";
   $("camera").textContent = open ? "the camera works" : `no picture: ${trouble || "not open yet"}`;
+}
+
+function showStorage(trouble) {
+  $("storage").textContent = `Nothing can be taught or updated now: ${trouble}`;
+  $("storage").hidden = !trouble;
 }
 
 function showAnswer({ class: name, confidence, unknown }) {
@@ -163,14 +170,20 @@ $("files").addEventListener("change", () => act($("choose"), async () => {
   if (refused.length) say(`${plural(refused.length, "picture")} left out. ${refused[0]}`);
 }));
 
+// What systems leave in folders.
+const isHidden = (name) => /^(\..*|thumbs\.db|ehthumbs\.db|desktop\.ini|__macosx)$/i.test(name);
+
 $("learn").addEventListener("click", () => $("folder").click());
 
 $("folder").addEventListener("change", () => act($("learn"), async () => {
-  const form = new FormData();
+  const [form, leftOut] = [new FormData(), []];
   for (const file of $("folder").files) {
     const folders = file.webkitRelativePath.split("/");
-    const picture = /\.(jpe?g|png|webp|bmp)$/i.test(file.name);
-    if (picture && folders.length >= 3) form.append(folders.at(-2), file);
+    // The chosen folder, the thing, folders below it, the file.
+    if (folders.length < 3 || folders.some(isHidden)) continue;
+    // What says of itself that it is something else is not sent; the box looks at the rest.
+    if (/^(?!image\/|$)/.test(file.type)) leftOut.push(`${file.name}: not a picture`);
+    else form.append(folders[1], file);
   }
   $("folder").value = "";
   if ([...form.keys()].length === 0) {
@@ -184,6 +197,8 @@ $("folder").addEventListener("change", () => act($("learn"), async () => {
       : " I tried to adapt to them, which made nothing better, and left it.";
     $("learned").textContent = `${plural(told.classes.length, "thing")} learned from ` +
       `${plural(told.shots, "picture")} in ${told.total_seconds.toFixed(1)} s.${trained}`;
+    leftOut.push(...told.left_out.map(({ path, reason }) => `${path}: ${reason}`));
+    if (leftOut.length) say(`${plural(leftOut.length, "file")} left out. ${leftOut[0]}`);
   } catch (error) {
     $("learned").textContent = "";
     throw error;

@@ -189,14 +189,14 @@ pub(crate) struct TeachArgs {
     /// Name of the class, new or known
     #[arg(long, value_name = "NAME")]
     pub(crate) class: String,
-    /// Pictures, or folders of them
+    /// Pictures (JPEG, PNG, WebP, BMP, TIFF, GIF), or folders of them with all folders below
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LearnArgs {
-    /// Folder with one folder per class
+    /// Folder with one folder per class; pictures in folders below it belong to the class
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Longest time that the network may be trained; when it is over, the classes are learned without

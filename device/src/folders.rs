@@ -1,11 +1,14 @@
-//! Which files of a folder are pictures, and which folders are classes.
+//! Which files are meant by the paths of a command, and which folders are classes.
 
 use std::path::{Path, PathBuf};
 
 use fmlora_learner::ClassName;
-use fmlora_models::has_picture_name;
+use fmlora_models::{LeftOut, PictureFolder, is_hidden_name};
 
 use crate::EdgeError;
+
+/// Names of the parts of a data set, which are no classes.
+const PARTS: [&str; 5] = ["train", "test", "val", "valid", "validation"];
 
 /// A folder of pictures that show one class.
 #[derive(Debug)]
@@ -14,58 +17,81 @@ pub(crate) struct ClassFolder {
     pub(crate) pictures: Vec<PathBuf>,
 }
 
-/// Files stand for themselves, folders for the pictures in them.
-pub(crate) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, EdgeError> {
-    let mut pictures = Vec::new();
+/// The classes of a folder, and the files in it that are no pictures of a class.
+#[derive(Debug, Default)]
+pub(crate) struct ClassFolders {
+    pub(crate) classes: Vec<ClassFolder>,
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// Files stand for themselves, folders for the pictures in them and in the folders below them.
+pub(crate) fn expand(paths: &[PathBuf]) -> Result<PictureFolder, EdgeError> {
+    let mut all = PictureFolder::default();
     for path in paths {
         if path.is_dir() {
-            let inside = pictures_in(path)?;
-            if inside.is_empty() {
-                let expected = "no picture in this folder (jpg, jpeg, png, webp, bmp)";
-                return Err(EdgeError::EmptyFolder { path: path.clone(), expected });
-            }
-            pictures.extend(inside);
+            let inside = pictures_in(path, "this folder")?;
+            all.pictures.extend(inside.pictures);
+            all.left_out.extend(inside.left_out);
         } else {
-            pictures.push(path.clone());
+            all.pictures.push(path.clone());
         }
     }
-    Ok(pictures)
+    Ok(all)
 }
 
-/// The class folders of `dir`, by name.
-pub(crate) fn class_folders(dir: &Path) -> Result<Vec<ClassFolder>, EdgeError> {
-    let mut folders = Vec::new();
+/// The class folders of `dir`, by name. Pictures in folders below a class folder belong to the class.
+pub(crate) fn class_folders(dir: &Path) -> Result<ClassFolders, EdgeError> {
+    let mut found = ClassFolders::default();
     for path in entries(dir)? {
-        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        if hidden || !path.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if is_hidden_name(&name) {
             continue;
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let pictures = pictures_in(&path)?;
-        if pictures.is_empty() {
-            let expected = "no picture in this class folder (jpg, jpeg, png, webp, bmp)";
-            return Err(EdgeError::EmptyFolder { path, expected });
+        if !path.is_dir() {
+            let reason = "it is in no class folder".to_owned();
+            found.left_out.push(LeftOut { path, reason });
+            continue;
         }
-        folders.push(ClassFolder { name: ClassName::new(&name)?, pictures });
+        let inside = pictures_in(&path, &format!("class {name}"))?;
+        found.left_out.extend(inside.left_out);
+        let pictures = inside.pictures;
+        found.classes.push(ClassFolder { name: ClassName::new(&name)?, pictures });
     }
-    if folders.is_empty() {
-        let expected = "no class in this folder, expected one folder of pictures per class";
-        return Err(EdgeError::EmptyFolder { path: dir.to_owned(), expected });
+    let empty = |expected| Err(EdgeError::EmptyFolder { path: dir.to_owned(), expected });
+    if found.classes.is_empty() {
+        return empty("no class in this folder, expected one folder of pictures per class");
     }
-    Ok(folders)
+    if found.classes.iter().all(|class| PARTS.contains(&class.name.key().as_str())) {
+        return empty("these are the parts of a data set, not classes: name one of them");
+    }
+    Ok(found)
 }
 
-fn pictures_in(dir: &Path) -> Result<Vec<PathBuf>, EdgeError> {
-    Ok(entries(dir)?.into_iter().filter(|p| has_picture_name(p)).collect())
+/// The pictures in a folder; at least one. `what` names the folder in messages.
+fn pictures_in(path: &Path, what: &str) -> Result<PictureFolder, EdgeError> {
+    let inside = PictureFolder::read(path).map_err(|source| unreadable(path, source))?;
+    if !inside.pictures.is_empty() {
+        return Ok(inside);
+    }
+    let Some(first) = inside.left_out.first() else {
+        let expected = "no picture in this folder (JPEG, PNG, WebP, BMP, TIFF or GIF)";
+        return Err(EdgeError::EmptyFolder { path: path.to_owned(), expected });
+    };
+    let first = format!("{}: {}", first.path.display(), first.reason);
+    Err(EdgeError::NoPictures { what: what.to_owned(), count: inside.left_out.len(), first })
 }
 
 /// What a folder holds, sorted, so that the same folder always means the same.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, EdgeError> {
-    let fail = |source| EdgeError::File { path: dir.to_owned(), what: "read the folder", source };
+    let fail = |source| unreadable(dir, source);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(fail)? {
         paths.push(entry.map_err(fail)?.path());
     }
     paths.sort();
     Ok(paths)
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> EdgeError {
+    EdgeError::File { path: path.to_owned(), what: "read the folder", source }
 }

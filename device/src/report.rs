@@ -3,18 +3,31 @@
 use std::io::Write;
 
 use fmlora_learner::{Estimate, Prediction};
+use fmlora_models::LeftOut;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::EdgeError;
 use crate::pictures::Skipped;
 
-/// A picture that was left out.
+/// A picture that could not be read.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct SkippedDto {
     pub(crate) path: String,
     pub(crate) error: String,
 }
+
+/// A file that was left out: a picture that could not be read, or no picture at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct LeftOutDto {
+    /// The file; in a form, the name that its part gives.
+    pub(crate) path: String,
+    /// Why it was left out.
+    pub(crate) reason: String,
+}
+
+/// Files that text output names one by one.
+const NAMED: usize = 20;
 
 /// A pair of classes that is mixed up.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -141,10 +154,25 @@ pub(crate) fn skipped(items: &[Skipped]) -> Vec<SkippedDto> {
     items.iter().map(dto).collect()
 }
 
-/// Says on the error stream which pictures were left out.
-pub(crate) fn warn_skipped(items: &[Skipped]) {
-    for item in items {
-        eprintln!("skipped {}: {}", item.path.display(), item.error);
+/// All files that were left out: those that hold no picture, then those that could not be read.
+pub(crate) fn left_out(no_pictures: &[LeftOut], skipped: &[Skipped]) -> Vec<LeftOutDto> {
+    let path = |path: &std::path::Path| path.display().to_string();
+    let first = no_pictures
+        .iter()
+        .map(|file| LeftOutDto { path: path(&file.path), reason: file.reason.clone() });
+    let then = skipped
+        .iter()
+        .map(|file| LeftOutDto { path: path(&file.path), reason: file.error.to_string() });
+    first.chain(then).collect()
+}
+
+/// Says on the error stream which files were left out.
+pub(crate) fn warn_left_out(files: &[LeftOutDto]) {
+    for file in files.iter().take(NAMED) {
+        eprintln!("left out {}: {}", file.path, file.reason);
+    }
+    if files.len() > NAMED {
+        eprintln!("left out {} more files; --json names them all", files.len() - NAMED);
     }
 }
 

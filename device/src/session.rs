@@ -12,9 +12,9 @@ use fmlora_models::{DeviceSpec, Preprocess, keep_measurements_in};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
-use crate::report::{EstimateDto, TeachReport};
+use crate::report::{EstimateDto, TeachReport, with_causes};
 use crate::store::Access;
-use crate::{EdgeError, Engine, Store};
+use crate::{EdgeError, Engine, Store, StoreError};
 
 /// Base, store, classes and head.
 ///
@@ -32,6 +32,8 @@ pub struct Session {
     expected: Expected,
     /// Operations since it was opened.
     revision: u64,
+    /// An operation could not be written: the disk may hold the state before it or after it.
+    unsettled: bool,
 }
 
 /// The accuracy to expect.
@@ -91,6 +93,7 @@ impl Session {
             predictor,
             expected: Expected::Open,
             revision: 0,
+            unsettled: false,
         })
     }
 
@@ -109,6 +112,37 @@ impl Session {
     /// Operations since the session was opened, those taken back included.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Compares what is in memory with what is on disk, after a write that failed. A write that fails at its very end may
+    /// have reached the disk all the same: then the session takes over what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`EdgeError::Store`] while the disk cannot be read; nothing is changed then.
+    pub(crate) fn settle(&mut self) -> Result<(), EdgeError> {
+        if !self.unsettled {
+            return Ok(());
+        }
+        let next = self.store.reload(self.base.d_feature())?;
+        if next != self.learner {
+            let head = self.fit(&next, &[])?;
+            tracing::warn!("the operation that could not be written is on disk all the same");
+            self.follow(next, &head);
+        }
+        self.unsettled = false;
+        Ok(())
+    }
+
+    /// Tries whether a state that could not be written can be written again.
+    pub(crate) fn try_storage(&mut self) {
+        let storage = self.store.storage();
+        storage.look_after();
+        // While the disk fails, what it holds is read again and again; the log says once that it fails.
+        let works = storage.trouble().is_none();
+        if works && let Err(error) = self.settle() {
+            tracing::error!("{}", with_causes(&error));
+        }
     }
 
     /// Lets the network be built anew when it is next needed: what was under way with it broke off.
@@ -206,7 +240,8 @@ impl Session {
         let mut next = self.learner.clone();
         next.apply(operation);
         let head = self.fit(&next, &[])?;
-        self.store.switch(operation, &head.predictor, values)?;
+        let written = self.store.switch(operation, &head.predictor, values);
+        self.written(written)?;
         self.follow(next, &head);
         Ok(())
     }
@@ -225,7 +260,8 @@ impl Session {
         let mut next = self.learner.clone();
         undo.steps.iter().for_each(|step| next.apply(step));
         let head = self.fit(&next, &[])?;
-        self.store.commit_undo(&undo, &head.predictor)?;
+        let written = self.store.commit_undo(&undo, &head.predictor);
+        self.written(written)?;
         self.follow(next, &head);
         Ok(undo.titles)
     }
@@ -236,9 +272,16 @@ impl Session {
         next.apply(operation);
         let head = self.fit(&next, shots)?;
         let fit_time = started.elapsed();
-        self.store.commit(operation, &head.predictor)?;
+        let written = self.store.commit(operation, &head.predictor);
+        self.written(written)?;
         self.follow(next, &head);
         Ok(Done { head, fit_time, write_time: started.elapsed().saturating_sub(fit_time) })
+    }
+
+    /// Remembers that a write failed.
+    fn written(&mut self, written: Result<(), StoreError>) -> Result<(), EdgeError> {
+        self.unsettled |= written.is_err();
+        Ok(written?)
     }
 
     /// Takes over a state; a network that tasks had changed otherwise follows, or is built anew when it is needed.
@@ -281,4 +324,38 @@ fn default_state_directory() -> PathBuf {
     let platform = directories::ProjectDirs::from("", "", "fmlora");
     platform
         .map_or_else(|| PathBuf::from("fmlora-state"), |dirs| dirs.data_local_dir().join("state"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// The last flush of a commit fails: the operation is told as failed, but it is on disk.
+    #[test]
+    fn an_operation_that_reached_the_disk_all_the_same_is_taken_over() {
+        let _scenario = fail::FailScenario::setup();
+        let folder = TempDir::new().expect("a folder");
+        let global = Global { base: None, state: None, device: None, json: false, verbose: 0 };
+        let mut session =
+            Session::open_at(&global, folder.path(), Access::Write).expect("an empty state");
+        let name = ClassName::new("cup").expect("a name");
+        let shot = vec![0.5; session.base().d_feature()];
+        let mut outcomes = Vec::new();
+        for flush in 0..4 {
+            let before = session.learner().clone();
+            let fails = format!("{flush}*off->1*return->off");
+            fail::cfg("storage-sync", &fails).expect("a fail point");
+            let taught = session.teach_one(&name, vec![shot.clone(); 2]);
+            fail::remove("storage-sync");
+            assert_eq!(*session.learner() == before, taught.is_err(), "memory follows the answer");
+            session.settle().expect("the disk works");
+            let on_disk = session.store().load(session.base().d_feature()).expect("classes");
+            assert_eq!(*session.learner(), on_disk, "flush {flush}");
+            outcomes.push((taught.is_ok(), *session.learner() == before));
+        }
+        assert!(outcomes.contains(&(false, true)), "before the commit: {outcomes:?}");
+        assert!(outcomes.contains(&(false, false)), "after the commit: {outcomes:?}");
+    }
 }

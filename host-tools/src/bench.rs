@@ -10,7 +10,7 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fmlora_learner::format::decode_base;
 use fmlora_learner::{AccuracyMatrix, BaseId};
 use fmlora_models::{BackboneConfig, DeviceSpec, VitWeights};
@@ -61,16 +61,14 @@ pub(crate) fn run(args: &BenchArgs, device: &DeviceSpec, as_json: bool) -> Resul
 
 fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
     let known = |name: &&String| !NAMES.contains(&name.as_str());
-    let odd = args.methods.iter().find(known);
-    ensure!(odd.is_none(), "there is no method {odd:?}; known: {}", NAMES.join(", "));
+    if let Some(odd) = args.methods.iter().find(known) {
+        bail!("there is no method \"{odd}\"; known: {}", NAMES.join(", "));
+    }
     let known = |part: &str| methods::ABLATIONS.contains(&part);
     let named = |name: &String| name == "all" || name.split('+').all(known);
-    let odd = args.ablate.iter().find(|&name| !named(name));
-    ensure!(
-        odd.is_none(),
-        "there is no ablation {odd:?}; known: {}",
-        methods::ABLATIONS.join(", ")
-    );
+    if let Some(odd) = args.ablate.iter().find(|&name| !named(name)) {
+        bail!("there is no ablation \"{odd}\"; known: {}", methods::ABLATIONS.join(", "));
+    }
     let ablations = args.ablate.iter().flat_map(|name| match name.as_str() {
         "all" => methods::ABLATIONS.map(str::to_owned).to_vec(),
         _ => vec![name.clone()],

@@ -91,7 +91,7 @@ pub(crate) struct ImportArgs {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
-    /// Attention heads [default: width / 64]
+    /// Attention heads, where no published network has the widths of this one [default: those of that network]
     #[arg(long)]
     pub(crate) heads: Option<usize>,
     /// Side of the input in pixels; positions are resampled [default: as trained]

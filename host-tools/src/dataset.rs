@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, ensure};
+use fmlora_models::LeftOut;
 use image::RgbImage;
 use thiserror::Error;
 
@@ -60,23 +61,34 @@ pub(crate) enum Picture {
 }
 
 /// A data set: training and test pictures of the same classes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Dataset {
     pub(crate) names: Vec<String>,
     /// Names of the domains, in order; empty if there are none.
     pub(crate) domains: Vec<String>,
     pub(crate) train: Pictures,
     pub(crate) test: Pictures,
+    /// Files that hold no picture.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
+/// Files that are named one by one.
+const NAMED: usize = 20;
+
 impl DataSpec {
-    /// Reads the lists, and the pixels where they are small.
+    /// Reads the lists, and the pixels where they are small. Says on the error stream which files are left out.
     pub(crate) fn load(&self) -> Result<Dataset> {
         let mut data = match self.kind {
             Kind::Cifar100 => cifar::load(&self.dir, self.train, self.test)?,
             Kind::Folder => image_folder::load(&self.dir, self.train, self.test)?,
             Kind::Domains => domains::load(&self.dir, self.train, self.test)?,
         };
+        for file in data.left_out.iter().take(NAMED) {
+            eprintln!("left out {}: {}", file.path.display(), file.reason);
+        }
+        if data.left_out.len() > NAMED {
+            eprintln!("left out {} more files", data.left_out.len() - NAMED);
+        }
         if let Some((first, end)) = self.classes {
             let n = data.names.len();
             ensure!(end <= n, "{self}: the data have {n} classes");

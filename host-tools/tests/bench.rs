@@ -124,3 +124,29 @@ fn factory_bases_come_from_classes_that_the_run_does_not_use() {
         "four classes of three test pictures"
     );
 }
+
+#[test]
+fn what_is_left_out_and_what_is_too_little_is_named() {
+    let folder = setting();
+    let path = |name: &str| folder.path().join("classes").join(name);
+    std::fs::write(path("class0/x.heic"), b"\0\0\0\x18ftypheic").expect("a file");
+    std::fs::write(path("notes.txt"), b"loose").expect("a file");
+    std::fs::write(path("class0/.DS_Store"), b"for systems").expect("a file");
+    std::fs::create_dir(path("class1/day2")).expect("a folder");
+    std::fs::rename(path("class1/14.png"), path("class1/day2/14.png")).expect("moved");
+    for number in 4..15 {
+        std::fs::remove_file(path(&format!("class7/{number:02}.png"))).expect("a picture");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
+    command.current_dir(folder.path()).args(["probe", "--base", "toy.fmlb"]);
+    command.args(["--data", "folder:classes", "--shots", "12"]);
+    let output = command.output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let short = "class \"class7\" has 4 training pictures, but --shots asks for 12";
+    let heic = "left out classes/class0/x.heic: HEIC is not read";
+    for expected in [short, heic, "left out classes/notes.txt: it is in no class folder"] {
+        assert!(said.contains(expected), "{expected:?} is not in:\n{said}");
+    }
+    assert_eq!(said.matches("left out").count(), 2, "{said}");
+}

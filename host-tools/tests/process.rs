@@ -48,7 +48,10 @@ fn a_checkpoint_becomes_a_base() {
 fn what_cannot_be_done_is_told_and_writes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("text.safetensors"), b"no weights").expect("a file");
-    let cases: [(&[&str], i32, &str); 6] = [
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+    let checkpoint = format!("{golden}/vit-plain/weights.safetensors");
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["import-weights", &checkpoint, "--out", "x.fmlb"], 1, "--heads"),
         (&["import-weights", "absent.safetensors", "--out", "x.fmlb"], 1, "absent.safetensors"),
         (&["import-weights", "text.safetensors", "--out", "x.fmlb"], 1, "text.safetensors"),
         (&["export-bases", "--from", "text.safetensors", "--out", "x.fmlb"], 1, "not a base"),

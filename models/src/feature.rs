@@ -1,5 +1,7 @@
 //! What of the tokens becomes the feature vector.
 
+use std::fmt;
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,15 @@ pub enum TokenKind {
     Class,
     /// The mean of the patch tokens.
     Mean,
+}
+
+impl fmt::Display for TokenKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Class => "class",
+            Self::Mean => "mean",
+        })
+    }
 }
 
 /// The feature: for each block and each kind of token one vector of `d_model` numbers, normalised to

@@ -2,7 +2,7 @@
 //!
 //! The way of the data is one-way, and each step is a module of its own:
 //!
-//! 1. [`decode_picture`] turns the bytes of a JPEG, PNG, WebP or BMP into an upright RGB picture;
+//! 1. [`decode_picture`] turns the bytes of a picture file into an upright RGB picture;
 //! 2. [`Preprocess`] resizes, crops and normalises it into numbers;
 //! 3. [`Backbone::prefix`] runs the blocks that never change and gives tokens;
 //! 4. [`Backbone::suffix`] runs the remaining blocks and gives one feature vector a picture.
@@ -32,6 +32,7 @@ pub use config::{ConfigError, LAYER_NORM_EPS, VitConfig};
 pub use feature::{FeatureConfig, TokenKind};
 pub use half_tensor::{HalfTensor, HalfTensorError};
 pub use preprocess::decode::{DecodeError, MAX_PIXELS, decode_picture, has_picture_name};
+pub use preprocess::folder::{LeftOut, PictureFolder, is_hidden_name};
 pub use preprocess::{Preprocess, PreprocessError};
 pub use side_branch::{Observer, Place, SideBranch, SideBranches, Site};
 pub use timm::{ImportError, ImportOptions, Imported, import_timm};

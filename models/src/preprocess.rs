@@ -1,14 +1,16 @@
 //! From an upright RGB picture to the numbers that a network takes.
 
 pub(crate) mod decode;
+pub(crate) mod folder;
+mod format;
 
 use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Short side to `size` (bicubic with antialias), centre crop, `(x / 255 - mean) / std` per channel.
+/// Short side to `size` (bicubic with antialias, as Pillow does it), centre crop, `(x / 255 - mean) / std` per channel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
     /// Side of the square result in pixels.
@@ -129,16 +131,33 @@ fn span(size: u32) -> impl Fn((u32, u32, u32)) -> [f64; 2] {
 
 /// Resizes a part of a picture to a square. The filter sees what lies around the part, so that the result is that
 /// of a cut after resizing the whole.
+///
+/// Two passes, widths first: each rounds to bytes and cuts what is below 0 or above 255, so their order shows where
+/// neighbours differ much. Pillow takes this order; the resizer by itself would take the other one.
 fn resize(picture: &RgbImage, size: u32, x: [f64; 2], y: [f64; 2]) -> Image<'static> {
     let (width, height) = picture.dimensions();
     let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3);
     let source = source.expect("an RgbImage holds 3 bytes a pixel");
-    let mut target = Image::new(size, size, PixelType::U8x3);
+    // The rows that the filter looks at: it reaches two pixels of the coarser picture.
+    let reach = 2.0 * (y[1] / f64::from(size)).max(1.0) + 1.0;
+    let top = (y[0] - reach).floor().max(0.0);
+    let rows = (y[0] + y[1] + reach).ceil().min(f64::from(height)) - top;
+    let narrow = resize_part(&source, [size, rows as u32], [x[0], top, x[1], rows]);
+    resize_part(&narrow, [size, size], [0.0, y[0] - top, f64::from(size), y[1]])
+}
+
+/// Resizes the part of a picture that `left, top, width, height` cut out.
+fn resize_part(
+    source: &impl IntoImageView,
+    [width, height]: [u32; 2],
+    part: [f64; 4],
+) -> Image<'static> {
+    let mut target = Image::new(width, height, PixelType::U8x3);
     // Catmull-Rom is the bicubic filter of Pillow (a = -0.5); the convolution widens it when the
     // picture shrinks, which is the antialias.
     let filter = ResizeAlg::Convolution(FilterType::CatmullRom);
-    let options = ResizeOptions::new().resize_alg(filter).crop(x[0], y[0], x[1], y[1]);
-    let done = Resizer::new().resize(&source, &mut target, &options);
+    let options = ResizeOptions::new().resize_alg(filter).crop(part[0], part[1], part[2], part[3]);
+    let done = Resizer::new().resize(source, &mut target, &options);
     done.expect("both pictures are U8x3, and the part lies inside");
     target
 }

@@ -12,7 +12,7 @@ use crate::{VitConfig, VitWeights, WeightTensor, WeightsError};
 /// What a checkpoint cannot say about itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImportOptions {
-    /// Attention heads; by default `d_model / 64`, the rule of the whole ViT family.
+    /// Attention heads; by default those of the published network of this width.
     pub n_heads: Option<usize>,
     /// Side of the input in pixels; by default the one that the positions were trained at.
     pub image_size: Option<usize>,
@@ -34,7 +34,7 @@ pub enum ImportError {
     #[error("not a readable safetensors file")]
     Format(#[from] safetensors::SafeTensorError),
     /// A tensor holds something else than floats.
-    #[error("tensor {name} has type {dtype:?}, expected F16, BF16 or F32")]
+    #[error("tensor {name} has type {dtype}, expected F16, BF16 or F32")]
     Dtype {
         /// Its name.
         name: String,
@@ -51,11 +51,15 @@ pub enum ImportError {
         /// What it should look like.
         expected: &'static str,
     },
-    /// The width does not tell the number of heads.
-    #[error("d_model {d_model} is no multiple of 64: say how many heads the network has")]
+    /// The file does not hold the number of heads, and no published network has this shape.
+    #[error(
+        "the number of attention heads does not stand in the file, and no known network has width {d_model} with {d_mlp} hidden numbers; give it by --heads (timm's num_heads; it divides {d_model})"
+    )]
     Heads {
         /// Width of a token.
         d_model: usize,
+        /// Width of the hidden layer of a block.
+        d_mlp: usize,
     },
     /// The number of positions is no square grid.
     #[error(
@@ -155,8 +159,7 @@ fn derive_config(
         .ok_or(ImportError::Positions { positions, prefix })?;
     let n_heads = match n_heads {
         Some(n) => n,
-        None if d_model.is_multiple_of(64) => d_model / 64,
-        None => return Err(ImportError::Heads { d_model }),
+        None => heads_of(d_model, d_mlp).ok_or(ImportError::Heads { d_model, d_mlp })?,
     };
     Ok(VitConfig {
         image_size: grid * patch_size,
@@ -169,6 +172,28 @@ fn derive_config(
         n_prefix_positions,
         layer_scale: tensors.contains_key("blocks.0.ls1.gamma"),
     })
+}
+
+/// Width, hidden width and heads of the networks with a class token in timm 1.0, which are those of the papers.
+const PUBLISHED: [[usize; 3]; 12] = [
+    [192, 768, 3],    // ViT-Ti
+    [256, 1024, 4],   // vit_xsmall
+    [384, 1536, 6],   // ViT-S
+    [512, 2048, 8],   // vit_medium
+    [640, 2560, 10],  // vit_betwixt
+    [768, 3072, 12],  // ViT-B
+    [896, 3584, 14],  // vit_base_plus
+    [1024, 4096, 16], // ViT-L
+    [1152, 4304, 16], // SoViT-400m
+    [1280, 5120, 16], // ViT-H
+    [1408, 6144, 16], // ViT-g
+    [1664, 8192, 16], // ViT-G
+];
+
+/// Heads of the published network of these widths; `None` if there is none.
+fn heads_of(d_model: usize, d_mlp: usize) -> Option<usize> {
+    let found = PUBLISHED.iter().find(|known| known[..2] == [d_model, d_mlp]);
+    found.map(|&[_, _, n_heads]| n_heads)
 }
 
 fn square_root(n: usize) -> Option<usize> {

@@ -1,5 +1,8 @@
 //! `classify`: what pictures show.
 
+use std::path::Path;
+
+use fmlora_models::PictureFolder;
 use serde::Serialize;
 
 use crate::cli::{ClassifyArgs, Global};
@@ -8,15 +11,21 @@ use crate::report::{self, PredictionDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
-/// A picture that could not be read, in the place of its prediction.
+/// A file that is no picture or could not be read, in the place of its prediction.
 #[derive(Debug, Serialize)]
 struct Unreadable {
     path: String,
     error: String,
 }
 
+impl Unreadable {
+    fn new(path: &Path, error: &impl ToString) -> Self {
+        Self { path: path.display().to_string(), error: error.to_string() }
+    }
+}
+
 pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError> {
-    let paths = folders::expand(&args.images)?;
+    let PictureFolder { pictures: paths, left_out } = folders::expand(&args.images)?;
     let mut session = Session::open(global, Access::Read)?;
     let taken = intake(&mut session, &paths, Keep::Features)?;
     let mut skipped = taken.skipped.iter();
@@ -31,14 +40,16 @@ pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError>
             } else {
                 report::line(text(&prediction))?;
             }
-        } else if let Some(item) = skipped.next() {
-            let (path, error) = (item.path.display().to_string(), item.error.to_string());
-            if global.json {
-                report::json(&Unreadable { path, error })?;
-            } else {
-                eprintln!("skipped {path}: {error}");
-            }
+        } else if let Some(item) = skipped.next()
+            && global.json
+        {
+            report::json(&Unreadable::new(&item.path, &item.error))?;
         }
+    }
+    if global.json {
+        left_out.iter().try_for_each(|f| report::json(&Unreadable::new(&f.path, &f.reason)))?;
+    } else {
+        report::warn_left_out(&report::left_out(&left_out, &taken.skipped));
     }
     match taken.skipped.first() {
         Some(first) if taken.features.is_empty() => Err(EdgeError::NoPictures {

@@ -63,6 +63,7 @@ pub(super) fn watch(
                 report::line(format!("updates: {}", status.phase))
             }
             Event::Shot { .. }
+            | Event::Storage { .. }
             | Event::Training { .. }
             | Event::Update(_)
             | Event::Missed { .. } => Ok(()),

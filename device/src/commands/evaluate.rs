@@ -7,8 +7,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::cli::{EvaluateArgs, Global};
-use crate::pictures::{Keep, intake, no_pictures};
-use crate::report::{self, SkippedDto};
+use crate::folders::ClassFolders;
+use crate::pictures::{Keep, Skipped, intake, no_pictures};
+use crate::report::{self, LeftOutDto, SkippedDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
@@ -26,6 +27,7 @@ struct EvaluateReport {
     unknown_of_untaught: Option<f64>,
     seconds: f64,
     skipped: Vec<SkippedDto>,
+    left_out: Vec<LeftOutDto>,
 }
 
 #[derive(Debug, Default)]
@@ -39,11 +41,12 @@ struct Tally {
 
 pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError> {
     let started = Instant::now();
-    let folders = folders::class_folders(&args.dir)?;
+    let ClassFolders { classes: folders, left_out } = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Read)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
     let taken = intake(&mut session, &paths, Keep::Features)?;
-    report::warn_skipped(&taken.skipped);
+    let left_out = report::left_out(&left_out, &taken.skipped);
+    report::warn_left_out(&left_out);
     let mut end = 0;
     for folder in &folders {
         let places = end..end + folder.pictures.len();
@@ -76,7 +79,7 @@ pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError>
         let named = prediction.top.first().map_or_else(String::new, |g| g.class.to_string());
         *tally.confusion.entry(owner.clone()).or_default().entry(named).or_default() += 1;
     }
-    let report = summarise(tally, &taken.skipped, started);
+    let report = summarise(tally, &taken.skipped, left_out, started);
     if global.json {
         return report::json(&report);
     }
@@ -85,7 +88,8 @@ pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError>
 
 fn summarise(
     tally: Tally,
-    skipped: &[crate::pictures::Skipped],
+    skipped: &[Skipped],
+    left_out: Vec<LeftOutDto>,
     started: Instant,
 ) -> EvaluateReport {
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
@@ -105,6 +109,7 @@ fn summarise(
             .then(|| share(tally.untaught_unknown, tally.untaught)),
         seconds: started.elapsed().as_secs_f64(),
         skipped: report::skipped(skipped),
+        left_out,
         confusion: tally.confusion,
     }
 }

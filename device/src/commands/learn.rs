@@ -9,9 +9,9 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::cli::{Global, LearnArgs};
-use crate::folders::ClassFolder;
+use crate::folders::{ClassFolder, ClassFolders};
 use crate::pictures::{Intake, Keep, intake, no_pictures};
-use crate::report::{self, SkippedDto};
+use crate::report::{self, LeftOutDto, SkippedDto};
 use crate::store::Access;
 use crate::task::{self, LearnReport, TaskShots};
 use crate::{EdgeError, Session, folders};
@@ -22,17 +22,19 @@ struct Printed {
     #[serde(flatten)]
     report: LearnReport,
     skipped: Vec<SkippedDto>,
+    left_out: Vec<LeftOutDto>,
 }
 
 pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> {
     let started = Instant::now();
-    let folders = folders::class_folders(&args.dir)?;
+    let ClassFolders { classes: folders, left_out } = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Write)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
     let taken = intake(&mut session, &paths, Keep::Tokens)?;
     let engine = session.engine()?;
     let (forward, tokens) = (engine.forward_time(), engine.recorded());
-    report::warn_skipped(&taken.skipped);
+    let left_out = report::left_out(&left_out, &taken.skipped);
+    report::warn_left_out(&left_out);
     let classes = rows_of_classes(&folders, &taken)?;
     let features = taken.features.into_iter().map(|(_, f)| f).collect();
     let shots = TaskShots { classes, features, tokens, started, forward };
@@ -40,7 +42,7 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     let mut watch = watcher(&bar, args.budget);
     let report = task::learn(&mut session, shots, &mut watch)?;
     bar.finish_and_clear();
-    print(global, Printed { report, skipped: report::skipped(&taken.skipped) })
+    print(global, Printed { report, skipped: report::skipped(&taken.skipped), left_out })
 }
 
 /// Shows each step of a training, and ends it when the budget is spent.

@@ -1,11 +1,12 @@
 //! `teach`: shots of one class.
 
 use fmlora_learner::ClassName;
+use fmlora_models::PictureFolder;
 use serde::Serialize;
 
 use crate::cli::{Global, TeachArgs};
 use crate::pictures::{Keep, intake, no_pictures};
-use crate::report::{self, SkippedDto, TeachReport};
+use crate::report::{self, LeftOutDto, SkippedDto, TeachReport};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
@@ -15,21 +16,24 @@ struct Printed {
     #[serde(flatten)]
     report: TeachReport,
     skipped: Vec<SkippedDto>,
+    left_out: Vec<LeftOutDto>,
 }
 
 pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> {
     let name = ClassName::new(&args.class)?;
-    let paths = folders::expand(&args.images)?;
+    let PictureFolder { pictures: paths, left_out } = folders::expand(&args.images)?;
     let mut session = Session::open(global, Access::Write)?;
     let taken = intake(&mut session, &paths, Keep::Features)?;
-    report::warn_skipped(&taken.skipped);
+    let left_out = report::left_out(&left_out, &taken.skipped);
+    report::warn_left_out(&left_out);
     if taken.features.is_empty() {
         return Err(no_pictures(&name, &paths, &taken.skipped));
     }
     let shots = taken.features.into_iter().map(|(_, feature)| feature).collect();
     let report = session.teach_one(&name, shots)?;
     if global.json {
-        return report::json(&Printed { report, skipped: report::skipped(&taken.skipped) });
+        let skipped = report::skipped(&taken.skipped);
+        return report::json(&Printed { report, skipped, left_out });
     }
     report::line(format!(
         "taught {}: {} shots, {} in all",

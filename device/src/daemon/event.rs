@@ -27,6 +27,12 @@ pub(crate) enum Event {
     Prediction(Seen),
     /// The source changed between well and not.
     Source(SourceHealth),
+    /// The state can be written again, or no longer.
+    Storage {
+        writable: bool,
+        /// Why it cannot be written.
+        trouble: Option<String>,
+    },
     /// The classes are other than before.
     Classes {
         /// What was done.
@@ -65,6 +71,7 @@ impl Event {
         match self {
             Self::Prediction(_) => "prediction",
             Self::Source(_) => "source",
+            Self::Storage { .. } => "storage",
             Self::Classes { .. } => "classes",
             Self::Shot { .. } => "shot",
             Self::Training { .. } => "training",

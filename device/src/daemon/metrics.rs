@@ -95,6 +95,7 @@ struct Read {
     classes: Gauge,
     shots: Gauge,
     state_bytes: Gauge,
+    storage_writable: Gauge,
     resident_bytes: Gauge,
 }
 
@@ -155,6 +156,11 @@ impl Metrics {
                 Unit::Bytes,
                 read.state_bytes.clone(),
             );
+            r.register(
+                "storage_writable",
+                "Whether the state can be written; while it is 0, nothing can be taught or updated",
+                read.storage_writable.clone(),
+            );
             r.register_with_unit(
                 "resident_memory",
                 "Memory in use",
@@ -214,6 +220,7 @@ impl Metrics {
         counts: SlotCounts,
         source: &SourceHealth,
         knowledge: &Knowledge,
+        storage_writable: bool,
     ) -> Result<String, std::fmt::Error> {
         // Held to the end, so that of two who ask neither counts what the other has counted.
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,6 +235,7 @@ impl Metrics {
         read.classes.set(knowledge.classes.len() as i64);
         read.shots.set(knowledge.classes.iter().map(|class| i64::from(class.shots)).sum());
         read.state_bytes.set(knowledge.state_bytes as i64);
+        read.storage_writable.set(i64::from(storage_writable));
         read.resident_bytes.set(resident_bytes().unwrap_or(0) as i64);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

@@ -204,7 +204,10 @@ impl Publisher {
             Event::Update(status) => {
                 self.publish(self.topics.update(status, self.hide_names()));
             }
-            Event::Shot { .. } | Event::Training { .. } | Event::Missed { .. } => {}
+            Event::Storage { .. }
+            | Event::Shot { .. }
+            | Event::Training { .. }
+            | Event::Missed { .. } => {}
         }
     }
 

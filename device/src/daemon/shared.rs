@@ -19,6 +19,7 @@ use super::slot::Slot;
 use super::source::SharedHealth;
 use super::teaching::Teacher;
 use super::updating::Updater;
+use crate::store::Storage;
 use crate::{EdgeError, Session};
 
 /// What the program, its network and its device are.
@@ -51,8 +52,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) updater: Updater,
     pub(crate) ending: Ending,
-    /// The state's file.
-    pub(crate) state: std::path::PathBuf,
+    /// The state's file, and whether it can be written.
+    pub(crate) storage: Arc<Storage>,
     pub(crate) started: Instant,
 }
 

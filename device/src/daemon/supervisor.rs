@@ -80,7 +80,7 @@ impl Daemon {
             metrics: metrics.clone(),
             ends: updater.ends().clone(),
         })?;
-        let state = session.store().path().to_owned();
+        let storage = session.store().storage().clone();
         let (gate, password) = Gate::open(session.store().record("accounts")?)
             .map_err(|error| EdgeError::Access(with_causes(&error)))?;
         let listeners = Listeners {
@@ -106,7 +106,7 @@ impl Daemon {
             gate,
             updater,
             ending,
-            state,
+            storage,
             started,
         });
         let config = shared.config.get();
@@ -152,6 +152,7 @@ impl Daemon {
         let mut hangup = signal_of(SignalKind::hangup())?;
         let mut round = tokio::time::interval(ROUND);
         let mut source = SourceHealth::default();
+        let mut trouble: Option<String> = None;
         loop {
             tokio::select! {
                 _ = end.recv() => return Ok(()),
@@ -169,6 +170,7 @@ impl Daemon {
                     self.all_live()?;
                     self.systemd.look(self.shared.metrics.answered().0);
                     source = self.look_at_source(&source);
+                    trouble = self.look_at_storage(trouble.as_deref());
                 }
             }
         }
@@ -182,6 +184,17 @@ impl Daemon {
             let _ = self.shared.events.send(Event::Source(now.clone()));
         }
         now
+    }
+
+    /// Tells everybody when the state cannot be written any more, and when it can again.
+    fn look_at_storage(&self, before: Option<&str>) -> Option<String> {
+        let trouble = self.shared.storage.trouble();
+        if trouble.is_some() != before.is_some() {
+            let event = Event::Storage { writable: trouble.is_none(), trouble: trouble.clone() };
+            // An event that nobody listens to is none.
+            let _ = self.shared.events.send(event);
+        }
+        trouble
     }
 
     fn all_live(&self) -> Result<(), EdgeError> {

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use fmlora_learner::AdapterState;
@@ -19,6 +19,9 @@ use crate::{EdgeError, Session};
 
 /// How long the thread waits for something to do before it looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often a state that could not be written is tried again.
+const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// Operations that may wait.
 const QUEUE: usize = 16;
@@ -77,7 +80,7 @@ impl Teacher {
     ) -> Result<T, NotDone> {
         let (reply, outcome) = oneshot::channel();
         let work: Work = Box::new(move |session| {
-            let outcome = work(session);
+            let outcome = session.settle().and_then(|()| work(session));
             Box::new(move || {
                 // Who hung up does not want to know.
                 let _ = reply.send(outcome);
@@ -106,7 +109,7 @@ impl Teaching {
         let answering = session.learner().adapter().cloned();
         let run = move || {
             give_way();
-            Loop { session, listeners, answering }.run(&operations);
+            Loop { session, listeners, answering, storage_tried: Instant::now() }.run(&operations);
         };
         let thread = std::thread::Builder::new().name("teacher".to_owned());
         Ok((Self { thread: thread.spawn(run).map_err(fail)? }, Teacher { queue }))
@@ -123,6 +126,8 @@ struct Loop {
     listeners: Listeners,
     /// What tasks had left in the network that answers now.
     answering: Option<Arc<AdapterState>>,
+    /// When the disk was last tried.
+    storage_tried: Instant,
 }
 
 impl Loop {
@@ -131,9 +136,27 @@ impl Loop {
         loop {
             match queue.recv_timeout(PATIENCE) {
                 Ok(operation) => self.operate(operation),
-                Err(RecvTimeoutError::Timeout) if !self.listeners.ending.has_begun() => {}
+                Err(RecvTimeoutError::Timeout) if !self.listeners.ending.has_begun() => {
+                    self.try_storage();
+                }
                 Err(_) => return,
             }
+        }
+    }
+
+    /// Tries now and then whether a state that could not be written can be written again.
+    fn try_storage(&mut self) {
+        if self.storage_tried.elapsed() < STORAGE_RETRY {
+            return;
+        }
+        self.storage_tried = Instant::now();
+        let revision = self.session.revision();
+        let session = &mut self.session;
+        if catch_unwind(AssertUnwindSafe(|| session.try_storage())).is_err() {
+            tracing::error!("opening the state anew crashed: please report this");
+        }
+        if self.session.revision() != revision {
+            self.publish(None);
         }
     }
 

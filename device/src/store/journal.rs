@@ -5,17 +5,15 @@ use std::sync::Arc;
 use fmlora_learner::{
     AdapterChange, AdapterState, Change, Class, Learner, Operation, OperationKind, Predictor,
 };
-use redb::{ReadableTable, TableDefinition};
+use redb::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Store, StoreError};
+use super::error::Fault;
+use super::tables::{ADAPTERS, JOURNAL};
+use super::{About, Store, StoreError, write_classes};
 
 /// Operations that can be undone.
 pub const JOURNAL_LIMIT: usize = 20;
-
-pub(super) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
-/// What tasks had left in the network before an operation that changed it.
-pub(super) const ADAPTERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("adapters");
 
 /// What takes one operation back: classes to remove, classes to put back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,29 +57,21 @@ impl Store {
                 .map(|c| (c.before.clone(), c.after.as_ref().map(|c| c.name.key())))
                 .collect(),
         };
-        let mut about = self.about.clone();
-        let number = about.next_operation;
-        about.next_operation += 1;
-        let transaction = self.begin_write()?;
-        {
-            let journal = transaction.open_table(JOURNAL);
-            let mut journal = journal.map_err(self.failed("open the journal"))?;
-            let bytes = self.encode(&entry)?;
-            journal.insert(number, bytes.as_slice()).map_err(self.failed("write the journal"))?;
-            let old = number.saturating_sub(JOURNAL_LIMIT as u64 - 1);
-            journal.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
-            let adapters = transaction.open_table(ADAPTERS);
-            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
-            if let Some(change) = &operation.adapter {
-                let bytes = self.encode(&AdapterBefore { state: change.before.clone() })?;
-                let written = adapters.insert(number, bytes.as_slice());
-                written.map_err(self.failed("write the journal"))?;
-            }
-            adapters.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
-        }
-        self.write_classes(&transaction, operation)?;
+        let number = self.about.next_operation;
+        let about = About { next_operation: number + 1, ..self.about.clone() };
         let after = operation.adapter.as_ref().map_or(self.adapter.clone(), |c| c.after.clone());
-        self.finish(transaction, about, after, head)
+        self.write(about, after, head, |transaction| {
+            let old = number.saturating_sub(JOURNAL_LIMIT as u64 - 1);
+            let mut journal = JOURNAL.write(transaction)?;
+            journal.insert(number, &entry)?;
+            journal.retain(|n| n >= old)?;
+            let mut adapters = ADAPTERS.write(transaction)?;
+            if let Some(change) = &operation.adapter {
+                adapters.insert(number, &AdapterBefore { state: change.before.clone() })?;
+            }
+            adapters.retain(|n| n >= old)?;
+            write_classes(transaction, operation)
+        })
     }
 
     /// Titles of the operations that can be undone, the last first.
@@ -90,7 +80,8 @@ impl Store {
     ///
     /// [`StoreError::Storage`] or [`StoreError::Damaged`].
     pub fn journal(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.entries()?.into_iter().map(|(_, entry)| entry.title).collect())
+        let entries = self.storage.read(entries)?;
+        Ok(entries.into_iter().map(|(_, entry)| entry.title).collect())
     }
 
     /// What takes the last `count` operations back, as one operation; `None` if there are fewer.
@@ -99,7 +90,7 @@ impl Store {
     ///
     /// [`StoreError::Storage`] or [`StoreError::Damaged`].
     pub fn undo(&self, learner: &Learner, count: usize) -> Result<Option<Undo>, StoreError> {
-        let entries = self.entries()?;
+        let entries = self.storage.read(entries)?;
         if entries.len() < count {
             return Ok(None);
         }
@@ -116,7 +107,7 @@ impl Store {
                 after: before.clone(),
             };
             let changes = entry.changes.iter().map(change).collect();
-            let before = self.adapter_before(*number)?;
+            let before = self.storage.read(|transaction| adapter_before(transaction, *number))?;
             let adapter = before.map(|before| AdapterChange {
                 before: state.adapter().cloned(),
                 after: before.state,
@@ -135,45 +126,37 @@ impl Store {
     ///
     /// [`StoreError::Storage`]; the state is then unchanged.
     pub fn commit_undo(&mut self, undo: &Undo, head: &Predictor) -> Result<(), StoreError> {
-        let transaction = self.begin_write()?;
-        {
-            let journal = transaction.open_table(JOURNAL);
-            let mut journal = journal.map_err(self.failed("open the journal"))?;
-            let first = undo.first;
-            journal.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
-            let adapters = transaction.open_table(ADAPTERS);
-            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
-            adapters.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
-        }
+        let first = undo.first;
+        let about = About { next_operation: first, ..self.about.clone() };
         let mut after = self.adapter.clone();
-        for step in &undo.steps {
-            self.write_classes(&transaction, step)?;
-            if let Some(change) = &step.adapter {
-                after.clone_from(&change.after);
-            }
+        for change in undo.steps.iter().filter_map(|step| step.adapter.as_ref()) {
+            after.clone_from(&change.after);
         }
-        let about = About { next_operation: undo.first, ..self.about.clone() };
-        self.finish(transaction, about, after, head)
+        self.write(about, after, head, |transaction| {
+            JOURNAL.write(transaction)?.retain(|n| n < first)?;
+            ADAPTERS.write(transaction)?.retain(|n| n < first)?;
+            undo.steps.iter().try_for_each(|step| write_classes(transaction, step))
+        })
     }
+}
 
-    /// What tasks had left before an operation; `None` if it did not change that.
-    fn adapter_before(&self, number: u64) -> Result<Option<AdapterBefore>, StoreError> {
-        let Some(transaction) = self.begin_read()? else { return Ok(None) };
-        let Some(table) = self.table(&transaction, ADAPTERS)? else { return Ok(None) };
-        let value = table.get(number).map_err(self.failed("read the journal"))?;
-        value.map(|bytes| self.decode(bytes.value(), || format!("operation {number}"))).transpose()
-    }
+/// What tasks had left before an operation; `None` if it did not change that.
+fn adapter_before(
+    transaction: &ReadTransaction,
+    number: u64,
+) -> Result<Option<AdapterBefore>, Fault> {
+    ADAPTERS.read(transaction)?.map_or(Ok(None), |rows| rows.get(number))
+}
 
-    fn entries(&self) -> Result<Vec<(u64, Entry)>, StoreError> {
-        let mut entries = Vec::new();
-        let Some(transaction) = self.begin_read()? else { return Ok(entries) };
-        let Some(table) = self.table(&transaction, JOURNAL)? else { return Ok(entries) };
-        for row in table.iter().map_err(self.failed("read the journal"))? {
-            let (number, value) = row.map_err(self.failed("read the journal"))?;
-            let number = number.value();
-            entries.push((number, self.decode(value.value(), || format!("operation {number}"))?));
-        }
-        entries.reverse();
-        Ok(entries)
+/// The journal, the last operation first.
+fn entries(transaction: &ReadTransaction) -> Result<Vec<(u64, Entry)>, Fault> {
+    let mut entries = Vec::new();
+    if let Some(rows) = JOURNAL.read(transaction)? {
+        rows.for_each(|number, entry: Entry| {
+            entries.push((number, entry));
+            Ok(())
+        })?;
     }
+    entries.reverse();
+    Ok(entries)
 }

@@ -1,19 +1,19 @@
 //! A value of the state beside what was learnt, for a thread that does not own the store.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{META, StoreError, failed};
+use super::StoreError;
+use super::error::Fault;
+use super::storage::{End, Storage};
+use super::tables::META;
 
-/// One key of the table `meta`. Each write is a transaction of its own; redb lets one follow the other.
+/// One key of the table `meta`. Each write is a transaction of its own.
 #[derive(Clone)]
 pub(crate) struct Record {
-    database: Arc<Database>,
-    path: PathBuf,
+    storage: Arc<Storage>,
     key: &'static str,
     /// What stands before the value, as a varint; `None` for nothing.
     version: Option<u16>,
@@ -23,8 +23,8 @@ pub(crate) struct Record {
 pub(crate) type Value = (&'static str, Vec<u8>);
 
 impl Record {
-    pub(super) fn new(database: Arc<Database>, path: PathBuf, key: &'static str) -> Self {
-        Self { database, path, key, version: None }
+    pub(super) fn new(storage: Arc<Storage>, key: &'static str) -> Self {
+        Self { storage, key, version: None }
     }
 
     /// With this version before the value; any other is refused.
@@ -38,14 +38,10 @@ impl Record {
     ///
     /// [`StoreError::Storage`], [`StoreError::Damaged`] or [`StoreError::Version`].
     pub(crate) fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreError> {
-        let read = self.database.begin_read().map_err(failed(&self.path, "be read"))?;
-        let table = match read.open_table(META) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(failed(&self.path, "open a table")(error)),
-        };
-        let value = table.get(self.key).map_err(failed(&self.path, "read a table"))?;
-        value.map(|bytes| self.decode(bytes.value())).transpose()
+        self.storage.read(|transaction| {
+            let Some(rows) = META.read(transaction)? else { return Ok(None) };
+            rows.bytes(self.key)?.map(|bytes| self.decode(&bytes)).transpose()
+        })
     }
 
     /// Writes the value; it is on disk when this returns.
@@ -54,14 +50,10 @@ impl Record {
     ///
     /// [`StoreError::Storage`].
     pub(crate) fn save(&self, value: &impl Serialize) -> Result<(), StoreError> {
-        let (_, bytes) = self.value(value)?;
-        let write = self.database.begin_write().map_err(failed(&self.path, "be written"))?;
-        {
-            let mut table = write.open_table(META).map_err(failed(&self.path, "open a table"))?;
-            let written = table.insert(self.key, bytes.as_slice());
-            written.map_err(failed(&self.path, "write a table"))?;
-        }
-        write.commit().map_err(failed(&self.path, "write to disk"))
+        self.storage.write(|transaction| {
+            META.write(transaction)?.insert_bytes(self.key, self.encode(value)?)?;
+            Ok(((), End::Commit))
+        })
     }
 
     /// Changes the value, or the one that `new` makes before the first was written, and writes other values with it. It is
@@ -76,30 +68,22 @@ impl Record {
         also: &[Value],
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<R, StoreError> {
-        let write = self.database.begin_write().map_err(failed(&self.path, "be written"))?;
-        let told = {
-            let mut table = write.open_table(META).map_err(failed(&self.path, "open a table"))?;
-            let before = {
-                let value = table.get(self.key).map_err(failed(&self.path, "read a table"))?;
-                value.map(|bytes| bytes.value().to_vec())
-            };
+        self.storage.write(|transaction| {
+            let mut meta = META.write(transaction)?;
+            let before = meta.bytes(self.key)?;
             let known = before.as_deref().map(|bytes| self.decode(bytes)).transpose()?;
             let mut value = known.unwrap_or_else(new);
             let told = change(&mut value);
-            let (_, after) = self.value(&value)?;
+            let after = self.encode(&value)?;
             if before.as_ref() == Some(&after) && also.is_empty() {
-                // What ends without a commit has not been.
-                return Ok(told);
+                return Ok((told, End::Abort));
             }
-            let own = (self.key, after.as_slice());
-            for (key, bytes) in also.iter().map(|(key, bytes)| (*key, &**bytes)).chain([own]) {
-                let written = table.insert(key, bytes);
-                written.map_err(failed(&self.path, "write a table"))?;
+            for (key, bytes) in also {
+                meta.insert_bytes(key, bytes.clone())?;
             }
-            told
-        };
-        write.commit().map_err(failed(&self.path, "write to disk"))?;
-        Ok(told)
+            meta.insert_bytes(self.key, after)?;
+            Ok((told, End::Commit))
+        })
     }
 
     /// The value as a transaction of the store writes it, with its key.
@@ -108,28 +92,31 @@ impl Record {
     ///
     /// [`StoreError::Damaged`] for a value that cannot be written.
     pub(crate) fn value(&self, value: &impl Serialize) -> Result<Value, StoreError> {
+        let bytes = self.encode(value).map_err(|f| f.at(self.storage.path(), "be written"))?;
+        Ok((self.key, bytes))
+    }
+
+    fn encode(&self, value: &impl Serialize) -> Result<Vec<u8>, Fault> {
         let bytes = match self.version {
             Some(version) => postcard::to_stdvec(&(version, value)),
             None => postcard::to_stdvec(value),
         };
-        Ok((self.key, bytes.map_err(|e| self.damaged(&e))?))
+        bytes.map_err(|e| self.damaged(&e))
     }
 
-    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, StoreError> {
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Fault> {
         let Some(expected) = self.version else {
             return postcard::from_bytes(bytes).map_err(|e| self.damaged(&e));
         };
         let (found, value) = postcard::take_from_bytes(bytes).map_err(|e| self.damaged(&e))?;
         if found != expected {
-            let (path, key) = (self.path.clone(), self.key);
-            return Err(StoreError::Version { path, key, found, expected });
+            return Err(Fault::Version { key: self.key, found, expected });
         }
         postcard::from_bytes(value).map_err(|e| self.damaged(&e))
     }
 
-    fn damaged(&self, why: &postcard::Error) -> StoreError {
-        let what = format!("the value {:?}", self.key);
-        StoreError::Damaged { path: self.path.clone(), what, why: why.to_string() }
+    fn damaged(&self, why: &postcard::Error) -> Fault {
+        Fault::Damaged { what: format!("the value \"{}\"", self.key), why: why.to_string() }
     }
 }
 
@@ -140,9 +127,8 @@ mod tests {
     use super::*;
 
     fn record(folder: &TempDir) -> Record {
-        let path = folder.path().join("state.redb");
-        let database = Arc::new(Database::create(&path).expect("a database"));
-        Record::new(database, path, "update")
+        let storage = Storage::open(&folder.path().join("state.redb")).expect("a state");
+        Record::new(Arc::new(storage), "update")
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use fmlora_learner::{Operation, Predictor};
 
-use super::journal::{ADAPTERS, JOURNAL};
-use super::{META, Store, StoreError};
+use super::record::Value;
+use super::tables::{ADAPTERS, JOURNAL, META};
+use super::{About, Store, StoreError, write_classes};
 
 impl Store {
     /// Writes an operation, the head that follows from it, and values of the table `meta`, as one transaction that is on
@@ -16,27 +17,20 @@ impl Store {
         &mut self,
         operation: &Operation,
         head: &Predictor,
-        values: &[(&'static str, Vec<u8>)],
+        values: &[Value],
     ) -> Result<(), StoreError> {
-        let transaction = self.begin_write()?;
-        {
-            let journal = transaction.open_table(JOURNAL);
-            let mut journal = journal.map_err(self.failed("open the journal"))?;
-            journal.retain(|_, _| false).map_err(self.failed("empty the journal"))?;
-            let adapters = transaction.open_table(ADAPTERS);
-            let mut adapters = adapters.map_err(self.failed("open the journal"))?;
-            adapters.retain(|_, _| false).map_err(self.failed("empty the journal"))?;
-            let meta = transaction.open_table(META);
-            let mut meta = meta.map_err(self.failed("open a table"))?;
-            for (key, value) in values {
-                let written = meta.insert(*key, value.as_slice());
-                written.map_err(self.failed("write a table"))?;
-            }
-        }
-        self.write_classes(&transaction, operation)?;
+        let next_operation = self.about.next_operation + 1;
+        let about = About { next_operation, ..self.about.clone() };
         let after = operation.adapter.as_ref().map_or(self.adapter.clone(), |c| c.after.clone());
-        let mut about = self.about.clone();
-        about.next_operation += 1;
-        self.finish(transaction, about, after, head)
+        self.write(about, after, head, |transaction| {
+            JOURNAL.write(transaction)?.retain(|_| false)?;
+            ADAPTERS.write(transaction)?.retain(|_| false)?;
+            let mut meta = META.write(transaction)?;
+            for (key, value) in values {
+                meta.insert_bytes(key, value.clone())?;
+            }
+            drop(meta);
+            write_classes(transaction, operation)
+        })
     }
 }

@@ -68,9 +68,70 @@ fn one_bad_picture_is_skipped_and_counted() {
     let skipped = taught["skipped"].as_array().expect("a list");
     assert_eq!(skipped.len(), 1, "{taught}");
     assert!(skipped[0]["path"].as_str().is_some_and(|p| p.ends_with("broken.png")));
+    let left_out = taught["left_out"].as_array().expect("a list");
+    let named = |name| {
+        left_out.iter().any(|file| file["path"].as_str().is_some_and(|path| path.ends_with(name)))
+    };
+    assert!(left_out.len() == 2 && named("broken.png") && named("notes.txt"), "{taught}");
     let run = setting.run(&["--json", "classify", "mugs"]);
-    assert_eq!((run.code, run.stdout.lines().count()), (0, 3), "a line a picture: {}", run.stdout);
-    assert!(run.stdout.contains("\"error\""));
+    assert_eq!((run.code, run.stdout.lines().count()), (0, 4), "a line a file: {}", run.stdout);
+    assert_eq!(run.stdout.matches("\"error\"").count(), 2, "{}", run.stdout);
+}
+
+/// Bytes as a phone begins its pictures.
+const HEIC: &[u8] = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
+
+#[test]
+fn pictures_count_by_content_and_all_others_are_named() {
+    let setting = Setting::new();
+    let shots = setting.pictures("task/mug", Thing::Mug, 3, 1);
+    setting.pictures("task/ball", Thing::Ball, 3, 1);
+    setting.pictures("task/mug/day2/evening", Thing::Mug, 1, 2);
+    let copy = |name: &str| {
+        std::fs::copy(&shots[0], setting.path(name)).expect("a copy");
+    };
+    copy("task/mug/down.jfif");
+    copy("task/mug/called.png");
+    copy("task/loose.jpg");
+    let others = ["task/mug/IMG_1.HEIC", "task/mug/day2/IMG_2.heic"];
+    for name in others {
+        std::fs::write(setting.path(name), HEIC).expect("a file");
+    }
+    for hidden in ["task/mug/._0.jpg", "task/mug/.DS_Store", "task/Thumbs.db", "task/.hidden"] {
+        std::fs::write(setting.path(hidden), b"for systems").expect("a file");
+    }
+    let learned = setting.json(&["learn", "task"]);
+    assert_eq!(learned["shots"], 9, "{learned}");
+    let taught = setting.json(&["teach", "--class", "mug", "task/mug"]);
+    assert_eq!(taught["added"], 6, "{taught}");
+    let evaluated = setting.json(&["evaluate", "task"]);
+    assert_eq!(evaluated["images"], 9, "{evaluated}");
+    for (report, loose) in [(&learned, true), (&taught, false), (&evaluated, true)] {
+        let text = report["left_out"].to_string();
+        let expected = others.iter().all(|name| text.contains(name));
+        assert!(expected && text.contains("HEIC is not read"), "{text}");
+        assert_eq!(text.contains("loose.jpg"), loose, "{text}");
+        assert!(!text.contains("DS_Store") && !text.contains("._0"), "{text}");
+    }
+    let run = setting.run(&["teach", "--class", "mug", "task/mug"]);
+    assert!(
+        run.stderr.contains("left out task/mug/IMG_1.HEIC: HEIC is not read"),
+        "{}",
+        run.stderr
+    );
+    let run = setting.run(&["classify", "task/mug"]);
+    assert!(run.stderr.contains("left out task/mug/day2/IMG_2.heic"), "{}", run.stderr);
+    assert_eq!(run.stdout.lines().count(), 6, "{}", run.stdout);
+}
+
+#[test]
+fn the_parts_of_a_data_set_are_no_classes() {
+    let setting = Setting::new();
+    setting.class_folders("data/train", &[Thing::Mug, Thing::Ball], 1, 1);
+    setting.class_folders("data/test", &[Thing::Mug, Thing::Ball], 1, 2);
+    let run = setting.run(&["learn", "data"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stderr.contains("parts of a data set"), "{}", run.stderr);
 }
 
 #[test]

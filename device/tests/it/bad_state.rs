@@ -79,10 +79,39 @@ fn a_state_that_is_damaged_is_not_trusted() {
     assert!(cut.code == 1 && cut.stderr.contains("cut off"), "{}", cut.stderr);
 
     let file = setting.path("state/state.redb");
-    std::fs::write(&file, b"no database").expect("the state file");
-    let run = setting.run(&["classes"]);
-    assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("state.redb"), "{}", run.stderr);
+    let sound = std::fs::read(&file).expect("the state");
+    let config = setting.path("fmlora.toml");
+    std::fs::write(&config, "[camera]\nsource = \"synthetic://\"\n").expect("a file");
+    let zeros = vec![0; sound.len()];
+    let damaged: [(&str, &[u8]); 4] = [
+        ("empty", b""),
+        ("of zeros", &zeros),
+        ("of another kind", b"no database"),
+        ("cut off", &sound[..sound.len() / 2]),
+    ];
+    let commands: [&[&str]; 6] = [
+        &["classes"],
+        &["teach", "--class", "mug", "shots-ball"],
+        &["import", "sound.fmls"],
+        &["password"],
+        &["run", "--config", text(&config), "--seconds", "1"],
+        &["check", "--config", text(&config)],
+    ];
+    for (how, bytes) in damaged {
+        for arguments in commands {
+            std::fs::write(&file, bytes).expect("the state file");
+            let run = setting.run(arguments);
+            assert_eq!(run.code, 1, "{how}, {arguments:?}: {}", run.stdout);
+            for word in ["state.redb", "damaged", "restore a backup"] {
+                assert!(run.stderr.contains(word), "{how}, {arguments:?}: {}", run.stderr);
+            }
+            assert!(!run.stderr.contains("panicked"), "{how}, {arguments:?}: {}", run.stderr);
+            assert!(!run.stdout.contains("password"), "{how}: no new password: {}", run.stdout);
+            assert_eq!(std::fs::read(&file).expect("the file"), bytes, "{how}, {arguments:?}");
+        }
+    }
+    std::fs::write(&file, &sound).expect("the backup");
+    assert_eq!(setting.json(&["classes"])[0]["name"], "ball");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use fmlora_device::Thing;
 use serde_json::{Value, json};
 
-use crate::served::{Daemon, jpegs};
+use crate::served::{Daemon, OPEN, form, jpegs};
 use crate::setting::Setting;
 
 #[test]
@@ -184,4 +184,34 @@ fn every_file_that_the_page_asks_for_is_served() {
         assert!(served < 50, "files that ask for each other: {asked:?}");
     }
     assert!(served > 5, "{served}");
+}
+
+#[test]
+fn a_bad_file_of_a_task_is_left_out_and_named() {
+    let setting = Setting::new();
+    let mut daemon = Daemon::start(&setting, OPEN);
+    let picture = jpegs(Thing::Mug, 1, 1).remove(0);
+    let heic: &[u8] = b"\0\0\0\x18ftypheic";
+    let parts: [(&str, &[u8]); 4] =
+        [("mug", &picture), ("mug", b"no picture"), ("mug", heic), ("ball", &picture)];
+    let (kind, body) = form(&parts);
+    let (status, learned) = daemon.send("POST", "/api/v1/learn", &kind, &body);
+    assert_eq!((status, &learned["shots"]), (200, &json!(2)), "{learned}");
+    let left_out = learned["left_out"].as_array().expect("a list");
+    assert_eq!(left_out.len(), 2, "{learned}");
+    assert!(left_out.iter().all(|file| file["path"] == "x.jpg"), "{learned}");
+    assert!(left_out[1]["reason"].as_str().is_some_and(|why| why.contains("HEIC")), "{learned}");
+    // A class without a picture is no class; a path is no name.
+    for (parts, expected) in [
+        ([("cup", heic), ("ball", &picture[..])], "class cup: none of its pictures"),
+        ([("cup/day1", &picture[..]), ("ball", &picture[..])], "path separators"),
+    ] {
+        let (kind, body) = form(&parts);
+        let (status, problem) = daemon.send("POST", "/api/v1/learn", &kind, &body);
+        assert_eq!(status, 422, "{problem}");
+        let detail = problem["detail"].as_str().expect("a sentence");
+        assert!(detail.contains(expected), "{detail}");
+    }
+    let (_, known) = daemon.get("/api/v1/classes");
+    assert_eq!(known["classes"].as_array().map(Vec::len), Some(2), "{known}");
 }

@@ -15,6 +15,7 @@ mod round_trip;
 mod served;
 mod setting;
 mod signals;
+mod storage;
 mod streams;
 mod tasks;
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::setting::{Setting, text};
 
 /// The camera of a daemon that is not about its camera.
-const CAMERA: &str = "device = \"cpu\"\n[camera]\nsource = \"synthetic://?seed=3&fps=10\"\n";
+pub(crate) const CAMERA: &str =
+    "device = \"cpu\"\n[camera]\nsource = \"synthetic://?seed=3&fps=10\"\n";
 
 /// No login is asked for.
 pub(crate) const OPEN: &str = "[login]\nenabled = false\n";
@@ -48,6 +49,11 @@ impl Daemon {
         let path = setting.path("http.toml");
         let mut command = setting.command(&["--json", "run", "--config", text(&path)]);
         command.envs(environment.iter().copied());
+        Self::start_command(setting, command)
+    }
+
+    /// Starts with a command that is or becomes the program.
+    pub(crate) fn start_command(setting: &Setting, mut command: Command) -> Self {
         let log = std::fs::File::create(setting.path("log")).expect("a file");
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the program starts");
@@ -166,6 +172,11 @@ impl Daemon {
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: {}\r\n\r\n",
             self.cookie
         )
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -68,8 +68,9 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
     ))?;
     files::line(format!("adapted   blocks {} to {}", backbone.first_adapted_block, vit.depth - 1))?;
     files::line(format!(
-        "feature   {d_feature} numbers: {:?} token of blocks {:?}",
-        backbone.feature.tokens, backbone.feature.blocks
+        "feature   {d_feature} numbers: {} token of blocks {}",
+        joined(&backbone.feature.tokens),
+        joined(&backbone.feature.blocks)
     ))?;
     match &base.adapter {
         None => files::line("bases     none: only the head learns")?,
@@ -124,4 +125,9 @@ fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+fn joined(items: &[impl ToString]) -> String {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.join(" and ")
 }

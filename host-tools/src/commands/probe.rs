@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fmlora_learner::format::decode_base;
 use fmlora_learner::{Class, ClassName, HeadChoice, Predictor, fit_head};
 use fmlora_models::DeviceSpec;
@@ -82,7 +82,7 @@ pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Resul
     let rows: Result<Vec<Row>> =
         args.shots.iter().map(|&shots| measure(&data, &found, shots, taught)).collect();
     let report = ProbeReport {
-        dataset: format!("{:?}", args.data),
+        dataset: args.data.to_string(),
         classes: data.names.len(),
         test_images: data.test.items.len(),
         rows: rows?,
@@ -94,7 +94,7 @@ pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Resul
 }
 
 fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Result<Row> {
-    let by_class = first_shots(&data.train, &found.train, data.names.len(), shots)?;
+    let by_class = first_shots(&data.train, &found.train, &data.names, shots)?;
     let classes = classes(data, &by_class)?;
     let d = found.test[0].len();
     let at_hand: Vec<(usize, &[Vec<f32>])> =
@@ -129,17 +129,19 @@ fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Res
 fn first_shots(
     pictures: &Pictures,
     features: &[Vec<f32>],
-    n_classes: usize,
+    names: &[String],
     shots: usize,
 ) -> Result<Vec<Vec<Vec<f32>>>> {
-    let mut by_class = vec![Vec::new(); n_classes];
+    let mut by_class = vec![Vec::new(); names.len()];
     for (&label, feature) in pictures.labels.iter().zip(features) {
         if by_class[label].len() < shots {
             by_class[label].push(feature.clone());
         }
     }
-    let short = by_class.iter().position(|c| c.len() < shots);
-    ensure!(short.is_none(), "class {short:?} has fewer than {shots} training pictures");
+    if let Some((name, found)) = names.iter().zip(&by_class).find(|(_, c)| c.len() < shots) {
+        let found = found.len();
+        bail!("class \"{name}\" has {found} training pictures, but --shots asks for {shots}");
+    }
     Ok(by_class)
 }
 

@@ -22,7 +22,8 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
     let found = names.len();
     ensure!(found == CLASSES, "{}: {found} class names, expected {CLASSES}", dir.display());
     let train = records(&dir.join("train.bin"), train)?;
-    Ok(Dataset { names, domains: Vec::new(), train, test: records(&dir.join("test.bin"), test)? })
+    let test = records(&dir.join("test.bin"), test)?;
+    Ok(Dataset { names, domains: Vec::new(), train, test, left_out: Vec::new() })
 }
 
 fn records(path: &Path, limit: Option<usize>) -> Result<Pictures> {

@@ -7,8 +7,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::image_folder::{folders, pictures};
-use super::{Dataset, Pictures};
+use super::Dataset;
+use super::image_folder::name;
 
 /// The order of the domains of PACS in the literature; others come by name.
 const PACS: [&str; 4] = ["photo", "art_painting", "cartoon", "sketch"];
@@ -21,22 +21,18 @@ const SEED: u64 = 1993;
 
 /// Reads the lists of files. A fifth of each class in each domain, drawn by a fixed seed, is for tests.
 pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Result<Dataset> {
-    let mut domains = folders(dir)?;
+    let mut set = Dataset::default();
+    let mut domains = set.folders_in(dir)?;
     ensure!(domains.len() > 1, "{}: expected a folder for each of several domains", dir.display());
     let place = |p: &PathBuf| PACS.iter().position(|n| *n == name(p)).unwrap_or(PACS.len());
     domains.sort_by_key(|path| (place(path), name(path)));
-    let mut names: Vec<String> = Vec::new();
     for domain in &domains {
-        names.extend(folders(domain)?.iter().map(|class| name(class)));
+        let classes = set.folders_in(domain)?;
+        set.names.extend(classes.iter().map(|class| name(class)));
     }
-    names.sort();
-    names.dedup();
-    let mut set = Dataset {
-        names,
-        domains: domains.iter().map(|path| name(path)).collect(),
-        train: Pictures::default(),
-        test: Pictures::default(),
-    };
+    set.names.sort();
+    set.names.dedup();
+    set.domains = domains.iter().map(|path| name(path)).collect();
     let mut rng = StdRng::seed_from_u64(SEED);
     for (index, domain) in domains.iter().enumerate() {
         for label in 0..set.names.len() {
@@ -44,7 +40,7 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
             if !folder.is_dir() {
                 continue;
             }
-            let mut files = pictures(&folder)?;
+            let mut files = set.pictures_in(&folder)?;
             files.shuffle(&mut rng);
             let for_test = files.split_off(files.len() - files.len() / TEST_SHARE);
             set.train.add(label, files, train);
@@ -54,8 +50,4 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
         }
     }
     Ok(set)
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use fmlora_models::has_picture_name;
+use fmlora_models::{LeftOut, PictureFolder, is_hidden_name};
 
 use super::{Dataset, Picture, Pictures};
 
@@ -11,20 +11,14 @@ use super::{Dataset, Picture, Pictures};
 /// the order of names is for tests.
 pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Result<Dataset> {
     let split = dir.join("train").is_dir() && dir.join("test").is_dir();
-    let classes = folders(&if split { dir.join("train") } else { dir.to_owned() })?;
+    let mut set = Dataset::default();
+    let classes = set.folders_in(&if split { dir.join("train") } else { dir.to_owned() })?;
     ensure!(!classes.is_empty(), "{}: no class folders", dir.display());
-    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let names: Vec<String> = classes.iter().map(name).collect();
-    let mut set = Dataset {
-        names,
-        domains: Vec::new(),
-        train: Pictures::default(),
-        test: Pictures::default(),
-    };
+    set.names = classes.iter().map(|class| name(class)).collect();
     for (label, class) in classes.iter().enumerate() {
-        let files = pictures(class)?;
+        let files = set.pictures_in(class)?;
         let (for_train, for_test) = if split {
-            (files, pictures(&dir.join("test").join(&set.names[label]))?)
+            (files, set.pictures_in(&dir.join("test").join(&set.names[label]))?)
         } else {
             let cut = files.len() - files.len() / 5;
             let (a, b) = files.split_at(cut);
@@ -45,19 +39,32 @@ impl Pictures {
     }
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
-    let read = || -> std::io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(dir)?.map(|entry| entry.map(|e| e.path())).collect()
-    };
-    let mut paths = read().with_context(|| format!("{}: cannot be read", dir.display()))?;
-    paths.sort();
-    Ok(paths)
+impl Dataset {
+    /// The pictures in a folder and in the folders below it, in the order of names. Other files are left out.
+    pub(super) fn pictures_in(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let found = PictureFolder::read(dir);
+        let found = found.with_context(|| format!("{}: cannot be read", dir.display()))?;
+        self.left_out.extend(found.left_out);
+        Ok(found.pictures)
+    }
+
+    /// The folders in a folder, in the order of names. Files beside them are left out, hidden ones without a word.
+    pub(super) fn folders_in(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let read = || -> std::io::Result<Vec<PathBuf>> {
+            std::fs::read_dir(dir)?.map(|entry| entry.map(|e| e.path())).collect()
+        };
+        let mut paths = read().with_context(|| format!("{}: cannot be read", dir.display()))?;
+        paths.retain(|path| !is_hidden_name(&name(path)));
+        paths.sort();
+        let (folders, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|p| p.is_dir());
+        let reason = "it is in no class folder".to_owned();
+        let loose = files.into_iter().map(|path| LeftOut { path, reason: reason.clone() });
+        self.left_out.extend(loose);
+        Ok(folders)
+    }
 }
 
-pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
-    Ok(entries(dir)?.into_iter().filter(|p| p.is_dir()).collect())
-}
-
-pub(super) fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
-    Ok(entries(dir)?.into_iter().filter(|p| has_picture_name(p)).collect())
+/// The last part of a path.
+pub(super) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -5,11 +5,15 @@ use std::path::Path;
 
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+    RgbaImage,
 };
 use thiserror::Error;
 
+use super::format::format_of;
+
 /// Endings of the names of files that may be pictures.
-const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+const ENDINGS: [&str; 10] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
 /// Whether a file's name ends like that of a picture, in upper or lower case.
 pub fn has_picture_name(path: &Path) -> bool {
@@ -34,8 +38,26 @@ pub enum DecodeError {
     #[error("the file is empty")]
     Empty,
     /// The bytes are in none of the known formats.
-    #[error("not a picture: expected JPEG, PNG, WebP or BMP")]
+    #[error("not a picture: expected JPEG, PNG, WebP, BMP, TIFF or GIF")]
     UnknownFormat,
+    /// The bytes are in a format that is known by name alone.
+    #[error("{name} is not read: expected JPEG, PNG, WebP, BMP, TIFF or GIF")]
+    OtherFormat {
+        /// Name of the format.
+        name: &'static str,
+    },
+    /// A rare kind of a format that is read otherwise.
+    #[error("this kind of {format} is not read")]
+    Unsupported {
+        /// Name of the format.
+        format: &'static str,
+        /// What the decoder says.
+        #[source]
+        source: ImageError,
+    },
+    /// All pixels are transparent and of one colour.
+    #[error("the picture is transparent all over: there is nothing to see")]
+    Transparent,
     /// The picture states more pixels than we decode.
     #[error("{width} x {height} pixels are more than the {} megapixels allowed", MAX_PIXELS / 1_000_000)]
     TooLarge {
@@ -55,31 +77,30 @@ pub enum DecodeError {
     Broken(#[source] ImageError),
 }
 
-/// Decodes a JPEG, PNG, WebP or BMP, turns it upright by its EXIF orientation, spreads grey over the
-/// three channels and lays transparent pixels over a neutral colour.
+/// Decodes a JPEG, PNG, WebP, BMP, TIFF (its first page) or GIF (its first frame), whatever the name of its file. Turns it
+/// upright by its EXIF orientation, spreads grey over the three channels and lays transparent pixels over a neutral
+/// colour.
+///
+/// Where all of a picture is transparent, its transparency was never meant: screen grabbers leave those bytes zero. Such a
+/// picture counts as opaque, unless it has one colour only, and so shows nothing.
 ///
 /// # Errors
 ///
 /// [`DecodeError`]; the stated size is checked before anything is decoded.
 pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
-    if bytes.is_empty() {
-        return Err(DecodeError::Empty);
-    }
-    let reader = ImageReader::new(Cursor::new(bytes));
-    let mut reader = reader.with_guessed_format().map_err(|_| DecodeError::UnknownFormat)?;
-    if reader.format().is_none() {
-        return Err(DecodeError::UnknownFormat);
-    }
-    if reader.format() == Some(ImageFormat::Jpeg) && !has_end(bytes) {
+    let (format, name) = format_of(bytes)?;
+    if format == ImageFormat::Jpeg && !has_end(bytes) {
         return Err(DecodeError::CutOff);
     }
+    let failed = |error: ImageError| match error {
+        ImageError::Unsupported(_) => DecodeError::Unsupported { format: name, source: error },
+        other => DecodeError::Broken(other),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOC);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| match e {
-        ImageError::Unsupported(_) => DecodeError::UnknownFormat,
-        other => DecodeError::Broken(other),
-    })?;
+    let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(DecodeError::TooLarge { width, height });
@@ -87,10 +108,21 @@ pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     if width == 0 || height == 0 {
         return Err(DecodeError::NoPixels);
     }
-    let orientation = decoder.orientation().map_err(DecodeError::Broken)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(DecodeError::Broken)?;
+    let orientation = decoder.orientation().map_err(failed)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
     picture.apply_orientation(orientation);
-    Ok(flatten(picture))
+    if !picture.color().has_alpha() {
+        return Ok(picture.into_rgb8());
+    }
+    let picture = picture.into_rgba8();
+    if picture.pixels().any(|pixel| pixel[3] > 0) {
+        return Ok(laid_over_neutral(&picture));
+    }
+    // Tools that make pictures with real transparency write no BMP.
+    if format != ImageFormat::Bmp && has_one_colour(&picture) {
+        return Err(DecodeError::Transparent);
+    }
+    Ok(DynamicImage::from(picture).into_rgb8())
 }
 
 /// Whether a JPEG's picture data are followed by the end marker. Decoders fill what is missing with grey
@@ -112,11 +144,12 @@ fn has_end(jpeg: &[u8]) -> bool {
     true
 }
 
-fn flatten(picture: DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let rgba = picture.into_rgba8();
+fn has_one_colour(picture: &RgbaImage) -> bool {
+    let first = picture.pixels().next();
+    picture.pixels().all(|pixel| Some(pixel) == first)
+}
+
+fn laid_over_neutral(rgba: &RgbaImage) -> RgbImage {
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());
     for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
         let alpha = f32::from(from[3]) / 255.0;

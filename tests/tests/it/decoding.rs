@@ -1,9 +1,11 @@
 //! Pictures of every kind become upright RGB, and bad bytes become errors.
 
 use std::io::Cursor;
+use std::path::PathBuf;
 
-use fmlora_models::{DecodeError, decode_picture};
+use fmlora_models::{DecodeError, PictureFolder, decode_picture};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use tempfile::TempDir;
 
 /// Left half red, right half blue.
 fn two_halves() -> RgbImage {
@@ -50,10 +52,111 @@ fn grey_spreads_and_transparency_becomes_neutral() {
 
 #[test]
 fn every_format_is_read() {
-    for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
+    let formats = [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::WebP,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+        ImageFormat::Gif,
+    ];
+    for format in formats {
         let picture = decode_picture(&encoded(two_halves(), format));
         assert_eq!(picture.expect("a sound picture").dimensions(), (32, 16), "{format:?}");
     }
+}
+
+/// A BMP of 32 bits with a V5 head, whose fourth bytes count as alpha.
+fn bmp_with_alpha(picture: &RgbImage, alpha: u8) -> Vec<u8> {
+    let (width, height) = picture.dimensions();
+    let head: u32 = 14 + 124;
+    let mut bmp = b"BM".to_vec();
+    let words = |bmp: &mut Vec<u8>, words: &[u32]| {
+        bmp.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    };
+    words(&mut bmp, &[head + 4 * width * height, 0, head, 124, width, height]);
+    // One plane, 32 bits, masks of the channels.
+    words(&mut bmp, &[32 << 16 | 1, 3, 4 * width * height, 2835, 2835, 0, 0]);
+    words(&mut bmp, &[0x00ff_0000, 0x0000_ff00, 0x0000_00ff, 0xff00_0000, 0x7352_4742]);
+    bmp.resize(head as usize, 0);
+    for y in (0..height).rev() {
+        for x in 0..width {
+            let Rgb([red, green, blue]) = *picture.get_pixel(x, y);
+            bmp.extend([blue, green, red, alpha]);
+        }
+    }
+    bmp
+}
+
+#[test]
+fn transparency_that_was_never_meant_is_not_believed() {
+    let picture = two_halves();
+    for alpha in [0, 255] {
+        let seen = decode_picture(&bmp_with_alpha(&picture, alpha)).expect("a BMP");
+        assert_eq!(seen, picture, "alpha {alpha}");
+    }
+    let black = RgbImage::new(8, 8);
+    assert_eq!(decode_picture(&bmp_with_alpha(&black, 0)).expect("a BMP"), black);
+    let clear = RgbaImage::from_fn(32, 16, |x, y| {
+        let Rgb([red, green, blue]) = *picture.get_pixel(x, y);
+        Rgba([red, green, blue, 0])
+    });
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Tiff] {
+        let seen = decode_picture(&encoded(clear.clone(), format)).expect("a picture");
+        assert_eq!(seen, picture, "{format:?}");
+        let nothing = decode_picture(&encoded(RgbaImage::new(8, 8), format));
+        assert!(matches!(nothing, Err(DecodeError::Transparent)), "{format:?}: {nothing:?}");
+    }
+}
+
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let film = |brand: &[u8]| [&[0, 0, 0, 24], b"ftyp", brand, &[0; 12]].concat();
+    let cases: [(Vec<u8>, &str); 6] = [
+        (film(b"heic"), "HEIC"),
+        (film(b"mif1"), "HEIC"),
+        (film(b"avif"), "AVIF"),
+        (film(b"isom"), "a film (MP4)"),
+        (b"\xff\x0a and more".to_vec(), "JPEG XL"),
+        (b"%PDF-1.7".to_vec(), "PDF"),
+    ];
+    for (bytes, expected) in cases {
+        let refused = decode_picture(&bytes);
+        let named = matches!(refused, Err(DecodeError::OtherFormat { name }) if name == expected);
+        assert!(named, "{expected}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_folder_gives_its_pictures_by_content_and_names_the_rest() {
+    let folder = TempDir::new().expect("a folder");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder above")).expect("a folder");
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    };
+    let jpeg = encoded(two_halves(), ImageFormat::Jpeg);
+    let pictures: Vec<PathBuf> =
+        ["0.jpg", "day1/deep/2.jpeg", "day2/1.png", "down.jfif", "no-ending"]
+            .map(|name| write(name, &jpeg))
+            .into();
+    let others =
+        [("empty.jpg", &b""[..]), ("notes.txt", b"text"), ("x.heic", b"\0\0\0\x18ftypheic")];
+    let others = others.map(|(name, bytes)| write(name, bytes));
+    for hidden in ["._0.jpg", ".DS_Store", "Thumbs.db", ".git/0.jpg", "__MACOSX/0.jpg"] {
+        write(hidden, &jpeg);
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("circle")).expect("a link");
+    let found = PictureFolder::read(folder.path()).expect("a folder");
+    assert_eq!(found.pictures, pictures);
+    let left_out: Vec<&PathBuf> = found.left_out.iter().map(|file| &file.path).collect();
+    for path in &others {
+        assert!(left_out.contains(&path), "{} is not in {left_out:?}", path.display());
+    }
+    assert!(found.left_out.iter().any(|file| file.reason.contains("HEIC")));
+    assert!(PictureFolder::read(&folder.path().join("absent")).is_err());
 }
 
 #[test]
@@ -62,7 +165,7 @@ fn bad_bytes_are_told_apart() {
     let jpeg = encoded(two_halves(), ImageFormat::Jpeg);
     assert!(matches!(decode_picture(b""), Err(DecodeError::Empty)));
     assert!(matches!(decode_picture(b"hello, world"), Err(DecodeError::UnknownFormat)));
-    assert!(matches!(decode_picture(b"GIF89a not supported"), Err(DecodeError::UnknownFormat)));
+    assert!(decode_picture(b"GIF89a and no more").is_err());
     assert!(matches!(decode_picture(&png[..png.len() / 2]), Err(DecodeError::Broken(_))));
     assert!(decode_picture(&jpeg[..20]).is_err());
     let cut = decode_picture(&jpeg[..jpeg.len() - 40]);

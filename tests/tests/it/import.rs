@@ -84,8 +84,54 @@ fn a_misfit_is_named() {
         assert!(error.contains(expected), "{case}: {error}");
     }
     assert!(import_timm(b"no safetensors", HEADS).is_err());
-    let error = import_timm(&written(&checkpoint()), ImportOptions::default());
-    assert!(error.expect_err("48 is no multiple of 64").to_string().contains("heads"));
+}
+
+/// A network of one block: its width and the hidden width of its MLP.
+fn one_block(d_model: usize, d_mlp: usize) -> Vec<u8> {
+    let shapes: [(&str, &[usize]); 18] = [
+        ("cls_token", &[1, 1, d_model]),
+        ("pos_embed", &[1, 2, d_model]),
+        ("patch_embed.proj.weight", &[d_model, 3, 2, 2]),
+        ("patch_embed.proj.bias", &[d_model]),
+        ("norm.weight", &[d_model]),
+        ("norm.bias", &[d_model]),
+        ("blocks.0.norm1.weight", &[d_model]),
+        ("blocks.0.norm1.bias", &[d_model]),
+        ("blocks.0.norm2.weight", &[d_model]),
+        ("blocks.0.norm2.bias", &[d_model]),
+        ("blocks.0.attn.qkv.weight", &[3 * d_model, d_model]),
+        ("blocks.0.attn.qkv.bias", &[3 * d_model]),
+        ("blocks.0.attn.proj.weight", &[d_model, d_model]),
+        ("blocks.0.attn.proj.bias", &[d_model]),
+        ("blocks.0.mlp.fc1.weight", &[d_mlp, d_model]),
+        ("blocks.0.mlp.fc1.bias", &[d_mlp]),
+        ("blocks.0.mlp.fc2.weight", &[d_model, d_mlp]),
+        ("blocks.0.mlp.fc2.bias", &[d_model]),
+    ];
+    let mut tensors = Tensors::new();
+    for (name, shape) in shapes {
+        let zeros = vec![0; 4 * shape.iter().product::<usize>()];
+        tensors.insert(name.to_owned(), (shape.to_vec(), zeros));
+    }
+    written(&tensors)
+}
+
+#[test]
+fn heads_are_those_of_a_published_network_or_are_asked_for() {
+    let n_heads = |d_model, d_mlp, n_heads| {
+        let options = ImportOptions { n_heads, image_size: None };
+        import_timm(&one_block(d_model, d_mlp), options).map(|net| net.weights.config().n_heads)
+    };
+    for (d_model, d_mlp, expected) in [(192, 768, 3), (384, 1536, 6), (1152, 4304, 16)] {
+        let found = n_heads(d_model, d_mlp, None).expect("a published network");
+        assert_eq!(found, expected, "{d_model}");
+    }
+    let error = n_heads(320, 640, None).expect_err("an unknown network").to_string();
+    assert!(error.contains("--heads") && error.contains("width 320"), "{error}");
+    // The width of a known network alone says nothing.
+    assert!(n_heads(384, 768, None).is_err());
+    assert_eq!(n_heads(320, 640, Some(4)).expect("heads are given"), 4);
+    assert!(n_heads(320, 640, Some(3)).is_err(), "320 is no multiple of 3");
 }
 
 /// Parameters without classifier and mask token, as timm counts them.

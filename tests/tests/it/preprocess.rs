@@ -9,17 +9,21 @@ use image::{Rgb, RgbImage};
 #[test]
 fn every_picture_becomes_the_golden_numbers() {
     let folder = golden_dir().join("preprocess");
-    for stem in ["landscape", "portrait", "tiny"] {
+    let photographs = ["landscape", "portrait", "tiny"];
+    let busy = ["noise", "noise-tall", "noise-tiny", "stripes", "stripes-tall"];
+    for stem in photographs.into_iter().chain(busy) {
         let bytes = std::fs::read(folder.join(format!("{stem}.png"))).expect("a picture");
         let picture = decode_picture(&bytes).expect("a sound picture");
         let found = Preprocess::imagenet(112).apply(&picture);
         let golden = Golden::load(&folder.join(format!("{stem}.safetensors")));
         let expected = golden.tensor("output").1;
-        let largest = largest_difference(&found, expected);
-        let sum: f32 = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).sum();
-        let mean = sum / found.len() as f32;
-        eprintln!("{stem}: mean {mean:.4}, largest {largest:.3}");
-        assert!(mean <= 0.02 && largest <= 0.25, "{stem}: mean {mean}, largest {largest}");
+        // In steps of a byte: both round to bytes twice, with weights that are rounded in their own ways.
+        let std = [0.229, 0.224, 0.225];
+        let steps = |(place, (a, b)): (usize, (&f32, &f32))| {
+            (a - b).abs() * 255.0 * std[place / (112 * 112)]
+        };
+        let largest = found.iter().zip(expected).enumerate().map(steps).fold(0.0, f32::max);
+        assert!(largest <= 1.01, "{stem}: {largest} steps");
     }
 }
 
@@ -46,10 +50,12 @@ fn resized_then_cut(picture: &RgbImage, size: u32) -> Vec<f32> {
     let scaled = |side: u32| size.max((f64::from(side) * scale).round_ties_even() as u32);
     let (w, h) = (scaled(width), scaled(height));
     let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3).expect("RGB");
+    let mut narrow = Image::new(w, height, PixelType::U8x3);
     let mut target = Image::new(w, h, PixelType::U8x3);
     let filter = ResizeAlg::Convolution(FilterType::CatmullRom);
     let options = ResizeOptions::new().resize_alg(filter);
-    Resizer::new().resize(&source, &mut target, &options).expect("both are U8x3");
+    Resizer::new().resize(&source, &mut narrow, &options).expect("both are U8x3");
+    Resizer::new().resize(&narrow, &mut target, &options).expect("both are U8x3");
     let (left, top) = ((w - size) / 2, (h - size) / 2);
     let at = |c: u32, y: u32, x: u32| 3 * ((top + y) * w + left + x) + c;
     let places =

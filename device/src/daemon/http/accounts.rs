@@ -84,7 +84,7 @@ pub(super) async fn log_in(
     });
     let (key, role) = found.await.inspect_err(|error| {
         api.shared.metrics.failed_logins.inc();
-        tracing::warn!("a login from {} failed: {error:?}", from.ip());
+        tracing::warn!("a login from {} failed: {}", from.ip(), error.detail());
     })?;
     let cookie = cookie(&key, lasts.as_secs(), config.http.certificate.is_some());
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(LoggedIn { role })))

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Api;
 use super::error::ApiError;
-use crate::pictures::decoded;
+use crate::pictures::{PictureError, decoded};
 
 /// A body of JSON.
 pub(super) struct Body<T>(pub(super) T);
@@ -37,15 +37,18 @@ impl FromRequest<Api> for Picture {
         let _one = permit(&api.limits.uploads, "too many pictures are being read")?;
         let bytes = axum::body::Bytes::from_request(request, api).await;
         let bytes = bytes.map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
-        Ok(Self(ready(api, bytes.into()).await?))
+        Ok(Self(ready(api, bytes.into()).await??))
     }
 }
 
 /// Decodes a picture beside what serves the connections.
-pub(super) async fn ready(api: &Api, bytes: Vec<u8>) -> Result<Vec<f32>, ApiError> {
+pub(super) async fn ready(
+    api: &Api,
+    bytes: Vec<u8>,
+) -> Result<Result<Vec<f32>, PictureError>, ApiError> {
     let preprocess = api.shared.preprocess;
     let decoding = tokio::task::spawn_blocking(move || decoded(&bytes, &preprocess));
-    Ok(decoding.await.map_err(|_| ApiError::ending())??)
+    decoding.await.map_err(|_| ApiError::ending())
 }
 
 /// Refuses what says of itself that it is no picture.
@@ -55,7 +58,8 @@ fn may_be_picture(headers: &HeaderMap) -> Result<(), ApiError> {
         None | Some("application/octet-stream") => Ok(()),
         Some(kind) if kind.starts_with("image/") => Ok(()),
         Some(kind) => {
-            let detail = format!("{kind:?} is no picture: expected image/jpeg, png, webp or bmp");
+            let detail =
+                format!("{kind:?} is no picture: expected image/jpeg, png, webp, bmp, tiff or gif");
             Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
         }
     }

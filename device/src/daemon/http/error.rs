@@ -8,13 +8,13 @@ use fmlora_models::DecodeError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::EdgeError;
 use crate::daemon::access::AccessError;
 use crate::daemon::answering::NoAnswer;
 use crate::daemon::config::masked;
 use crate::daemon::teaching::NotDone;
 use crate::pictures::PictureError;
 use crate::report::with_causes;
+use crate::{EdgeError, StoreError};
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -61,6 +61,11 @@ impl ApiError {
 
     pub(crate) fn ending() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon ends")
+    }
+
+    /// What is wrong, for the log.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
@@ -115,7 +120,9 @@ impl From<EdgeError> for ApiError {
             EdgeError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        if status.is_server_error() {
+        // A state that cannot be written is in the log already, once.
+        let logged = matches!(error, EdgeError::Store(StoreError::Storage { .. }));
+        if status.is_server_error() && !logged {
             tracing::error!("{}", with_causes(&error));
         }
         Self::new(status, with_causes(&error))
@@ -140,7 +147,11 @@ impl From<NoAnswer> for ApiError {
 impl From<PictureError> for ApiError {
     fn from(error: PictureError) -> Self {
         let status = match &error {
-            PictureError::Decode(DecodeError::UnknownFormat) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            PictureError::Decode(
+                DecodeError::UnknownFormat
+                | DecodeError::OtherFormat { .. }
+                | DecodeError::Unsupported { .. },
+            ) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             PictureError::Decode(DecodeError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             PictureError::Crashed => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,

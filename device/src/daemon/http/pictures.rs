@@ -23,7 +23,7 @@ pub(super) struct Wanted {
 /// Say what a picture shows.
 #[utoipa::path(
     post, path = "/api/v1/classify", tag = "pictures", params(Wanted),
-    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "JPEG, PNG, WebP or BMP"),
+    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
     responses(
         (status = 200, body = PredictionDto),
         (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
@@ -44,7 +44,7 @@ pub(super) async fn classify(
 #[utoipa::path(
     post, path = "/api/v1/classes/{name}/shots", tag = "classes",
     params(("name" = String, Path, description = "class, new or known")),
-    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "JPEG, PNG, WebP or BMP"),
+    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
     responses(
         (status = 201, body = TeachReport),
         (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),

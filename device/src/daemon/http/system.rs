@@ -1,6 +1,5 @@
 //! How the box is: facts, health, metrics, configuration.
 
-use std::path::Path;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -26,6 +25,10 @@ pub(super) struct Info {
     uptime_seconds: u64,
     classes: usize,
     state_bytes: u64,
+    /// Nothing can be taught or updated while the state cannot be written.
+    state_writable: bool,
+    /// Why it cannot be written.
+    state_trouble: Option<String>,
     source: SourceHealth,
     /// Frames that came, were left out, were answered.
     frames: u64,
@@ -53,6 +56,8 @@ pub(super) struct Readiness {
     frame: bool,
     /// The state can be written.
     state: bool,
+    /// Why it cannot be written.
+    state_trouble: Option<String>,
 }
 
 /// Say what the box is and how it does.
@@ -61,12 +66,15 @@ pub(super) async fn info(State(api): State<Api>, Extension(role): Extension<Role
     let shared = &api.shared;
     let (counts, known) = (shared.slot.counts(), shared.knowledge.get());
     let (answered, time) = shared.metrics.answered();
+    let state_trouble = shared.storage.trouble();
     Json(Info {
         about: shared.about.clone(),
         role,
         uptime_seconds: shared.started.elapsed().as_secs(),
         classes: known.classes.len(),
         state_bytes: known.state_bytes,
+        state_writable: state_trouble.is_none(),
+        state_trouble,
         source: shared.source.get(),
         frames: counts.frames + counts.too_soon,
         left_out: counts.replaced + counts.too_soon,
@@ -98,17 +106,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Response, ApiError>
 fn readiness(shared: &Shared) -> Readiness {
     let fresh = Duration::from_secs_f64(shared.config.get().camera.timeout_seconds);
     let frame = shared.slot.age().is_some_and(|age| age <= fresh);
-    let state = shared.state.parent().is_some_and(writable) && writable(&shared.state);
+    let state_trouble = shared.storage.trouble_now();
+    let state = state_trouble.is_none();
     // This page is served once the network is there.
-    Readiness { ready: frame && state, model: true, frame, state }
-}
-
-/// Whether the system lets us write there: a disk that failed is often made read-only.
-fn writable(path: &Path) -> bool {
-    #[cfg(unix)]
-    return rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-    #[cfg(not(unix))]
-    return std::fs::metadata(path).is_ok_and(|about| !about.permissions().readonly());
+    Readiness { ready: frame && state, model: true, frame, state, state_trouble }
 }
 
 /// Counters and gauges for Prometheus.
@@ -120,7 +121,8 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError
     let shared = &api.shared;
     let (counts, source, known) =
         (shared.slot.counts(), shared.source.get(), shared.knowledge.get());
-    let text = shared.metrics.text(counts, &source, &known);
+    let writable = shared.storage.trouble().is_none();
+    let text = shared.metrics.text(counts, &source, &known, writable);
     let fail = |e: std::fmt::Error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text.map_err(fail)?).into_response())

@@ -7,11 +7,15 @@ use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request, State};
 use fmlora_learner::{ClassName, Step, TaskClass};
+use fmlora_models::is_hidden_name;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::body::{not_too_large, permit, ready};
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
+use crate::report::LeftOutDto;
 use crate::task::{self, LearnReport, TaskShots};
 use crate::{EdgeError, Session};
 
@@ -23,17 +27,28 @@ const MAX_PICTURES: usize = 500;
 struct PostedTask {
     classes: Vec<TaskClass>,
     pictures: Vec<Vec<f32>>,
+    left_out: Vec<LeftOutDto>,
+}
+
+/// What the request is told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Learned {
+    #[serde(flatten)]
+    report: LearnReport,
+    /// Files that are no pictures or could not be read.
+    left_out: Vec<LeftOutDto>,
 }
 
 /// Learn a task: several classes at once, with a training where it is worth it.
 ///
-/// The pictures are parts of a form; the name of a part is the name of the class that its picture shows. The answer comes
-/// when all is learned; steps of a training are told as events.
+/// The pictures are parts of a form; the name of a part is the name of the class that its picture shows. A file that is no
+/// picture is left out, and the answer names it; each class needs one picture at least. The answer comes when all is
+/// learned; steps of a training are told as events.
 #[utoipa::path(
     post, path = "/api/v1/learn", tag = "classes",
     request_body(content = Object, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
     responses(
-        (status = 200, body = LearnReport),
+        (status = 200, body = Learned),
         (status = 400, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
         (status = 503, body = Problem, description = "another task is being learned"),
     )
@@ -41,13 +56,21 @@ struct PostedTask {
 pub(super) async fn learn(
     State(api): State<Api>,
     request: Request,
-) -> Result<Json<LearnReport>, ApiError> {
+) -> Result<Json<Learned>, ApiError> {
     let started = Instant::now();
     let _one = permit(&api.limits.tasks, "another task is being learned")?;
     not_too_large(request.headers(), &api)?;
     let form = Multipart::from_request(request, &api).await;
     let form = form.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
-    let posted = read(&api, form).await?;
+    let mut posted = read(&api, form).await?;
+    let left_out = std::mem::take(&mut posted.left_out);
+    if let Some(class) = posted.classes.iter().find(|class| class.rows.is_empty()) {
+        let files: Vec<String> =
+            left_out.iter().map(|file| format!("{}: {}", file.path, file.reason)).collect();
+        let why = files.join("; ");
+        let detail = format!("class {}: none of its pictures could be read: {why}", class.name);
+        return Err(ApiError::unprocessable(detail));
+    }
     if posted.pictures.is_empty() {
         let detail = "the form holds no picture: expected a part for each, named by its class";
         return Err(ApiError::bad_request(detail));
@@ -62,7 +85,8 @@ pub(super) async fn learn(
         let shots = shots(session, posted, started)?;
         task::learn(session, shots, &mut watch)
     };
-    Ok(Json(api.shared.teacher.ask("learn", work).await?))
+    let report = api.shared.teacher.ask("learn", work).await?;
+    Ok(Json(Learned { report, left_out }))
 }
 
 /// Reads and decodes one picture after the other.
@@ -72,16 +96,28 @@ async fn read(api: &Api, mut form: Multipart) -> Result<PostedTask, ApiError> {
     while let Some(part) = form.next_field().await.map_err(fail)? {
         let name = part.name().unwrap_or_default().to_owned();
         let class = ClassName::new(&name)
-            .map_err(|e| ApiError::unprocessable(format!("part {name:?}: {e}")))?;
+            .map_err(|e| ApiError::unprocessable(format!("part \"{name}\": {e}")))?;
+        let path = part.file_name().unwrap_or(&name).to_owned();
+        if is_hidden_name(path.rsplit(['/', '\\']).next().unwrap_or_default()) {
+            continue;
+        }
         let row = task.pictures.len();
         if row == MAX_PICTURES {
             let detail = format!("a task holds at most {MAX_PICTURES} pictures");
             return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
-        task.pictures.push(ready(api, part.bytes().await.map_err(fail)?.into()).await?);
-        match task.classes.iter_mut().find(|known| known.name.key() == class.key()) {
-            Some(known) => known.rows.push(row),
-            None => task.classes.push(TaskClass { name: class, rows: vec![row] }),
+        let picture = ready(api, part.bytes().await.map_err(fail)?.into()).await?;
+        let known = task.classes.iter().position(|known| known.name.key() == class.key());
+        let place = known.unwrap_or_else(|| {
+            task.classes.push(TaskClass { name: class, rows: Vec::new() });
+            task.classes.len() - 1
+        });
+        match picture {
+            Ok(picture) => {
+                task.pictures.push(picture);
+                task.classes[place].rows.push(row);
+            }
+            Err(error) => task.left_out.push(LeftOutDto { path, reason: error.to_string() }),
         }
     }
     Ok(task)

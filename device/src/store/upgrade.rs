@@ -1,0 +1,67 @@
+//! States of older formats, brought to the format of this program in one transaction.
+
+use redb::{ReadTransaction, WriteTransaction};
+
+use super::error::Fault;
+use super::storage::{End, Storage};
+use super::tables::{ADAPTERS, CLASSES, HEAD, JOURNAL, META};
+use super::{About, FORMAT, StoreError};
+
+/// Values without checksums.
+const UNSEALED: u16 = 2;
+
+/// Brings a state to this format. `new` describes a state in which nothing was written yet.
+///
+/// # Errors
+///
+/// [`StoreError::Format`] for a format that is not known; the state is then as it was.
+pub(super) fn to_current(storage: &Storage, new: &About) -> Result<(), StoreError> {
+    let found = storage.read(format)?;
+    if found == Some(FORMAT) {
+        return Ok(());
+    }
+    if let Some(found) = found.filter(|found| *found != UNSEALED) {
+        return Err(Fault::Format { found }.at(storage.path(), "be read"));
+    }
+    // A new state is written at once, so that what another program leaves in it later is told from an old one.
+    storage.write(|transaction| Ok((seal(transaction, new)?, End::Commit)))?;
+    if found.is_some() {
+        tracing::info!("state {}: format {UNSEALED} is now {FORMAT}", storage.path().display());
+    }
+    Ok(())
+}
+
+/// The format, which stands first in the description and before its checksum; `None` if there is no description.
+fn format(transaction: &ReadTransaction) -> Result<Option<u16>, Fault> {
+    let Some(rows) = META.read(transaction)? else { return Ok(None) };
+    let Some(stored) = rows.stored("about")? else { return Ok(None) };
+    Ok(Some(postcard::take_from_bytes(&stored).map_err(|e| damaged(&e))?.0))
+}
+
+/// Adds a checksum to every value. Programs of the former format kept accounts and updates before the first
+/// description.
+fn seal(transaction: &WriteTransaction, new: &About) -> Result<(), Fault> {
+    let mut meta = META.write(transaction)?;
+    let about = match meta.stored("about")? {
+        Some(stored) => match postcard::take_from_bytes::<About>(&stored) {
+            Ok((about, [])) => about,
+            Ok(_) => return Err(damaged(&"there are bytes behind its end")),
+            Err(error) => return Err(damaged(&error)),
+        },
+        None => new.clone(),
+    };
+    meta.seal_all()?;
+    meta.insert("about", &About { format: FORMAT, ..about })?;
+    drop(meta);
+    for table in [&CLASSES, &HEAD] {
+        table.write(transaction)?.seal_all()?;
+    }
+    for table in [&JOURNAL, &ADAPTERS] {
+        table.write(transaction)?.seal_all()?;
+    }
+    Ok(())
+}
+
+fn damaged(why: &dyn std::fmt::Display) -> Fault {
+    Fault::Damaged { what: "the description of the state".to_owned(), why: why.to_string() }
+}

@@ -1,0 +1,90 @@
+//! Which files of a folder are pictures.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::format::{HEAD_BYTES, format_of};
+
+/// The files in a folder and in the folders below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PictureFolder {
+    /// Files that hold pictures, by their content; sorted by name, folder by folder.
+    pub pictures: Vec<PathBuf>,
+    /// Files that hold none that can be read.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A file that is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it is left out.
+    pub reason: String,
+}
+
+impl PictureFolder {
+    /// Looks through a folder and all folders below it. Hidden files and what systems leave in folders (`.DS_Store`,
+    /// `._0.jpg`, `Thumbs.db`) are passed over without a word.
+    ///
+    /// # Errors
+    ///
+    /// [`io::Error`] if the folder itself cannot be read; what cannot be read below it is left out.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let mut found = Self::default();
+        // Sorted, so that the same folder always means the same.
+        let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name();
+        for entry in walk.into_iter().filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry))
+        {
+            match entry {
+                Ok(entry) if entry.file_type().is_dir() => {}
+                Ok(entry) => found.add(entry.into_path()),
+                Err(error) if error.depth() == 0 => return Err(error.into()),
+                Err(error) => {
+                    let path = error.path().unwrap_or(folder).to_owned();
+                    let reason = io::Error::from(error).to_string();
+                    found.left_out.push(LeftOut { path, reason });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        match reason_against(&path) {
+            None => self.pictures.push(path),
+            Some(reason) => self.left_out.push(LeftOut { path, reason }),
+        }
+    }
+}
+
+/// Whether a file or folder is there for the system rather than for people.
+pub fn is_hidden_name(name: &str) -> bool {
+    let for_systems = ["thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"];
+    name.starts_with('.') || for_systems.contains(&name.to_lowercase().as_str())
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    is_hidden_name(&entry.file_name().to_string_lossy())
+}
+
+/// Why a file holds no picture that can be read; `None` if it seems to hold one.
+fn reason_against(path: &Path) -> Option<String> {
+    let head = || -> io::Result<Option<Vec<u8>>> {
+        // Asked before it is opened: opening a pipe waits until another program writes.
+        if !std::fs::metadata(path)?.is_file() {
+            return Ok(None);
+        }
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        Ok(Some(head))
+    };
+    match head() {
+        Ok(Some(head)) => format_of(&head).err().map(|error| error.to_string()),
+        Ok(None) => Some("not a file".to_owned()),
+        Err(error) => Some(format!("cannot be read: {error}")),
+    }
+}

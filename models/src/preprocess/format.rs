@@ -1,0 +1,54 @@
+//! Which format bytes are in, by their content: names of files are often wrong.
+
+use image::ImageFormat;
+
+use super::decode::DecodeError;
+
+/// Bytes at the beginning of a file that tell its format.
+pub(super) const HEAD_BYTES: usize = 64;
+
+/// The format of a picture that is read, and its name.
+///
+/// # Errors
+///
+/// [`DecodeError::Empty`], [`DecodeError::UnknownFormat`] or [`DecodeError::OtherFormat`].
+pub(super) fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str), DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => Ok((ImageFormat::Jpeg, "JPEG")),
+        Ok(ImageFormat::Png) => Ok((ImageFormat::Png, "PNG")),
+        Ok(ImageFormat::WebP) => Ok((ImageFormat::WebP, "WebP")),
+        Ok(ImageFormat::Bmp) => Ok((ImageFormat::Bmp, "BMP")),
+        Ok(ImageFormat::Tiff) => Ok((ImageFormat::Tiff, "TIFF")),
+        Ok(ImageFormat::Gif) => Ok((ImageFormat::Gif, "GIF")),
+        _ => match other_format(bytes) {
+            Some(name) => Err(DecodeError::OtherFormat { name }),
+            None => Err(DecodeError::UnknownFormat),
+        },
+    }
+}
+
+/// Names what people take for a picture but no decoder here reads.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    // The box that opens a file of the family of MP4: its brand says what is in it.
+    if let Some(brand) = bytes.get(4..12) {
+        match brand {
+            b"ftypheic" | b"ftypheix" | b"ftyphevc" | b"ftyphevx" | b"ftypheim" | b"ftypheis"
+            | b"ftypmif1" | b"ftypmsf1" => return Some("HEIC"),
+            b"ftypavif" | b"ftypavis" => return Some("AVIF"),
+            brand if brand.starts_with(b"ftyp") => return Some("a film (MP4)"),
+            _ => {}
+        }
+    }
+    let known: [(&[u8], &str); 6] = [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        (b"%PDF", "PDF"),
+        (b"8BPS", "PSD"),
+        (b"\0\0\x01\0", "an icon (ICO)"),
+    ];
+    known.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, name)| *name)
+}
