@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | `meta` | `about` | postcard [`About`]: format, base, feature space, next number of the journal |
 //! | `classes` | key of the class name | postcard `Class` |
+//! | `parts` | key of the class name | postcard `Parts`: what adapters brought to the class, if any did |
 //! | `meta` | `adapter` | postcard `AdapterState`: what tasks have left in the network |
 //! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
+//! | `journal-parts` | number of the operation | postcard `Vec<Option<Parts>>`: the parts of the classes before it |
 //! | `adapters` | number of an operation that changed the network | what tasks had left before it |
 //! | `meta` | `accounts` | postcard `Accounts`: who may use the daemon's interfaces |
 //! | `meta` | `update`, `update-...` | what is remembered of updates: see `Updates` |
@@ -17,6 +19,7 @@
 
 mod file;
 mod journal;
+mod parts;
 mod record;
 mod switch;
 
@@ -36,7 +39,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use file::{exists, open_reader, open_writer};
+use parts::PARTS;
 pub use journal::JOURNAL_LIMIT;
+pub(crate) use parts::{Parts, fingerprint};
 pub(crate) use record::{Record, Value};
 
 /// Version of what the tables hold.
@@ -225,11 +230,20 @@ impl Store {
         let mut learner = Learner::new(d_feature);
         let Some(transaction) = self.begin_read()? else { return Ok(learner) };
         let Some(table) = self.table(&transaction, CLASSES)? else { return Ok(learner) };
+        let parts = self.table(&transaction, PARTS)?;
         let mut changes = Vec::new();
         for row in table.iter().map_err(self.failed("read the classes"))? {
             let (key, value) = row.map_err(self.failed("read a class"))?;
             let what = || format!("class {:?}", key.value());
             let class: Class = self.decode(value.value(), what)?;
+            let part = match &parts {
+                Some(parts) => parts.get(key.value()).map_err(self.failed("read a class"))?,
+                None => None,
+            };
+            let class = match part {
+                Some(part) => self.decode::<Parts>(part.value(), what)?.attached_to(class),
+                None => class,
+            };
             let sound = class.check(d_feature).map_err(|e| e.to_string());
             let sound = sound.and_then(|()| {
                 if class.name.key() == key.value() {
@@ -278,14 +292,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         let classes = transaction.open_table(CLASSES);
         let mut classes = classes.map_err(self.failed("open the classes"))?;
+        let parts = transaction.open_table(PARTS);
+        let mut parts = parts.map_err(self.failed("open the classes"))?;
         for class in operation.changes.iter().filter_map(|c| c.before.as_ref()) {
             let key = class.name.key();
             classes.remove(key.as_str()).map_err(self.failed("remove a class"))?;
+            parts.remove(key.as_str()).map_err(self.failed("remove a class"))?;
         }
         for class in operation.changes.iter().filter_map(|c| c.after.as_ref()) {
             let (key, bytes) = (class.name.key(), self.encode(class.as_ref())?);
             let written = classes.insert(key.as_str(), bytes.as_slice());
             written.map_err(self.failed("write a class"))?;
+            if let Some(own) = Parts::of(class) {
+                let written = parts.insert(key.as_str(), self.encode(&own)?.as_slice());
+                written.map_err(self.failed("write a class"))?;
+            }
         }
         Ok(())
     }

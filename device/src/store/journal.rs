@@ -8,7 +8,8 @@ use fmlora_learner::{
 use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::{About, Store, StoreError};
+use super::parts::JOURNAL_PARTS;
+use super::{About, Parts, Store, StoreError};
 
 /// Operations that can be undone.
 pub const JOURNAL_LIMIT: usize = 20;
@@ -78,6 +79,15 @@ impl Store {
                 written.map_err(self.failed("write the journal"))?;
             }
             adapters.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
+            let parts = transaction.open_table(JOURNAL_PARTS);
+            let mut parts = parts.map_err(self.failed("open the journal"))?;
+            let of_class = |change: &Change| change.before.as_deref().and_then(Parts::of);
+            let before: Vec<Option<Parts>> = operation.changes.iter().map(of_class).collect();
+            if before.iter().any(Option::is_some) {
+                let written = parts.insert(number, self.encode(&before)?.as_slice());
+                written.map_err(self.failed("write the journal"))?;
+            }
+            parts.retain(|n, _| n >= old).map_err(self.failed("shorten the journal"))?;
         }
         self.write_classes(&transaction, operation)?;
         let after = operation.adapter.as_ref().map_or(self.adapter.clone(), |c| c.after.clone());
@@ -144,6 +154,9 @@ impl Store {
             let adapters = transaction.open_table(ADAPTERS);
             let mut adapters = adapters.map_err(self.failed("open the journal"))?;
             adapters.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
+            let parts = transaction.open_table(JOURNAL_PARTS);
+            let mut parts = parts.map_err(self.failed("open the journal"))?;
+            parts.retain(|n, _| n < first).map_err(self.failed("shorten the journal"))?;
         }
         let mut after = self.adapter.clone();
         for step in &undo.steps {
@@ -168,10 +181,25 @@ impl Store {
         let mut entries = Vec::new();
         let Some(transaction) = self.begin_read()? else { return Ok(entries) };
         let Some(table) = self.table(&transaction, JOURNAL)? else { return Ok(entries) };
+        let parts = self.table(&transaction, JOURNAL_PARTS)?;
         for row in table.iter().map_err(self.failed("read the journal"))? {
             let (number, value) = row.map_err(self.failed("read the journal"))?;
             let number = number.value();
-            entries.push((number, self.decode(value.value(), || format!("operation {number}"))?));
+            let what = || format!("operation {number}");
+            let mut entry: Entry = self.decode(value.value(), what)?;
+            let part = match &parts {
+                Some(parts) => parts.get(number).map_err(self.failed("read the journal"))?,
+                None => None,
+            };
+            if let Some(part) = part {
+                let parts: Vec<Option<Parts>> = self.decode(part.value(), what)?;
+                for ((before, _), parts) in entry.changes.iter_mut().zip(parts) {
+                    if let (Some(class), Some(parts)) = (before, parts) {
+                        *class = Arc::new(parts.attached_to((**class).clone()));
+                    }
+                }
+            }
+            entries.push((number, entry));
         }
         entries.reverse();
         Ok(entries)

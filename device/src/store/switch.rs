@@ -3,6 +3,7 @@
 use fmlora_learner::{Operation, Predictor};
 
 use super::journal::{ADAPTERS, JOURNAL};
+use super::parts::JOURNAL_PARTS;
 use super::{META, Store, StoreError};
 
 impl Store {
@@ -26,6 +27,9 @@ impl Store {
             let adapters = transaction.open_table(ADAPTERS);
             let mut adapters = adapters.map_err(self.failed("open the journal"))?;
             adapters.retain(|_, _| false).map_err(self.failed("empty the journal"))?;
+            let parts = transaction.open_table(JOURNAL_PARTS);
+            let mut parts = parts.map_err(self.failed("open the journal"))?;
+            parts.retain(|_, _| false).map_err(self.failed("empty the journal"))?;
             let meta = transaction.open_table(META);
             let mut meta = meta.map_err(self.failed("open a table"))?;
             for (key, value) in values {
