@@ -18,6 +18,7 @@ mod report;
 mod session;
 mod store;
 mod task;
+mod tls_roots;
 mod update;
 
 use std::ffi::OsString;

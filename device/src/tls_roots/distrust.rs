@@ -1,0 +1,80 @@
+//! Why a server's certificate was refused, and what mends it, in words.
+
+use std::error::Error;
+use std::io;
+
+use jiff::Timestamp;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
+
+/// Says why a certificate was refused and how the configuration key `key`, which names the authorities, mends it. `None`
+/// if a failure has another cause.
+pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<String> {
+    use CertificateError as Refused;
+    let rustls::Error::InvalidCertificate(refused) = tls_error(failure)? else { return None };
+    let itself = format!("or put the server's own certificate into the PEM file of {key}");
+    Some(match refused {
+        Refused::UnknownIssuer => format!(
+            "its certificate comes from an unknown issuer: give that issuer's certificate, or the server's own, as \
+             {key} (a PEM file), or take those of this system with {key} = \"system\""
+        ),
+        Refused::Expired => format!("its certificate has expired: renew it, {itself}"),
+        Refused::ExpiredContext { time, not_after } => format!(
+            "its certificate expired on {}, and the clock here says {}: renew it, {itself}",
+            day(*not_after),
+            day(*time)
+        ),
+        Refused::NotValidYet => {
+            format!("its certificate is not valid yet: set the clock here, {itself}")
+        }
+        Refused::NotValidYetContext { time, not_before } => format!(
+            "its certificate is valid from {} on, and the clock here says {}: set the clock, {itself}",
+            day(*not_before),
+            day(*time)
+        ),
+        Refused::NotValidForName => {
+            format!("its certificate is for another name: use that name, {itself}")
+        }
+        Refused::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
+            let expected = expected.to_str();
+            format!(
+                "its certificate is for {names}, which is not the name {expected}: use a name that it is for, {itself}"
+            )
+        }
+        other => format!("its certificate is refused: {other}; mend it, {itself}"),
+    })
+}
+
+/// The error of TLS within another one.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        return Some(found);
+    }
+    // Neither ureq's errors nor those of std say in `source` what they wrap.
+    match error.downcast_ref::<ureq::Error>() {
+        Some(ureq::Error::Rustls(found)) => return Some(found),
+        Some(ureq::Error::Io(inner)) => return tls_error(inner),
+        _ => {}
+    }
+    let inner: Option<&'a (dyn Error + 'static)> = match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    };
+    tls_error(inner?)
+}
+
+/// `DnsName("box")` without its frame.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner.trim_end_matches(')'));
+    inner.trim_matches('"')
+}
+
+fn day(time: UnixTime) -> String {
+    let at = i64::try_from(time.as_secs()).ok().and_then(|s| Timestamp::from_second(s).ok());
+    at.map_or_else(
+        || "a day out of reach".to_owned(),
+        |at| at.to_string().chars().take_while(|c| *c != 'T').collect(),
+    )
+}
