@@ -39,10 +39,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use file::{exists, open_reader, open_writer};
-use parts::PARTS;
 pub use journal::JOURNAL_LIMIT;
+use parts::PARTS;
 pub(crate) use parts::{Parts, fingerprint};
 pub(crate) use record::{Record, Value};
+
+use record::decode_versioned;
 
 /// Version of what the tables hold.
 const FORMAT: u16 = 2;
@@ -130,6 +132,17 @@ struct About {
     base_id: BaseId,
     feature_space_id: FeatureSpaceId,
     next_operation: u64,
+}
+
+impl Record {
+    /// The features that the classes are about, read from the value `about`; `None` before the first operation.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Record::load`].
+    pub(crate) fn feature_space_id(&self) -> Result<Option<FeatureSpaceId>, StoreError> {
+        Ok(self.load::<About>()?.map(|about| about.feature_space_id))
+    }
 }
 
 enum Handle {
@@ -283,6 +296,22 @@ impl Store {
             Handle::Writer(database) => Ok(Record::new(database.clone(), self.path.clone(), key)),
             Handle::Absent | Handle::Reader(_) => Err(self.read_only()),
         }
+    }
+
+    /// A value of the table `meta` that stands behind this version; also of a state that was opened to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`], [`StoreError::Damaged`] or [`StoreError::Version`].
+    pub(crate) fn value<T: DeserializeOwned>(
+        &self,
+        key: &'static str,
+        version: u16,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(transaction) = self.begin_read()? else { return Ok(None) };
+        let Some(table) = self.table(&transaction, META)? else { return Ok(None) };
+        let value = table.get(key).map_err(self.failed("read a table"))?;
+        value.map(|bytes| decode_versioned(&self.path, key, version, bytes.value())).transpose()
     }
 
     fn write_classes(

@@ -60,9 +60,7 @@ impl Class {
     /// [`StatisticsError`] if there are no shots, or one does not fit.
     pub fn with_shots(&self, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
         let new = ClassStatistics::from_shots(shots)?;
-        let add = |modes: &[ClassStatistics]| {
-            with_mode(modes, &new, |mode| mode.with_shots(shots))
-        };
+        let add = |modes: &[ClassStatistics]| with_mode(modes, &new, |mode| mode.with_shots(shots));
         let mut class = self.clone();
         class.modes = add(&self.modes)?;
         for part in &mut class.without {

@@ -114,7 +114,11 @@ impl TaskSummary {
         let class = |summary: &ClassSummary| {
             let rows = shape.next(summary.count, f64::from(summary.energy));
             let mode = ClassStatistics::from_parts(summary.count, summary.mean.values(), &rows)?;
-            Ok(Arc::new(Class { name: summary.name.clone(), modes: vec![mode], without: Vec::new() }))
+            Ok(Arc::new(Class {
+                name: summary.name.clone(),
+                modes: vec![mode],
+                without: Vec::new(),
+            }))
         };
         self.classes.iter().map(class).collect()
     }

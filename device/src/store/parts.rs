@@ -30,7 +30,11 @@ impl Parts {
 
     /// The class with its parts, if these are its own.
     pub(crate) fn attached_to(self, class: Class) -> Class {
-        if self.of == fingerprint(&class) { Class { without: self.without, ..class } } else { class }
+        if self.of == fingerprint(&class) {
+            Class { without: self.without, ..class }
+        } else {
+            class
+        }
     }
 }
 

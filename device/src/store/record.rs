@@ -1,6 +1,6 @@
 //! A value of the state beside what was learnt, for a thread that does not own the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableError};
@@ -116,21 +116,35 @@ impl Record {
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, StoreError> {
-        let Some(expected) = self.version else {
-            return postcard::from_bytes(bytes).map_err(|e| self.damaged(&e));
-        };
-        let (found, value) = postcard::take_from_bytes(bytes).map_err(|e| self.damaged(&e))?;
-        if found != expected {
-            let (path, key) = (self.path.clone(), self.key);
-            return Err(StoreError::Version { path, key, found, expected });
+        match self.version {
+            Some(version) => decode_versioned(&self.path, self.key, version, bytes),
+            None => postcard::from_bytes(bytes).map_err(|e| self.damaged(&e)),
         }
-        postcard::from_bytes(value).map_err(|e| self.damaged(&e))
     }
 
     fn damaged(&self, why: &postcard::Error) -> StoreError {
-        let what = format!("the value {:?}", self.key);
-        StoreError::Damaged { path: self.path.clone(), what, why: why.to_string() }
+        damaged(&self.path, self.key, why)
     }
+}
+
+/// Reads a value that stands behind its version.
+pub(super) fn decode_versioned<T: DeserializeOwned>(
+    path: &Path,
+    key: &'static str,
+    expected: u16,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    let wrong = |e: postcard::Error| damaged(path, key, &e);
+    let (found, value) = postcard::take_from_bytes(bytes).map_err(wrong)?;
+    if found != expected {
+        return Err(StoreError::Version { path: path.to_owned(), key, found, expected });
+    }
+    postcard::from_bytes(value).map_err(wrong)
+}
+
+fn damaged(path: &Path, key: &str, why: &postcard::Error) -> StoreError {
+    let (path, what) = (path.to_owned(), format!("the value {key:?}"));
+    StoreError::Damaged { path, what, why: why.to_string() }
 }
 
 #[cfg(test)]

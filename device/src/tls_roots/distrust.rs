@@ -37,7 +37,8 @@ pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<Str
         }
         Refused::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
-            let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
+            let names =
+                if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
             let expected = expected.to_str();
             format!(
                 "its certificate is for {names}, which is not the name {expected}: use a name that it is for, {itself}"

@@ -55,7 +55,8 @@ fn greet(authorities: &Authorities, server: &Identity) -> Result<(), String> {
     let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
     let key = PrivateKeyDer::try_from(server.key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.expect("versions").with_no_client_auth();
     let config = config.with_single_cert(vec![server.certificate.clone()], key);
     let config = Arc::new(config.expect("a certificate with its key"));

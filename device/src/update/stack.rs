@@ -120,6 +120,11 @@ impl Stack {
         self.0.iter().skip(place).filter_map(|used| used.layer.as_ref()).collect()
     }
 
+    /// What takes out the adapter in that place; `None` if it stays for good.
+    pub(super) fn layer(&self, place: usize) -> Option<&Layer> {
+        self.0.get(place)?.layer.as_ref()
+    }
+
     /// What is known without the adapter in that place and those on it.
     ///
     /// # Errors
@@ -171,6 +176,35 @@ impl Stack {
         stack
     }
 
+    /// What there is after withdrawn adapters were taken out: those below `lowest` and those in the places `kept`. `steps`
+    /// is what is known below, and then with each of those that are kept. Going back to any adapter in `out` is forgotten.
+    pub(super) fn without_withdrawn(
+        &self,
+        lowest: usize,
+        kept: &[usize],
+        steps: &[Learner],
+        out: &[Offered],
+    ) -> Self {
+        let mut used = self.0[..lowest.min(self.0.len())].to_vec();
+        let above = kept.iter().filter_map(|&i| self.0.get(i));
+        for (above, known) in above.zip(steps.windows(2)) {
+            let Some(layer) = &above.layer else { continue };
+            let layer = Some(Layer::new(&layer.file, &known[0], &known[1]));
+            let before = match above.before {
+                Before::Nothing => Before::Nothing,
+                // It was on what is gone.
+                Before::Older(_) | Before::Forgotten => Before::Forgotten,
+            };
+            used.push(Used { layer, before, ..above.clone() });
+        }
+        for used in &mut used {
+            if used.leads_back_to(out) {
+                used.before = Before::Forgotten;
+            }
+        }
+        Self(used)
+    }
+
     /// What there was before the last switch; `None` if that cannot be undone. Classes that were taught since stay.
     ///
     /// # Errors
@@ -208,6 +242,12 @@ impl Stack {
 }
 
 impl Used {
+    /// Whether going back from it brings one of these into use again.
+    fn leads_back_to(&self, out: &[Offered]) -> bool {
+        let older = self.older();
+        older.iter().any(|used| out.contains(&used.offered) || used.leads_back_to(out))
+    }
+
     fn older(&self) -> &[Self] {
         match &self.before {
             Before::Older(older) => &older.used,

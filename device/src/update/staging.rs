@@ -43,6 +43,8 @@ pub(super) enum Refusal {
     Bad(String),
     /// It did not pass, which may be its fault or that of what else the box does.
     Perhaps(String),
+    /// The program ended each time: it is tried again after a time.
+    Crashes(String),
     /// Something else went wrong, which may be over the next time.
     Failed(EdgeError),
 }
