@@ -167,6 +167,10 @@ mod tests {
         session.apply(&learnt).expect("a network that changes");
         let back = device.updates.roll_back(session, "no good", Classes::MayBeLost);
         assert!(matches!(back, Err(UpdateError::Overgrown { .. })), "{back:?}");
+        let Offered { target, sha256, .. } = device.offered.clone();
+        let order = super::super::Withdrawn { target, sha256, reason: String::new() };
+        let out = device.updates.withdraw(session, &[order], Classes::MayBeLost);
+        assert!(matches!(out, Err(UpdateError::Overgrown { .. })), "{out:?}");
         // Not even where it would go by itself: somebody has built on it.
         for expected in [Phase::Trial { ends: 1, counts: true }, Phase::Committed] {
             let gone = device.updates.started(&mut device.session);

@@ -11,6 +11,7 @@ use super::freshness::Signing;
 use super::key_ring::KeyRing;
 use super::lock::Lock;
 use super::offers::{target_mut, withdrawal_of};
+use super::plan::Plan;
 use super::repository::{Repository, target_file};
 use super::role::{Lifetimes, Role};
 use super::signing::next_state;
@@ -24,8 +25,13 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
     Signing { repository: &repository, roles: &roles, now: lifetimes.now() }.check()?;
     let mut targets = repository.targets.signed.clone();
     let mut lines = Vec::new();
+    let mut removed = Vec::new();
     for name in &args.names {
-        let target = target_mut(&mut targets, name)?;
+        // As after a command that was interrupted at its end.
+        let Ok(target) = target_mut(&mut targets, name) else {
+            warn(&format!("{name} is not on the list"));
+            continue;
+        };
         if withdrawal_of(name, target)?.is_none() {
             warn(&format!(
                 "{name}: devices that have it keep it, and it cannot be withdrawn once it is off the list; publish withdraw \
@@ -38,10 +44,14 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
             file.display()
         ));
         targets.targets.remove(&TargetName::new(name.as_str())?);
+        removed.push(name);
     }
-    let ring = KeyRing::open(&args.keys)?;
-    let signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
-    let plan = next_state(&repository, &signer, Some(targets), &lifetimes)?;
+    let mut plan = Plan::default();
+    if !removed.is_empty() {
+        let ring = KeyRing::open(&args.keys)?;
+        let signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
+        plan = next_state(&repository, &signer, Some(targets), &lifetimes)?;
+    }
     let done = plan.carry_out(args.repo.dry_run)?;
-    done.print(as_json, json!({ "removed": args.names }), &lines)
+    done.print(as_json, json!({ "removed": removed }), &lines)
 }
