@@ -148,7 +148,7 @@ impl Updates {
     fn stack(&self) -> Result<Stack, StoreError> {
         let stack: Stack = self.stack.load()?.unwrap_or_default();
         let parts: StackParts = self.parts.load()?.unwrap_or_default();
-        Ok(stack.with_parts(parts))
+        Ok(stack.with_parts(&parts))
     }
 
     /// Changes what is remembered, and writes other values with it, as one transaction.

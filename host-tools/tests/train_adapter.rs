@@ -171,10 +171,8 @@ fn the_documented_steps_make_releases_of_one_adapter() {
         let command = line.split(" #").next().unwrap_or(line).trim();
         let Some(arguments) = command.strip_prefix("host-tools ") else { continue };
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
-        let is_meant = matches!(
-            arguments[..],
-            ["train-adapter", ..] | ["publish", "add" | "promote", ..]
-        );
+        let is_meant =
+            matches!(arguments[..], ["train-adapter", ..] | ["publish", "add" | "promote", ..]);
         if is_meant {
             let (code, _, stderr) = run(folder, &arguments);
             assert!(code == 0 && !stderr.contains("warning"), "{command}: {stderr}");

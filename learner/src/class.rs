@@ -115,15 +115,15 @@ impl Class {
         &self,
         moved: impl Fn(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
     ) -> Result<Self, StatisticsError> {
-        let all = |modes: &[ClassStatistics]| modes.iter().map(&moved).collect::<Result<_, _>>();
-        let part = |part: &WithoutAdapter| {
-            Ok(WithoutAdapter { adapter: part.adapter, modes: all(&part.modes)? })
+        let all = |modes: &[ClassStatistics]| -> Result<Vec<ClassStatistics>, StatisticsError> {
+            modes.iter().map(&moved).collect()
         };
-        Ok(Self {
-            name: self.name.clone(),
-            modes: all(&self.modes)?,
-            without: self.without.iter().map(part).collect::<Result<_, _>>()?,
-        })
+        let mut class = self.clone();
+        class.modes = all(&self.modes)?;
+        for part in &mut class.without {
+            part.modes = all(&part.modes)?;
+        }
+        Ok(class)
     }
 
     /// All modes as one.

@@ -83,7 +83,7 @@ impl Stack {
     }
 
     /// The same stack with these parts of its classes.
-    pub(super) fn with_parts(mut self, parts: StackParts) -> Self {
+    pub(super) fn with_parts(mut self, parts: &StackParts) -> Self {
         for class in classes_mut(&mut self.0) {
             let key = class.name.key();
             for (_, parts) in parts.iter().filter(|(of, _)| *of == key) {

@@ -65,7 +65,9 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     let mut said = Together { folder, targets: &listed, new }.warnings()?;
     said.retain(|warning| !before.contains(warning));
     let done = plan.carry_out(args.repo.dry_run)?;
-    said.iter().for_each(|warning| warn(warning));
+    for warning in &said {
+        warn(warning);
+    }
     let more = json!({ "target": name.raw(), "custom": json_of(&offer)?, "warnings": said });
     done.print(as_json, more, &[])
 }

@@ -101,7 +101,7 @@ fn apart(adapters: &[Published]) -> Vec<String> {
         return Vec::new();
     };
     let newest = newest(adapters);
-    let roots = roots(base, &newest);
+    let roots = roots(base, adapters);
     let of_roots: Vec<Vec<&Published>> = roots.iter().map(|&root| taken(root, &newest)).collect();
     let mut warnings = Vec::new();
     for adapter in &newest {
@@ -147,12 +147,13 @@ fn newest(adapters: &[Published]) -> Vec<&Published> {
     newest
 }
 
-/// Features that devices may have before they take any of these: those of the base, and those to which no other one leads.
-fn roots(base: BaseId, adapters: &[&Published]) -> Vec<FeatureSpaceId> {
+/// Features that devices may have before they take any of these: those of the base, and those to which none of them leads,
+/// not even an older release.
+fn roots(base: BaseId, adapters: &[Published]) -> Vec<FeatureSpaceId> {
     let mut roots = vec![base.feature_space()];
     for adapter in adapters {
         let before = adapter.offer.feature_space_before;
-        let leads = |other: &&Published| {
+        let leads = |other: &Published| {
             let offer = &other.offer;
             offer.feature_space_before != before && offer.feature_space_after == before
         };

@@ -79,7 +79,8 @@ fn what_is_removed_is_off_the_list_and_stays_a_file() {
     assert!(warned.stderr.contains("publish withdraw comes before"), "{}", warned.stderr);
     assert!(site.load().expect("a repository").targets().signed.targets.is_empty());
     let target = old.targets().signed.targets.values().next().expect("a target");
-    let hash = target.hashes.sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash = serde_json::to_value(&target.hashes.sha256).expect("JSON");
+    let hash = hash.as_str().expect("a text");
     assert!(site.path(&format!("site/targets/{hash}.birds-1.fmla")).exists());
     let versions = site.versions();
     let again = site.run(&["remove", "birds-1.fmla"]);
@@ -135,6 +136,14 @@ fn adapters_that_no_device_can_use_together_are_told() {
     assert_eq!(warnings(&site).len(), 1);
     let words = site.host_tools(&["publish", "status", "--repo", "site"]).stdout;
     assert!(words.contains("warning: saws-5.fmla begins with features"), "{words}");
+    // What continues a release that is replaced by one that leads elsewhere.
+    let other = Site::ready();
+    other.adapter_of("birds-1.fmla", "birds", 1, [base(), moved], "robin");
+    other.adapter_of("nests-2.fmla", "nests", 2, [moved, moved], "nest");
+    other.adapter_of("birds-3.fmla", "birds", 3, [base(), elsewhere], "robin");
+    assert_eq!(add(&other, "birds-1.fmla").stderr, "");
+    assert_eq!(add(&other, "nests-2.fmla").stderr, "");
+    assert!(add(&other, "birds-3.fmla").stderr.contains("nests-2.fmla begins with features"));
     // A second one that moves from the same features; then the first is withdrawn.
     site.adapter_of("moths-6.fmla", "moths", 6, [base(), features(3)], "moth");
     assert!(add(&site, "moths-6.fmla").stderr.contains("cannot use moths-6.fmla"));

@@ -93,7 +93,7 @@ fn random() -> f64 {
 
 /// What an order to update came to.
 #[derive(Debug, Default)]
-struct Applied {
+struct Changes {
     /// Whether something was taken out of use that is withdrawn.
     withdrew: bool,
     applied: Option<Offered>,
@@ -158,10 +158,10 @@ impl Updater {
     /// anything changed.
     pub(crate) async fn apply(&self, shared: &Shared, order: Order) -> Result<bool, NotUpdated> {
         let _line = self.line.try_lock().map_err(|_| NotUpdated::Busy)?;
-        let Applied { withdrew, applied, troubles } = self
+        let Changes { withdrew, applied, troubles } = self
             .look_and_switch(shared, order)
             .await
-            .unwrap_or_else(|error| Applied { troubles: vec![error], ..Applied::default() });
+            .unwrap_or_else(|error| Changes { troubles: vec![error], ..Changes::default() });
         self.seen().trouble =
             troubles.iter().find(|error| !error.is_known_otherwise()).map(NotUpdated::why);
         self.tell(shared);
@@ -177,7 +177,7 @@ impl Updater {
     }
 
     /// Looks, takes out, and puts to use.
-    async fn look_and_switch(&self, shared: &Shared, order: Order) -> Result<Applied, NotUpdated> {
+    async fn look_and_switch(&self, shared: &Shared, order: Order) -> Result<Changes, NotUpdated> {
         self.updates.may_fetch()?;
         let mut before = self.taken_back.load(Ordering::Acquire);
         let (settings, mut device, mut look) = self.look(shared, order.again.clone()).await?;
@@ -205,7 +205,7 @@ impl Updater {
             };
             match switched {
                 Ok(offered) => {
-                    return Ok(Applied { withdrew, applied: Some(offered), troubles });
+                    return Ok(Changes { withdrew, applied: Some(offered), troubles });
                 }
                 Err(error) => {
                     let goes_on = error.is_about_one();
@@ -219,7 +219,7 @@ impl Updater {
                 }
             }
         }
-        Ok(Applied { withdrew, applied: None, troubles })
+        Ok(Changes { withdrew, applied: None, troubles })
     }
 
     async fn fetch(&self, from: &Origin, offered: Offered, piece: Piece) -> Result<(), NotUpdated> {

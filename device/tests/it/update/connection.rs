@@ -13,7 +13,7 @@ use super::scene::{Scene, applied};
 use super::server::Fault;
 use super::workshop::Workshop;
 use crate::served::{Daemon, until};
-use crate::setting::{finish, text};
+use crate::setting::{Run, finish, text};
 use crate::update_daemon::{BY_HAND, CAMERA, config, post};
 
 /// Serves a folder by https, with a certificate of its own that it writes to `certificate`, until the test ends.
@@ -21,10 +21,12 @@ fn serve_tls(folder: &Path, name: &str, certificate: &Path) -> SocketAddr {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
     std::fs::write(certificate, made.cert.pem()).expect("a file");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let server =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let server = server.expect("versions").with_no_client_auth();
-    let server = Arc::new(server.with_single_cert(vec![made.cert.der().clone()], key).expect("a key"));
+    let server =
+        Arc::new(server.with_single_cert(vec![made.cert.der().clone()], key).expect("a key"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let (address, folder) = (listener.local_addr().expect("an address"), folder.to_owned());
     std::thread::spawn(move || {
@@ -55,19 +57,27 @@ fn answer(
         Ok(body) => ("200 OK", body),
         Err(_) => ("404 Not Found", Vec::new()),
     };
-    write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len())?;
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )?;
     stream.write_all(&body)?;
     stream.conn.send_close_notify();
     stream.flush()
 }
 
-/// A round with variables of the environment.
-fn update_with(scene: &Scene, variables: &[(&str, &str)]) -> crate::setting::Run {
-    let root = scene.setting.path("root.json");
-    let url = scene.server.url();
-    let arguments = ["--json", "--device", "cpu", "--base", "base.fmlb", "update", "--from", &url];
-    let mut command = scene.setting.command(&[&arguments[..], &["--root", text(&root)]].concat());
+/// A command with variables of the environment.
+fn with_variables(scene: &Scene, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    let always = ["--json", "--device", "cpu", "--base", "base.fmlb"];
+    let mut command = scene.setting.command(&[&always[..], arguments].concat());
     finish(command.envs(variables.iter().copied()))
+}
+
+/// A round with variables of the environment.
+fn update_with(scene: &Scene, variables: &[(&str, &str)]) -> Run {
+    let (root, url) = (scene.setting.path("root.json"), scene.server.url());
+    with_variables(scene, &["update", "--from", &url, "--root", text(&root)], variables)
 }
 
 #[test]
@@ -78,13 +88,13 @@ fn a_certificate_of_ones_own_is_named_and_then_trusted() {
     let address = serve_tls(scene.site.folder(), "127.0.0.1", &certificate);
     let (url, root) = (format!("https://{address}/"), scene.setting.path("root.json"));
     let update = ["update", "--from", &url, "--root", text(&root)];
-    for more in [&[][..], &["--authority", "system"]] {
-        let run = scene.run(&[&update[..], more].concat());
-        let says = [&url, "metadata/", "certificate comes from an unknown issuer", "--authority"];
-        for says in says {
-            assert!(run.code == 1 && run.stderr.contains(says), "{says}: {}", run.stderr);
-        }
+    let run = scene.run(&update);
+    for says in [&*url, "metadata/", "comes from an unknown issuer", "--authority"] {
+        assert!(run.code == 1 && run.stderr.contains(says), "{says}: {}", run.stderr);
     }
+    let system = [&update[..], &["--check", "--authority", "system"]].concat();
+    let run = with_variables(&scene, &system, &[("SSL_CERT_FILE", text(&certificate))]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     let missing = scene.run(&[&update[..], &["--authority", "no.pem"]].concat());
     assert!(missing.stderr.contains("--authority: no.pem"), "{}", missing.stderr);
     let run = scene.run(&[&update[..], &["--authority", text(&certificate)]].concat());
@@ -174,8 +184,11 @@ fn what_a_root_may_not_say_is_refused_in_words() {
 fn without_a_root_the_log_says_so_at_the_start() {
     let scene = Scene::new(Workshop::toy());
     let config = config(&scene, CAMERA, BY_HAND);
-    let rootless: String =
-        config.lines().filter(|l| !l.starts_with("root =")).map(|line| format!("{line}\n")).collect();
+    let rootless: String = config
+        .lines()
+        .filter(|l| !l.starts_with("root ="))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let _daemon = Daemon::start_with(&scene.setting, &rootless, &[]);
     until("a line of the log", || {
         let log = std::fs::read_to_string(scene.setting.path("log")).unwrap_or_default();

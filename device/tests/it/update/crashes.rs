@@ -156,7 +156,7 @@ fn what_crashed_the_program_is_tried_again_after_a_time() {
         let time = jiff::Timestamp::from_second(now + hours * 3600).expect("a time");
         format!("update-clock=return({time})")
     };
-    let mut crash_at = |scene: &mut Scene, hours: i64| {
+    let crash_at = |scene: &mut Scene, hours: i64| {
         for _ in 0..3 {
             scene.failpoints = format!("update-trying=return;{}", at(hours));
             assert_eq!(scene.update().code, -1, "it was not met");

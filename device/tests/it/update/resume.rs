@@ -51,7 +51,7 @@ fn many_pieces_make_a_whole() {
     scene.taken("garden-2.fmla");
     let from = |part: usize| Some(part as u64);
     let (half, eighth) = (listed.file.len() / 2, listed.file.len() / 8);
-    let asked: Vec<Option<u64>> = asked_for(&scene, &listed).iter().map(|a| a.from).collect();
+    let asked: Vec<Option<u64>> = asked_for(&scene, &listed);
     assert_eq!(asked, [from(half), from(half + eighth)]);
 }
 

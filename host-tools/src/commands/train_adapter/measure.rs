@@ -107,7 +107,7 @@ pub(super) fn measure(
         ..file.clone()
     };
     let bare = bare.apply(&pupil.start.ground(pupil.base_id))?;
-    let without = head(&bare.classes()?)?;
+    let without = head(&bare.classes(UNNAMED)?)?;
     let mut tally = Tally::default();
     for Exam { tokens, keys } in exams {
         let before = pupil.features(tokens)?;

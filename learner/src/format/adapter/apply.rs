@@ -100,12 +100,11 @@ impl Applied {
         let mut classes = self.known.clone().unwrap_or_default();
         for brought in &self.brought {
             let key = brought.name.key();
-            match classes.iter_mut().find(|class| class.name.key() == key) {
-                Some(class) => *class = Arc::new(class.joined(brought, adapter)?),
-                None => {
-                    let without = vec![WithoutAdapter { adapter, modes: Vec::new() }];
-                    classes.push(Arc::new(Class { without, ..(**brought).clone() }));
-                }
+            if let Some(class) = classes.iter_mut().find(|class| class.name.key() == key) {
+                *class = Arc::new(class.joined(brought, adapter)?);
+            } else {
+                let without = vec![WithoutAdapter { adapter, modes: Vec::new() }];
+                classes.push(Arc::new(Class { without, ..(**brought).clone() }));
             }
         }
         Ok(classes)
