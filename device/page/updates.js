@@ -48,14 +48,17 @@ export function showUpdate(update) {
   $("update-trouble").textContent = trouble ?? "";
   $("update-trouble").hidden = !trouble;
   $("update-from").textContent = fromText(update);
-  $("update-used").replaceChildren(...update.in_use.map(({ name, release, since }) => {
+  $("update-used").replaceChildren(...update.in_use.map(({ name, release, since, withdrawn }) => {
     const item = element("li", "");
     const text = element("span", `${name}, release ${release} `);
-    text.append(element("small", since ? `in use since ${moment(since)}` : "in use", { className: "hint" }));
+    const used = since ? `in use since ${moment(since)}` : "in use";
+    const ordered = withdrawn === null ? "" : `, withdrawn by its publisher${withdrawn && `: ${withdrawn}`}`;
+    text.append(element("small", used + ordered, { className: "hint" }));
     item.append(text);
     return item;
   }));
-  const open = update.last_look?.adapters.some((adapter) => adapter.not_for_us === null);
+  const open = update.last_look?.adapters.some((adapter) => adapter.not_for_us === null)
+    || update.in_use.some(({ withdrawn }) => withdrawn !== null);
   $("update-look").hidden = !update.from;
   $("update-install").hidden = !update.from || !open || update.phase === "trial";
   $("update-back").hidden = !update.can_roll_back;

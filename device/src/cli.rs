@@ -250,6 +250,10 @@ pub(crate) struct UpdateArgs {
     /// The root.json that is trusted; needed once, and again to begin anew with one of other root keys
     #[arg(long, value_name = "FILE")]
     pub(crate) root: Option<PathBuf>,
+    /// What the certificate of an https server is checked with: a PEM file of its authority's certificate, or of its own, or
+    /// "system" for the store of this system [default: the authorities of the web]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authority: Option<PathBuf>,
     /// Which adapters are meant
     #[arg(long, default_value = "stable")]
     pub(crate) channel: String,

@@ -32,6 +32,7 @@ use config::DaemonConfig;
 pub(crate) use event::{Event, Seen};
 use source::{Keeping, SourceSpec};
 use supervisor::Daemon;
+pub(crate) use updating::{InUseDto, QuarantinedDto};
 
 /// How long threads that only wait are waited for.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
@@ -98,7 +99,7 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunReport, EdgeError> {
         let Run { config, session, until, reread, tell } = run;
         let (mut daemon, events) = Daemon::start(config, session, tell).await?;
         let watched = daemon.watch(events, until, reread, tell).await;
-        let report = daemon.end().await;
+        let report = daemon.end(watched.is_ok()).await;
         watched.map(|()| report)
     });
     // What still waits for a frame is not waited for.

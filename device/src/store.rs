@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | `meta` | `about` | postcard [`About`]: format, base, feature space, next number of the journal |
 //! | `classes` | key of the class name | postcard `Class` |
+//! | `parts` | key of the class name | postcard `Parts`: what adapters brought to the class |
 //! | `meta` | `adapter` | postcard `AdapterState`: what tasks have left in the network |
 //! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
+//! | `journal-parts` | number of the operation | what adapters had brought to its classes before it |
 //! | `adapters` | number of an operation that changed the network | what tasks had left before it |
 //! | `meta` | `accounts` | postcard `Accounts`: who may use the daemon's interfaces |
 //! | `meta` | `update`, `update-...` | what is remembered of updates: see `Updates` |
@@ -22,6 +24,7 @@ mod damage;
 mod error;
 mod file;
 mod journal;
+mod parts;
 mod record;
 mod storage;
 mod switch;
@@ -38,15 +41,17 @@ use fmlora_learner::{
     OperationKind, Predictor,
 };
 use redb::{ReadTransaction, WriteTransaction};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use error::Fault;
 pub use error::StoreError;
 pub use journal::JOURNAL_LIMIT;
+pub(crate) use parts::{Parts, fingerprint};
 pub(crate) use record::{Record, Value};
 pub(crate) use storage::Storage;
 use storage::{End, read_only};
-use tables::{CLASSES, HEAD, META};
+use tables::{CLASSES, HEAD, META, PARTS};
 
 /// Version of what the tables hold.
 const FORMAT: u16 = 3;
@@ -61,6 +66,17 @@ struct About {
     base_id: BaseId,
     feature_space_id: FeatureSpaceId,
     next_operation: u64,
+}
+
+impl Record {
+    /// The features that the classes are about, read from the value `about`; `None` before the first operation.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Record::load`].
+    pub(crate) fn feature_space_id(&self) -> Result<Option<FeatureSpaceId>, StoreError> {
+        Ok(self.load::<About>()?.map(|about| about.feature_space_id))
+    }
 }
 
 /// The state of one device on disk.
@@ -195,6 +211,19 @@ impl Store {
         Ok(Record::new(self.storage.clone(), key))
     }
 
+    /// A value of the table `meta` that stands behind this version; also of a state that was opened to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`], [`StoreError::Damaged`] or [`StoreError::Version`].
+    pub(crate) fn value<T: DeserializeOwned>(
+        &self,
+        key: &'static str,
+        version: u16,
+    ) -> Result<Option<T>, StoreError> {
+        Record::new(self.storage.clone(), key).versioned(version).load()
+    }
+
     /// Changes the state, with the head that follows, as one transaction.
     fn write(
         &mut self,
@@ -249,8 +278,14 @@ fn learner(
 ) -> Result<Learner, Fault> {
     let mut learner = Learner::new(d_feature);
     let Some(rows) = CLASSES.read(transaction)? else { return Ok(learner) };
+    let parts = PARTS.read(transaction)?;
     let mut changes = Vec::new();
     rows.for_each(|key, class: Class| {
+        let part = parts.as_ref().map_or(Ok(None), |parts| parts.get::<Parts>(key))?;
+        let class = match part {
+            Some(part) => part.attached_to(class),
+            None => class,
+        };
         let sound = class.check(d_feature).map_err(|e| e.to_string()).and_then(|()| {
             if class.name.key() == key {
                 return Ok(());
@@ -270,11 +305,16 @@ fn learner(
 /// Puts an operation's classes in the place of those before it.
 fn write_classes(transaction: &WriteTransaction, operation: &Operation) -> Result<(), Fault> {
     let mut classes = CLASSES.write(transaction)?;
+    let mut parts = PARTS.write(transaction)?;
     for class in operation.changes.iter().filter_map(|c| c.before.as_ref()) {
         classes.remove(class.name.key().as_str())?;
+        parts.remove(class.name.key().as_str())?;
     }
     for class in operation.changes.iter().filter_map(|c| c.after.as_ref()) {
         classes.insert(class.name.key().as_str(), class.as_ref())?;
+        if let Some(own) = Parts::of(class) {
+            parts.insert(class.name.key().as_str(), &own)?;
+        }
     }
     Ok(())
 }

@@ -12,19 +12,22 @@ mod going_back;
 mod layers;
 mod location;
 mod offer;
+mod origin;
 mod place;
 mod record;
+mod runs;
 mod settings;
 mod stack;
 mod staging;
 mod switching;
 mod transport;
 mod trust;
+mod withdrawing;
 
 use std::path::PathBuf;
 
 use fail::fail_point;
-use fmlora_learner::Learner;
+use fmlora_learner::{FeatureSpaceId, Learner};
 use jiff::Timestamp;
 use serde_bytes::Bytes;
 
@@ -32,19 +35,25 @@ pub(crate) use download::{DownloadError, Piece};
 pub(crate) use ends::Ends;
 pub(crate) use error::UpdateError;
 pub(crate) use location::Location;
-pub(crate) use offer::{Device, NotForUs, Offered, Seen};
-pub(crate) use record::{Phase, Record};
+pub(crate) use offer::{Device, List, NotForUs, Offered, Seen, Withdrawn};
+pub(crate) use origin::{Client, Origin};
+pub(crate) use record::{InUse, Phase, Quarantined, Record};
 pub(crate) use settings::{Again, Settings, read_root};
 pub(crate) use switching::Then;
 pub(crate) use trust::{TrustError, Trusted};
+pub(crate) use withdrawing::TakenOut;
 
 use layers::LayerError;
 use place::place;
-use stack::Stack;
+use runs::Runs;
+use stack::{Stack, StackParts};
 
 use crate::report::with_causes;
 use crate::store::{Record as Kept, Value};
-use crate::{Session, StoreError};
+use crate::{Session, Store, StoreError};
+
+/// When an adapter in quarantine is tried again; `None` is never by itself.
+pub(crate) type TriedAgain = Option<Timestamp>;
 
 /// Version of what is remembered of updates.
 const VERSION: u16 = 1;
@@ -56,6 +65,10 @@ pub(crate) struct Look {
     pub(crate) seen: Vec<Seen>,
     /// What is to be tried, in this order.
     pub(crate) choices: Vec<Offered>,
+    /// What is in use here and withdrawn by its publisher.
+    pub(crate) withdrawn: Vec<Withdrawn>,
+    /// What the repository lists.
+    pub(crate) list: List,
 }
 
 /// Whether what a look has seen is remembered.
@@ -82,6 +95,8 @@ pub(crate) enum Classes {
 /// | `update-trusted` | `Trusted`: root, versions and time of the repository |
 /// | `update-file` | the adapter that was fetched, until it is in use or refused |
 /// | `update-stack` | `Stack`: adapters in use, and what takes them out again |
+/// | `update-parts` | `StackParts`: what adapters brought to the classes in the stack |
+/// | `update-runs` | `Runs`: which ends of the program count, and what they keep away |
 ///
 /// All but the file are postcard behind [`VERSION`].
 #[derive(Clone)]
@@ -90,6 +105,12 @@ pub(crate) struct Updates {
     trusted: Kept,
     file: Kept,
     stack: Kept,
+    parts: Kept,
+    runs: Kept,
+    /// What the store says of itself, which is not ours to change.
+    about: Kept,
+    /// The features of the base.
+    base_features: FeatureSpaceId,
     /// Where a file that has not come whole waits for its rest.
     state: PathBuf,
 }
@@ -107,6 +128,10 @@ impl Updates {
             trusted: store.record("update-trusted")?.versioned(VERSION),
             file: store.record("update-file")?,
             stack: store.record("update-stack")?.versioned(VERSION),
+            parts: store.record("update-parts")?.versioned(VERSION),
+            runs: store.record("update-runs")?.versioned(VERSION),
+            about: store.record("about")?,
+            base_features: session.base().id.feature_space(),
             state: store.path().parent().map(PathBuf::from).unwrap_or_default(),
         })
     }
@@ -117,6 +142,13 @@ impl Updates {
             Some(record) => Ok(record),
             None => self.change(&[], |record| record.clone()),
         }
+    }
+
+    /// The adapters in use, with what takes them out again.
+    fn stack(&self) -> Result<Stack, StoreError> {
+        let stack: Stack = self.stack.load()?.unwrap_or_default();
+        let parts: StackParts = self.parts.load()?.unwrap_or_default();
+        Ok(stack.with_parts(&parts))
     }
 
     /// Changes what is remembered, and writes other values with it, as one transaction.
@@ -157,25 +189,90 @@ impl Updates {
         if remember == Remember::Seen && kept.as_ref() != Some(&trusted) {
             self.trusted.save(&trusted)?;
         }
-        let record = self.record()?;
+        Ok(self.judged(List::of(&loaded?), device, &settings.again, clock)?)
+    }
+
+    /// What of a repository's list is for this device, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub(crate) fn judged(
+        &self,
+        list: List,
+        device: &Device,
+        again: &Again,
+        clock: Timestamp,
+    ) -> Result<Look, StoreError> {
+        let (record, runs) = (self.record()?, self.runs_so_far()?);
         let suits = |offered: Offered| {
             place(&record, device, &offered)?;
-            if settings.again.lets(&offered.target) {
+            if again.lets(&offered.target) {
                 return Ok(offered);
             }
             if let Some(why) = record.quarantined(&offered.sha256) {
-                return Err(NotForUs::Quarantined(why.to_owned()));
+                match runs.until(&offered.sha256) {
+                    None => return Err(NotForUs::Quarantined(why.to_owned())),
+                    Some(until) if clock < until => {
+                        let why = format!("{why}; it is tried again from {until} on");
+                        return Err(NotForUs::Quarantined(why));
+                    }
+                    Some(_) => {}
+                }
             }
             match record.larger_taken_back(&offered) {
                 Some(release) => Err(NotForUs::NewerTakenBack(release)),
                 None => Ok(offered),
             }
         };
-        let targets = offer::targets(&loaded?).into_iter();
+        let targets = list.targets.clone().into_iter();
         let mut seen: Vec<Seen> =
             targets.map(|(name, offered)| (name, offered.and_then(suits))).collect();
-        let choices = offer::choose(&mut seen, &settings.again);
-        Ok(Look { seen, choices })
+        let choices = offer::choose(&mut seen, again);
+        let is_used =
+            |order: &&Withdrawn| !record.withdrawn(std::slice::from_ref(order)).is_empty();
+        let withdrawn = list.withdrawn.iter().filter(is_used).cloned().collect();
+        Ok(Look { seen, choices, withdrawn, list })
+    }
+
+    /// When an adapter that is in quarantine is tried again; `None` if that is never by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub(crate) fn tried_again(&self, sha256: &[u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.runs_so_far()?.until(sha256))
+    }
+
+    /// The features that the classes are about now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub(crate) fn features(&self) -> Result<FeatureSpaceId, StoreError> {
+        Ok(self.about.feature_space_id()?.unwrap_or(self.base_features))
+    }
+
+    /// What is remembered of updates in a state that was opened to be read: the record, and for each adapter in quarantine
+    /// when it is tried again; `None` if there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub(crate) fn peek(store: &Store) -> Result<Option<(Record, Vec<TriedAgain>)>, StoreError> {
+        let Some(record) = store.value::<Record>("update", VERSION)? else { return Ok(None) };
+        let runs: Runs = store.value("update-runs", VERSION)?.unwrap_or_default();
+        let until = record.quarantine.iter().map(|refused| runs.until(&refused.sha256)).collect();
+        Ok(Some((record, until)))
+    }
+
+    /// Whether a root was trusted before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub(crate) fn trusts_a_root(&self) -> Result<bool, StoreError> {
+        Ok(self.trusted.load::<Trusted>()?.is_some())
     }
 
     /// Whether an adapter may come at all.
@@ -197,7 +294,7 @@ impl Updates {
     /// [`UpdateError::OnTrial`], [`UpdateError::Download`], [`UpdateError::Store`].
     pub(crate) fn fetch(
         &self,
-        from: &Location,
+        from: &Origin,
         offered: &Offered,
         piece: Piece,
     ) -> Result<(), UpdateError> {
@@ -222,9 +319,16 @@ impl Updates {
         next: &Learner,
         mut record: Record,
         stack: &Stack,
+        also: Vec<Value>,
     ) -> Result<(), UpdateError> {
         (record.in_use, record.can_roll_back) = (stack.in_use(), stack.newest().is_some());
-        let values = [self.record.value(&record)?, self.stack.value(stack)?, self.no_file()?];
+        let mut values = also;
+        values.extend([
+            self.record.value(&record)?,
+            self.stack.value(stack)?,
+            self.parts.value(&stack.parts())?,
+            self.no_file()?,
+        ]);
         session.switch(&difference::difference(session.learner(), next), &values)?;
         Ok(())
     }
@@ -241,6 +345,7 @@ impl Updates {
             }
         };
         self.change(&[], commit)?;
+        self.forget_crashes()?;
         fail_point!("update-committed", |_| std::process::abort());
         Ok(())
     }

@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Train a task for devices, as an adapter to publish
     #[command(
-        after_help = "Example:\n  host-tools train-adapter --base base.fmlb --data folder:birds --out birds-1.fmla --name birds --release 1\n  host-tools train-adapter --base base.fmlb --after birds-1.fmla --data folder:insects --out insects-2.fmla --release 2"
+        after_help = "Example:\n  host-tools train-adapter --base base.fmlb --data folder:birds --out birds-1.fmla --release 1\n  host-tools train-adapter --base base.fmlb --after birds-1.fmla --data folder:insects --out insects-2.fmla --release 2"
     )]
     TrainAdapter(TrainAdapterArgs),
     /// Keep the repository that devices update from
@@ -241,7 +241,8 @@ pub(crate) struct TrainAdapterArgs {
     /// Adapter that the devices have before this one; several in their order
     #[arg(long, value_name = "FILE.fmla")]
     pub(crate) after: Vec<PathBuf>,
-    /// Name of the adapter [default: that of the file]
+    /// Name of the adapter, the same for all its releases: on devices the next release takes the place of the last [default: that
+    /// of the file without its release, birds for birds-2.fmla of release 2]
     #[arg(long)]
     pub(crate) name: Option<AdapterName>,
     /// Counter of releases: devices never go back to a smaller one

@@ -15,12 +15,15 @@ mod offers;
 mod plan;
 mod promote;
 mod refresh;
+mod remove;
 mod repository;
 mod role;
 mod roots;
 mod rotate;
 mod signing;
 mod status;
+mod together;
+mod withdraw;
 mod writing;
 
 use std::io::Write;
@@ -47,6 +50,8 @@ pub(crate) fn run(args: &PublishArgs, as_json: bool) -> Result<ExitCode> {
         PublishCommand::Init(args) => init::run(args, as_json)?,
         PublishCommand::Add(args) => add::run(args, as_json)?,
         PublishCommand::Promote(args) => promote::run(args, as_json)?,
+        PublishCommand::Withdraw(args) => withdraw::run(args, as_json)?,
+        PublishCommand::Remove(args) => remove::run(args, as_json)?,
         PublishCommand::Refresh(args) => refresh::run(args, as_json)?,
         PublishCommand::Rotate(args) => rotate::run(args, as_json)?,
         PublishCommand::Status(args) => {

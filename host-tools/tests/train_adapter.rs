@@ -64,7 +64,7 @@ fn a_chain_of_adapters_is_trained_and_each_fits_what_the_one_before_left() {
     let first = train("folder:first", "first-1.fmla", &[]);
     assert_eq!((&first["kept"], &first["rank"]), (&false.into(), &0.into()));
     assert_eq!(first["feature_space_before"], first["feature_space_after"]);
-    assert_eq!((&first["name"], &first["release"]), (&"first-1".into(), &1.into()));
+    assert_eq!((&first["name"], &first["release"]), (&"first".into(), &1.into()));
     // Trained, and kept whatever it is worth.
     let keep = ["--rank", "2", "--epochs", "1", "--margin", "-1e9", "--release", "2"];
     let after = ["--after", "first-1.fmla", "--measure", "folder:first", "--name", "waves"];
@@ -100,7 +100,7 @@ fn a_chain_of_adapters_is_trained_and_each_fits_what_the_one_before_left() {
     assert_eq!(about["classes"][0]["name"], "wave 7");
     assert_eq!(about["feature_space_after"], second["feature_space_after"]);
     // The same input gives the same bytes.
-    train("folder:first", "again.fmla", &["--name", "first-1"]);
+    train("folder:first", "again.fmla", &["--name", "first"]);
     let read = |name| std::fs::read(folder.join(name)).expect("an adapter");
     assert!(read("again.fmla") == read("first-1.fmla"));
     // Out of order it is refused, and nothing is written.
@@ -149,4 +149,42 @@ fn cheap_mistakes_are_found_before_the_training() {
 
 fn second_layers(base: &fmlora_learner::format::Base<'_>) -> usize {
     base.adapter.as_ref().map_or(0, |adapter| adapter.bases().by_place().len())
+}
+
+/// The commands of docs/updates.md that train and publish, run as they stand there.
+#[test]
+fn the_documented_steps_make_releases_of_one_adapter() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+    let checkpoint = format!("{golden}/vit-layerscale/weights.safetensors");
+    json(folder, &["import-weights", &checkpoint, "--out", "vit.fmlb", "--heads", "3"]);
+    json(folder, &["export-bases", "--from", "vit.fmlb", "--out", "base.fmlb"]);
+    pictures(folder, "birds", 0..2);
+    std::fs::write(folder.join("pass"), "a long passphrase\n").expect("written");
+    let keys = ["--keys", "keys", "--passphrase-file", "pass"];
+    json(folder, &[&["publish", "init", "--repo", "site"][..], &keys].concat());
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/updates.md");
+    let docs = std::fs::read_to_string(docs).expect("the documentation");
+    let mut ran = Vec::new();
+    for line in docs.lines() {
+        let command = line.split(" #").next().unwrap_or(line).trim();
+        let Some(arguments) = command.strip_prefix("host-tools ") else { continue };
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let is_meant =
+            matches!(arguments[..], ["train-adapter", ..] | ["publish", "add" | "promote", ..]);
+        if is_meant {
+            let (code, _, stderr) = run(folder, &arguments);
+            assert!(code == 0 && !stderr.contains("warning"), "{command}: {stderr}");
+            ran.push(arguments[..2].join(" "));
+        }
+    }
+    assert!(ran.len() >= 6, "{ran:?}");
+    let status = json(folder, &["publish", "status", "--repo", "site"]);
+    let targets = status["targets"].as_array().expect("a list").iter();
+    let published: Vec<(&Value, &Value)> =
+        targets.map(|t| (&t["custom"]["name"], &t["custom"]["release"])).collect();
+    let birds = Value::from("birds");
+    assert_eq!(published, [(&birds, &1.into()), (&birds, &2.into())]);
+    assert_eq!(status["warnings"], serde_json::json!([]));
 }

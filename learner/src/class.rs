@@ -17,6 +17,20 @@ pub struct Class {
     pub name: ClassName,
     /// Count, mean and scatter of the shots of each mode, the oldest first; never empty.
     pub modes: Vec<ClassStatistics>,
+    /// The class without each adapter that brought shots of it, the oldest adapter first. A device keeps this beside the
+    /// class, and no file holds it.
+    #[serde(skip)]
+    pub without: Vec<WithoutAdapter>,
+}
+
+/// What a class would be without an adapter and those that came after it. Shots that are taught later count here too, so
+/// taking the adapter out gives the class as if the adapter had never been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithoutAdapter {
+    /// SHA-256 of the adapter's content.
+    pub adapter: [u8; 32],
+    /// As [`Class::modes`]; empty while all shots are the adapter's.
+    pub modes: Vec<ClassStatistics>,
 }
 
 /// Squared distance of two means, as a share of the variance within, from which on they are two modes. Halves of one
@@ -36,7 +50,7 @@ impl Class {
     ///
     /// [`StatisticsError`] if there are none, or one does not fit.
     pub fn from_shots(name: ClassName, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
-        Ok(Self { name, modes: vec![ClassStatistics::from_shots(shots)?] })
+        Ok(Self { name, modes: vec![ClassStatistics::from_shots(shots)?], without: Vec::new() })
     }
 
     /// The class with more shots, taught together: in its nearest mode, or as a new one if they lie apart from all.
@@ -46,53 +60,50 @@ impl Class {
     /// [`StatisticsError`] if there are no shots, or one does not fit.
     pub fn with_shots(&self, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
         let new = ClassStatistics::from_shots(shots)?;
+        let add = |modes: &[ClassStatistics]| with_mode(modes, &new, |mode| mode.with_shots(shots));
         let mut class = self.clone();
-        let nearest = self.nearest_mode(&new.mean());
-        let Some(mode) = class.modes.get_mut(nearest) else {
-            return Err(StatisticsError::NoShots);
-        };
-        if new.d_feature() != mode.d_feature() {
-            let (found, expected) = (new.d_feature(), mode.d_feature());
-            return Err(StatisticsError::Length { found, expected });
-        }
-        if self.modes.len() < MAX_MODES && new.count() >= FOUNDERS && apart(mode, &new) {
-            class.modes.push(new);
-        } else {
-            *mode = mode.with_shots(shots)?;
+        class.modes = add(&self.modes)?;
+        for part in &mut class.without {
+            part.modes = if part.modes.is_empty() { vec![new.clone()] } else { add(&part.modes)? };
         }
         Ok(class)
     }
 
     /// Place of the mode whose mean is nearest to a point.
     pub fn nearest_mode(&self, point: &[f32]) -> usize {
-        let distance = |mode: &ClassStatistics| squared_distance(&mode.mean(), point);
-        let distances: Vec<f64> = self.modes.iter().map(distance).collect();
-        (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap_or(0)
+        nearest_mode(&self.modes, point)
     }
 
-    /// The class with the modes of another device's class of the same name: each joins its nearest mode, or stays a mode
-    /// of its own if it lies apart from all.
+    /// The class with the modes that an adapter brings to it: each joins its nearest mode, or stays a mode of its own if it
+    /// lies apart from all. `adapter` is the SHA-256 of the adapter's content.
     ///
     /// # Errors
     ///
     /// [`StatisticsError`] if the two do not fit together.
-    pub fn joined(&self, other: &Self) -> Result<Self, StatisticsError> {
+    pub fn joined(&self, brought: &Self, adapter: [u8; 32]) -> Result<Self, StatisticsError> {
         let mut class = self.clone();
-        for new in &other.modes {
-            let nearest = class.nearest_mode(&new.mean());
-            let n_modes = class.modes.len();
-            let mode = class.modes.get_mut(nearest).ok_or(StatisticsError::NoShots)?;
-            if new.d_feature() != mode.d_feature() {
-                let (found, expected) = (new.d_feature(), mode.d_feature());
-                return Err(StatisticsError::Length { found, expected });
-            }
-            if n_modes < MAX_MODES && new.count() >= FOUNDERS && apart(mode, new) {
-                class.modes.push(new.clone());
-            } else {
-                *mode = mode.merged(new)?;
-            }
+        for new in &brought.modes {
+            class.modes = with_mode(&class.modes, new, |mode| mode.merged(new))?;
         }
+        class.without.push(WithoutAdapter { adapter, modes: self.modes.clone() });
         Ok(class)
+    }
+
+    /// The class without an adapter and those that came after it; `None` if nothing is left, and the class itself if that
+    /// adapter is not known to have brought shots of it.
+    pub fn taken_out(&self, adapter: &[u8; 32]) -> Option<Self> {
+        let mut class = self.clone();
+        let Some(i) = class.without.iter().position(|part| part.adapter == *adapter) else {
+            return Some(class);
+        };
+        class.modes = class.without.swap_remove(i).modes;
+        class.without.truncate(i);
+        (!class.modes.is_empty()).then_some(class)
+    }
+
+    /// Whether that adapter is known to have brought shots of it.
+    pub fn has_shots_of(&self, adapter: &[u8; 32]) -> bool {
+        self.without.iter().any(|part| part.adapter == *adapter)
     }
 
     /// The class with each of its modes moved.
@@ -104,8 +115,15 @@ impl Class {
         &self,
         moved: impl Fn(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
     ) -> Result<Self, StatisticsError> {
-        let modes = self.modes.iter().map(moved).collect::<Result<_, _>>()?;
-        Ok(Self { name: self.name.clone(), modes })
+        let all = |modes: &[ClassStatistics]| -> Result<Vec<ClassStatistics>, StatisticsError> {
+            modes.iter().map(&moved).collect()
+        };
+        let mut class = self.clone();
+        class.modes = all(&self.modes)?;
+        for part in &mut class.without {
+            part.modes = all(&part.modes)?;
+        }
+        Ok(class)
     }
 
     /// All modes as one.
@@ -135,12 +153,42 @@ impl Class {
     ///
     /// [`StatisticsError`] names the part that does not fit.
     pub fn check(&self, d_feature: usize) -> Result<(), StatisticsError> {
-        if !(1..=MAX_MODES).contains(&self.modes.len()) {
+        let sizes = self.without.iter().map(|part| part.modes.len());
+        if self.modes.is_empty() || sizes.chain([self.modes.len()]).any(|n| n > MAX_MODES) {
             let (what, expected) = ("the number of modes", d_feature);
             return Err(StatisticsError::Inconsistent { what, expected });
         }
-        self.modes.iter().try_for_each(|mode| mode.check(d_feature))
+        let parts = self.without.iter().flat_map(|part| &part.modes);
+        self.modes.iter().chain(parts).try_for_each(|mode| mode.check(d_feature))
     }
+}
+
+/// Modes with another one: it joins the nearest by `join`, or is added if it lies apart from all.
+fn with_mode(
+    modes: &[ClassStatistics],
+    new: &ClassStatistics,
+    join: impl FnOnce(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
+) -> Result<Vec<ClassStatistics>, StatisticsError> {
+    let mut modes = modes.to_vec();
+    let (n_modes, nearest) = (modes.len(), nearest_mode(&modes, &new.mean()));
+    let mode = modes.get_mut(nearest).ok_or(StatisticsError::NoShots)?;
+    if new.d_feature() != mode.d_feature() {
+        let (found, expected) = (new.d_feature(), mode.d_feature());
+        return Err(StatisticsError::Length { found, expected });
+    }
+    if n_modes < MAX_MODES && new.count() >= FOUNDERS && apart(mode, new) {
+        modes.push(new.clone());
+    } else {
+        *mode = join(mode)?;
+    }
+    Ok(modes)
+}
+
+/// Place of the mode whose mean is nearest to a point.
+fn nearest_mode(modes: &[ClassStatistics], point: &[f32]) -> usize {
+    let distance = |mode: &ClassStatistics| squared_distance(&mode.mean(), point);
+    let distances: Vec<f64> = modes.iter().map(distance).collect();
+    (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap_or(0)
 }
 
 /// Whether the means differ by more than [`GAP`] and twice what chance brings about: means of `n` and `m` shots of one
@@ -206,7 +254,7 @@ mod tests {
     fn a_class_of_the_same_name_joins_as_if_its_shots_had_been_taught_here() {
         let (here, near, far) = (shots(0.0, 12, 1), shots(0.0, 9, 400), shots(2.0, 9, 7));
         for (there, modes) in [(near, 1), (far, 2)] {
-            let joined = class(&here).joined(&class(&there)).expect("sound shots");
+            let joined = class(&here).joined(&class(&there), [0; 32]).expect("sound shots");
             let taught = class(&here).with_shots(&there).expect("sound shots");
             assert_eq!((joined.modes.len(), joined.count()), (modes, 21));
             for (a, b) in joined.modes.iter().zip(&taught.modes) {
@@ -216,6 +264,30 @@ mod tests {
                 assert!((a.energy() / b.energy() - 1.0).abs() < 2e-3);
             }
         }
+    }
+
+    #[test]
+    fn what_an_adapter_brought_is_taken_out_to_the_bit() {
+        let (own, since) = (shots(0.0, 12, 1), shots(0.1, 7, 31));
+        let taught = class(&own).with_shots(&since).expect("sound shots");
+        for brought in [shots(0.0, 9, 400), shots(2.0, 9, 7)] {
+            let (first, second) = (class(&brought), class(&shots(0.5, 6, 90)));
+            let mixed = class(&own).joined(&first, [1; 32]).expect("sound shots");
+            let mixed = mixed.joined(&second, [2; 32]).expect("sound shots");
+            let mixed = mixed.with_shots(&since).expect("sound shots");
+            assert_eq!(mixed.count(), 12 + 9 + 6 + 7);
+            assert_eq!(mixed.taken_out(&[1; 32]), Some(taught.clone()));
+            let one_left = mixed.taken_out(&[2; 32]).expect("shots that are left");
+            assert_eq!((one_left.count(), one_left.has_shots_of(&[1; 32])), (12 + 9 + 7, true));
+            assert_eq!(one_left.taken_out(&[1; 32]), Some(taught.clone()));
+            assert_eq!(mixed.taken_out(&[3; 32]), Some(mixed.clone()));
+        }
+        // Nothing was taught here.
+        let part = WithoutAdapter { adapter: [1; 32], modes: Vec::new() };
+        let brought = Class { without: vec![part], ..class(&own) };
+        assert_eq!(brought.taken_out(&[1; 32]), None);
+        let more = brought.with_shots(&since).expect("sound shots");
+        assert_eq!(more.taken_out(&[1; 32]), Some(class(&since)));
     }
 
     #[test]

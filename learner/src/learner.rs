@@ -184,7 +184,7 @@ impl Learner {
             let (name, existing) = (new.to_string(), class.name.to_string());
             return Err(LearnError::Exists { name, existing });
         }
-        let after = Class { name: new.clone(), modes: before.modes.clone() };
+        let after = Class { name: new.clone(), ..(*before).clone() };
         let changes = vec![Change { before: Some(before), after: Some(Arc::new(after)) }];
         Ok(Operation { kind: OperationKind::Rename, changes, adapter: None })
     }

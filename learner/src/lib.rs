@@ -43,7 +43,7 @@ pub use adapter::{
     TaskFactors, TaskUpdate,
 };
 pub use byte_rows::ByteRows;
-pub use class::{Class, MAX_MODES};
+pub use class::{Class, MAX_MODES, WithoutAdapter};
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
 pub use complexity::Complexity;
 pub use head::{
@@ -55,7 +55,7 @@ pub use known_answer::{KnownAnswer, test_pattern};
 pub use learner::{LearnError, Learner};
 pub use matrix::Matrix;
 pub use metrics::AccuracyMatrix;
-pub use offer::{OFFER_FORMAT, Offer, OfferError, Rollout};
+pub use offer::{MAX_REASON, OFFER_FORMAT, Offer, OfferError, ReasonError, Rollout, Withdrawal};
 pub use operation::{AdapterChange, Change, Operation, OperationKind};
 pub use placement::{
     HALF_TOLERANCE, PARITY_TOLERANCE, Parity, ParityError, Placement, PlacementError, check_parity,

@@ -37,6 +37,44 @@ pub struct Offer {
     pub min_daemon: DaemonVersion,
 }
 
+/// Longest reason of a [`Withdrawal`], in characters.
+pub const MAX_REASON: usize = 200;
+
+/// An order to devices to take an adapter out of use: the value of the key [`Withdrawal::KEY`] in the `custom` of a target,
+/// beside those of its [`Offer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawal {
+    /// For operators of devices: at most [`MAX_REASON`] characters in one line; may be empty.
+    pub reason: String,
+}
+
+/// A reason that no device shows.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("a reason of {found} characters, expected at most {MAX_REASON} in one line")]
+pub struct ReasonError {
+    /// Characters found.
+    pub found: usize,
+}
+
+impl Withdrawal {
+    /// Key of the order in the `custom` of a target.
+    pub const KEY: &str = "withdrawn";
+
+    /// An order with a reason.
+    ///
+    /// # Errors
+    ///
+    /// [`ReasonError`] for one that is too long, or of several lines.
+    pub fn new(reason: &str) -> Result<Self, ReasonError> {
+        let reason = reason.trim();
+        let found = reason.chars().count();
+        if found > MAX_REASON || reason.chars().any(char::is_control) {
+            return Err(ReasonError { found });
+        }
+        Ok(Self { reason: reason.to_owned() })
+    }
+}
+
 /// Which devices of a channel shall have an adapter by now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {

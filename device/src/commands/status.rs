@@ -2,12 +2,13 @@
 
 use fmlora_learner::{Parity, UnknownTest};
 use fmlora_models::{Hardware, Precision, variant_of};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::Global;
-use crate::daemon::knowledge;
+use crate::daemon::{InUseDto, QuarantinedDto, knowledge};
 use crate::report::{self, EstimateDto};
 use crate::store::Access;
+use crate::update::{Phase, Record, TriedAgain, Updates};
 use crate::{EdgeError, Session};
 
 pub(super) fn classes(global: &Global) -> Result<(), EdgeError> {
@@ -42,6 +43,7 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
         UnknownTest::Evidence { min } => format!("evidence {min:.2}"),
     };
     let journal = session.store().journal()?;
+    let updates = Updates::peek(session.store())?;
     let engine = session.engine()?;
     let (hardware, parity) = (engine.hardware().clone(), engine.parity());
     let precision = engine.precision();
@@ -67,7 +69,9 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
                 "bytes": session.store().n_bytes(),
                 "classes": session.learner().classes().len(),
                 "shots": shots,
+                "feature_space": session.store().feature_space_id().to_string(),
             },
+            "update": updates.map(|(record, until)| updates_as_json(record, until)),
             "head": {
                 "kind": head, "shrinkage": predictor.shrinkage(),
                 "temperature": predictor.temperature(), "unknown": unknown,
@@ -105,14 +109,53 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
         session.store().n_bytes().div_ceil(1024)
     ))?;
     report::line(format!("classes {} from {shots} shots", session.learner().classes().len()))?;
+    report::line(format!("        features {}", session.store().feature_space_id()))?;
     report::line(format!("head    {head}, unknown by {unknown}"))?;
     if let Some(estimate) = &estimate {
         report::line(estimate.text())?;
+    }
+    if let Some((record, until)) = updates {
+        print_updates(record, until)?;
     }
     match journal.first() {
         Some(last) => {
             report::line(format!("undo    {} operations, the last: {last}", journal.len()))
         }
         None => Ok(()),
+    }
+}
+
+/// Adapters in use and in quarantine.
+fn updates_as_json(record: Record, until: Vec<TriedAgain>) -> Value {
+    let in_use: Vec<InUseDto> = record.in_use.into_iter().map(InUseDto::of).collect();
+    json!({
+        "device": record.device,
+        "phase": record.phase.name(),
+        "why": why(&record.phase),
+        "in_use": in_use,
+        "can_roll_back": record.can_roll_back,
+        "quarantine": QuarantinedDto::all(record.quarantine, until),
+    })
+}
+
+fn print_updates(record: Record, until: Vec<TriedAgain>) -> Result<(), EdgeError> {
+    report::line(format!("update  {}, this box is {}", record.phase.name(), record.device))?;
+    if let Some(why) = why(&record.phase) {
+        report::line(format!("        {why}"))?;
+    }
+    for used in record.in_use.into_iter().map(InUseDto::of) {
+        report::line(format!("        in use: {used}"))?;
+    }
+    for refused in QuarantinedDto::all(record.quarantine, until) {
+        report::line(format!("        {refused}"))?;
+    }
+    Ok(())
+}
+
+/// Why the last adapter was refused or taken back.
+fn why(phase: &Phase) -> Option<&str> {
+    match phase {
+        Phase::RolledBack { why } => Some(why),
+        _ => None,
     }
 }

@@ -1,61 +1,198 @@
 //! `update` and `rollback`: one round by hand, while the daemon does not run.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::cli::{Global, RollbackArgs, UpdateArgs};
 use crate::daemon::config::UpdateConfig;
 use crate::report;
 use crate::store::Access;
+use crate::tls_roots::Authorities;
 use crate::update::{
-    Again, Classes, Device, Location, Look, Offered, Phase, Piece, Remember, Settings, Then,
-    Trusted, UpdateError, Updates, clock, read_root,
+    Again, Classes, Client, Device, Location, Look, Offered, Origin, Phase, Piece, Remember,
+    Settings, TakenOut, Then, Trusted, UpdateError, Updates, clock, read_root,
 };
 use crate::{EdgeError, Session};
 
 pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError> {
     let root = args.root.as_deref().map(read_root).transpose()?;
+    let again = args.again.as_deref().map_or(Again::None, Again::named);
+    let client = Client {
+        channel: args.channel.clone(),
+        authorities: Authorities::from_value(args.authority.as_deref()),
+        key: "--authority",
+    };
+    let from = Origin::new(args.from.clone(), &client).map_err(UpdateError::Settings)?;
+    let settings = Settings { from, root, channel: args.channel.clone(), again };
     let mut session = Session::open(global, Access::Write)?;
     let updates = Updates::of(&session)?;
-    let again = args.again.as_deref().map_or(Again::None, Again::named);
-    let settings = Settings { from: args.from.clone(), root, channel: args.channel.clone(), again };
-    let device = Device {
-        id: updates.record()?.device,
-        base_id: session.base().id,
-        feature_space: session.store().feature_space_id(),
-        channel: args.channel.clone(),
-    };
+    if !args.check {
+        updates.begin_run()?;
+    }
+    let device = device(&session, &updates, &settings)?;
     let remember = if args.check { Remember::Nothing } else { Remember::Seen };
     let look = runtime()?.block_on(updates.look(&settings, &device, clock(), remember))?;
     if !global.json {
-        for (target, offered) in &look.seen {
-            match offered {
-                Ok(_) => report::line(format!("{target}: for this box"))?,
-                Err(why) => report::line(format!("{target}: {why}"))?,
-            }
-        }
+        list(&look)?;
     }
     if matches!(updates.record()?.phase, Phase::Trial { .. }) {
         // Frames prove it, and a look has none.
         tracing::warn!("{}", UpdateError::OnTrial);
     }
-    if args.check || look.choices.is_empty() {
-        if global.json {
-            return report_json(&look, None, None);
-        }
-        return if args.check { Ok(()) } else { report::line("nothing to update") };
-    }
-    let known = session.learner().classes().len();
-    let classes = classes(args.lose_classes);
-    let applied = first_of(&look.choices, &updates, &settings, &mut session, &device, classes)?;
-    let classes = session.learner().classes().len();
+    let round = if args.check {
+        Round { waiting: look.choices.clone(), ..Round::default() }
+    } else {
+        round(&mut session, &updates, &settings, &look, classes(args.lose_classes))?
+    };
+    let features = session.store().feature_space_id().to_string();
     if global.json {
-        return report_json(&look, Some(&applied), Some(classes));
+        return report::json(&round.as_json(&look, &device.id, &features, &session));
     }
-    report::line(format!(
-        "{} is in use: {classes} classes, {known} before (rollback takes it back)",
-        applied.target
-    ))
+    if args.check {
+        return Ok(());
+    }
+    round.print(&session)
+}
+
+/// What one round changed.
+#[derive(Default)]
+struct Round {
+    /// What was withdrawn and is out of use now.
+    withdrawn: TakenOut,
+    applied: Option<Offered>,
+    /// Classes that were known before it.
+    known: usize,
+    /// What is for this box, and not in use yet.
+    waiting: Vec<Offered>,
+}
+
+/// Takes out what is withdrawn, then puts the first adapter to use that can be.
+///
+/// # Errors
+///
+/// Why nothing was taken out, or put to use, though something was to be.
+fn round(
+    session: &mut Session,
+    updates: &Updates,
+    settings: &Settings,
+    look: &Look,
+    classes: Classes,
+) -> Result<Round, EdgeError> {
+    let withdrawn = updates.withdraw(session, &look.withdrawn, classes);
+    let mut round = Round { known: session.learner().classes().len(), ..Round::default() };
+    let trouble = match withdrawn {
+        Ok(withdrawn) => {
+            round.withdrawn = withdrawn;
+            None
+        }
+        Err(error) => Some(error),
+    };
+    // What was taken out may have made room for others.
+    let judged = |session: &Session| {
+        let device = device(session, updates, settings)?;
+        Ok::<_, EdgeError>(updates.judged(look.list.clone(), &device, &settings.again, clock())?)
+    };
+    let choices = judged(session)?.choices;
+    if !choices.is_empty() {
+        let device = device(session, updates, settings)?;
+        round.applied = match first_of(&choices, updates, settings, session, &device, classes) {
+            Ok(applied) => Some(applied),
+            // The rest of the round is not lost by it.
+            Err(error) if !round.withdrawn.targets.is_empty() => {
+                tracing::warn!("{}", report::with_causes(&error));
+                None
+            }
+            Err(error) => return Err(trouble.unwrap_or(error).into()),
+        };
+    }
+    match trouble {
+        Some(error) if round.applied.is_none() => return Err(error.into()),
+        Some(error) => tracing::warn!("{}", report::with_causes(&error)),
+        None => {}
+    }
+    round.waiting = judged(session)?.choices;
+    Ok(round)
+}
+
+impl Round {
+    fn print(&self, session: &Session) -> Result<(), EdgeError> {
+        let classes = session.learner().classes().len();
+        for out in &self.withdrawn.targets {
+            report::line(format!("{} is out of use: {}", out.target, self.withdrawn.why))?;
+        }
+        match &self.applied {
+            Some(applied) => report::line(format!(
+                "{} is in use: {classes} classes, {} before (rollback takes it back)",
+                applied.target, self.known
+            ))?,
+            None if self.withdrawn.targets.is_empty() => report::line("nothing to update")?,
+            None => {}
+        }
+        if self.applied.is_none() || self.waiting.is_empty() {
+            return Ok(());
+        }
+        let targets: Vec<&str> = self.waiting.iter().map(|offered| &*offered.target).collect();
+        report::line(format!(
+            "{} more for this box: {}; run update again for the next",
+            targets.len(),
+            targets.join(", ")
+        ))
+    }
+
+    fn as_json(&self, look: &Look, device: &str, features: &str, session: &Session) -> Value {
+        let seen = look.seen.iter().map(|(target, offered)| {
+            let not_for_us = offered.as_ref().err().map(ToString::to_string);
+            json!({ "target": target, "not_for_us": not_for_us })
+        });
+        let applied = self.applied.as_ref().map(|applied| {
+            let (name, release) = (applied.offer.name.to_string(), applied.offer.release);
+            json!({ "target": applied.target, "name": name, "release": release })
+        });
+        let names = |all: &[Offered]| -> Vec<String> {
+            all.iter().map(|offered| offered.target.clone()).collect()
+        };
+        let withdrawn = look.withdrawn.iter().map(|order| {
+            let out = names(&self.withdrawn.targets).contains(&order.target);
+            json!({ "target": order.target, "reason": order.reason, "in_use": !out })
+        });
+        let mut told = json!({
+            "device": device,
+            "feature_space": features,
+            "applied": applied,
+            "taken_out": names(&self.withdrawn.targets),
+            "withdrawn": withdrawn.collect::<Vec<_>>(),
+            "waiting": names(&self.waiting),
+            "adapters": seen.collect::<Vec<_>>(),
+        });
+        if self.applied.is_some() || !self.withdrawn.targets.is_empty() {
+            told["classes"] = json!(session.learner().classes().len());
+        }
+        told
+    }
+}
+
+/// What this box is.
+fn device(session: &Session, updates: &Updates, settings: &Settings) -> Result<Device, EdgeError> {
+    Ok(Device {
+        id: updates.record()?.device,
+        base_id: session.base().id,
+        feature_space: session.store().feature_space_id(),
+        channel: settings.channel.clone(),
+    })
+}
+
+/// Prints what a look has found.
+fn list(look: &Look) -> Result<(), EdgeError> {
+    for (target, offered) in &look.seen {
+        match offered {
+            Ok(_) => report::line(format!("{target}: for this box"))?,
+            Err(why) => report::line(format!("{target}: {why}"))?,
+        }
+    }
+    for order in &look.withdrawn {
+        report::line(format!("{}: in use here until update takes it out", order.target))?;
+    }
+    Ok(())
 }
 
 /// Fetches adapters until one is in use. No daemon watches over it: it was tried as far as can be, and stays.
@@ -93,26 +230,6 @@ fn first_of(
     Err(first.unwrap_or(UpdateError::NothingFetched))
 }
 
-fn report_json(
-    look: &Look,
-    applied: Option<&Offered>,
-    classes: Option<usize>,
-) -> Result<(), EdgeError> {
-    let seen = look.seen.iter().map(|(target, offered)| {
-        let not_for_us = offered.as_ref().err().map(ToString::to_string);
-        json!({ "target": target, "not_for_us": not_for_us })
-    });
-    let applied = applied.map(|applied| {
-        let (name, release) = (applied.offer.name.to_string(), applied.offer.release);
-        json!({ "target": applied.target, "name": name, "release": release })
-    });
-    let mut told = json!({ "applied": applied, "adapters": seen.collect::<Vec<_>>() });
-    if let Some(classes) = classes {
-        told["classes"] = json!(classes);
-    }
-    report::json(&told)
-}
-
 pub(super) fn roll_back(global: &Global, args: &RollbackArgs) -> Result<(), EdgeError> {
     let mut session = Session::open(global, Access::Write)?;
     let updates = Updates::of(&session)?;
@@ -132,7 +249,7 @@ pub(super) fn roll_back(global: &Global, args: &RollbackArgs) -> Result<(), Edge
 /// [`UpdateError::Trust`]; without a root, nothing is believed, and nothing is tried.
 pub(super) fn try_repository(config: &UpdateConfig) -> Result<(), EdgeError> {
     let Some(Settings { from, root: Some(root), .. }) = config.settings()? else { return Ok(()) };
-    if matches!(&from, Location::Folder(folder) if !folder.exists()) {
+    if matches!(from.location(), Location::Folder(folder) if !folder.exists()) {
         return Ok(());
     }
     let mut trusted = Trusted::new(root).map_err(UpdateError::from)?;

@@ -74,9 +74,25 @@ struct PhaseLabels {
     phase: &'static str,
 }
 
+/// The features that the classes are about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FeatureLabels {
+    feature_space: String,
+}
+
+/// The adapter that was refused last.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    target: String,
+    why: String,
+}
+
 /// How updates stand.
 #[derive(Debug, Default)]
 struct Updates {
+    features: Family<FeatureLabels, Gauge>,
+    last_refusal: Family<RefusalLabels, Gauge>,
+    unusable: Gauge,
     phase: Family<PhaseLabels, Gauge>,
     in_use: Gauge,
     release: Gauge,
@@ -205,6 +221,18 @@ impl Metrics {
         updates.release.set(releases.max().map_or(0, as_gauge));
         updates.in_use.set(status.in_use.len() as i64);
         updates.refused.set(status.quarantine.len() as i64);
+        updates.features.clear();
+        let feature_space = status.feature_space.clone();
+        updates.features.get_or_create(&FeatureLabels { feature_space }).set(1);
+        updates.last_refusal.clear();
+        if let Some(refusal) = &status.last_refusal {
+            let hidden = self.config.get().privacy.hide_names;
+            let shown = |text: &str| if hidden { HIDDEN.to_owned() } else { text.to_owned() };
+            let (target, why) = (shown(&refusal.target), shown(&refusal.why));
+            updates.last_refusal.get_or_create(&RefusalLabels { target, why }).set(1);
+        }
+        let adapters = status.last_look.iter().flat_map(|look| &look.adapters);
+        updates.unusable.set(adapters.filter(|adapter| adapter.refused).count() as i64);
         updates.last_success.set(status.last_success.map_or(0, Timestamp::as_second));
     }
 
@@ -253,6 +281,21 @@ impl Updates {
         r.register("update_adapters", "Adapters in use", self.in_use.clone());
         r.register("update_release", "Largest release in use", self.release.clone());
         r.register("update_refused", "Adapters that are not tried again", self.refused.clone());
+        r.register(
+            "update_unusable",
+            "Adapters of the last look that were meant for this box, which cannot use them",
+            self.unusable.clone(),
+        );
+        r.register(
+            "update_features",
+            "1 for the features that the classes are about",
+            self.features.clone(),
+        );
+        r.register(
+            "update_last_refusal",
+            "1 for the adapter that was meant for this box and is not used, and why",
+            self.last_refusal.clone(),
+        );
         r.register_with_unit(
             "update_last_look_timestamp",
             "When the repository was last believed, since 1970; 0 is not since the start",

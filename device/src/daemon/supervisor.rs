@@ -251,9 +251,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends all parts: first what takes requests, last what does them.
-    pub(super) async fn end(mut self) -> RunReport {
+    /// Ends all parts: first what takes requests, last what does them. An end that was asked for is no crash.
+    pub(super) async fn end(mut self, asked_for: bool) -> RunReport {
         let until = Instant::now() + LAST_OPERATION;
+        if asked_for {
+            self.shared.updater.ends().told_to_end();
+        }
         self.systemd.stopping();
         self.shared.ending.begin();
         if let Some(server) = self.server.take() {

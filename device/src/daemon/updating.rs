@@ -17,10 +17,10 @@ use super::config::UpdateConfig;
 use super::shared::Shared;
 use super::teaching::NotDone;
 use crate::report::with_causes;
-use crate::update::{Again, Classes, Ends, NotForUs, UpdateError, Updates};
+use crate::update::{Again, Classes, Ends, NotForUs, UpdateError, Updates, Withdrawn};
 use crate::{EdgeError, Session};
 use status::LastLook;
-pub(crate) use status::UpdateDto;
+pub(crate) use status::{InUseDto, QuarantinedDto, UpdateDto};
 use trial::Trial;
 
 /// Updates of a running daemon.
@@ -45,6 +45,8 @@ struct SeenSoFar {
     last_success: Option<Timestamp>,
     trouble: Option<String>,
     trial: Option<Trial>,
+    /// What the last look found to be withdrawn, though it was in use.
+    withdrawn: Vec<Withdrawn>,
 }
 
 /// What an operator asks of an update.
@@ -122,7 +124,7 @@ impl Updater {
             Ok(None) => {}
             Ok(Some(offered)) => {
                 tracing::warn!(
-                    "{} was rolled back: two starts while it was on trial",
+                    "{} was rolled back: the program crashed twice while it was on trial",
                     offered.target
                 );
             }
@@ -143,9 +145,21 @@ impl Updater {
     pub(in crate::daemon) fn keep_looking(shared: &Arc<Shared>) -> JoinHandle<()> {
         let shared = shared.clone();
         tokio::spawn(async move {
+            shared.updater.warn_without_root(&shared.config.get().update);
             shared.updater.tell(&shared);
             tokio::join!(watch::keep_watching(&shared), looking::keep_looking(&shared));
         })
+    }
+
+    /// Says that a repository is named, but nothing that it could be believed by.
+    fn warn_without_root(&self, config: &UpdateConfig) {
+        let trusted = config.root.is_some() || self.updates.trusts_a_root().unwrap_or(true);
+        if config.from.is_some() && !trusted {
+            tracing::error!(
+                "update.from is set, but update.root is not: this box takes no update until update.root names the \
+                 repository's root.json (metadata/1.root.json, from whoever publishes)"
+            );
+        }
     }
 
     /// Who counts ends of the program during a trial.
@@ -163,8 +177,16 @@ impl Updater {
     ///
     /// [`UpdateError::Store`]
     pub(crate) fn status(&self, config: &UpdateConfig) -> Result<UpdateDto, UpdateError> {
-        let status = UpdateDto::of(self.updates.record()?);
-        let SeenSoFar { last_look, last_success, trouble, trial } = self.seen().clone();
+        let record = self.updates.record()?;
+        let until = record.quarantine.iter().map(|one| self.updates.tried_again(&one.sha256));
+        let until = until.collect::<Result<_, _>>()?;
+        let mut status = UpdateDto::of(record, until, self.updates.features()?);
+        let SeenSoFar { last_look, last_success, trouble, trial, withdrawn } = self.seen().clone();
+        for used in &mut status.in_use {
+            let order = withdrawn.iter().find(|order| used.is(&order.target));
+            used.withdrawn = order.map(|order| order.reason.clone());
+        }
+        let last_refusal = last_look.as_ref().and_then(LastLook::refusal).or(status.last_refusal);
         let time = Duration::from_secs(config.trial_seconds);
         let trial = trial.filter(|_| status.phase == "trial");
         Ok(UpdateDto {
@@ -175,6 +197,7 @@ impl Updater {
             trial_seconds_left: trial.map(|trial| trial.left(time)),
             trial_waits: trial.is_some_and(|trial| trial.waits()),
             trouble,
+            last_refusal,
             last_look,
             last_success,
             ..status

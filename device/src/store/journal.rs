@@ -9,8 +9,8 @@ use redb::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::error::Fault;
-use super::tables::{ADAPTERS, JOURNAL};
-use super::{About, Store, StoreError, write_classes};
+use super::tables::{ADAPTERS, JOURNAL, JOURNAL_PARTS};
+use super::{About, Parts, Store, StoreError, write_classes};
 
 /// Operations that can be undone.
 pub const JOURNAL_LIMIT: usize = 20;
@@ -57,6 +57,8 @@ impl Store {
                 .map(|c| (c.before.clone(), c.after.as_ref().map(|c| c.name.key())))
                 .collect(),
         };
+        let parts_of = |change: &Change| change.before.as_deref().and_then(Parts::of);
+        let parts_before: Vec<Option<Parts>> = operation.changes.iter().map(parts_of).collect();
         let number = self.about.next_operation;
         let about = About { next_operation: number + 1, ..self.about.clone() };
         let after = operation.adapter.as_ref().map_or(self.adapter.clone(), |c| c.after.clone());
@@ -70,6 +72,11 @@ impl Store {
                 adapters.insert(number, &AdapterBefore { state: change.before.clone() })?;
             }
             adapters.retain(|n| n >= old)?;
+            let mut parts = JOURNAL_PARTS.write(transaction)?;
+            if parts_before.iter().any(Option::is_some) {
+                parts.insert(number, &parts_before)?;
+            }
+            parts.retain(|n| n >= old)?;
             write_classes(transaction, operation)
         })
     }
@@ -135,6 +142,7 @@ impl Store {
         self.write(about, after, head, |transaction| {
             JOURNAL.write(transaction)?.retain(|n| n < first)?;
             ADAPTERS.write(transaction)?.retain(|n| n < first)?;
+            JOURNAL_PARTS.write(transaction)?.retain(|n| n < first)?;
             undo.steps.iter().try_for_each(|step| write_classes(transaction, step))
         })
     }
@@ -152,7 +160,14 @@ fn adapter_before(
 fn entries(transaction: &ReadTransaction) -> Result<Vec<(u64, Entry)>, Fault> {
     let mut entries = Vec::new();
     if let Some(rows) = JOURNAL.read(transaction)? {
-        rows.for_each(|number, entry: Entry| {
+        let parts = JOURNAL_PARTS.read(transaction)?;
+        rows.for_each(|number, mut entry: Entry| {
+            let parts = parts.as_ref().map_or(Ok(None), |p| p.get::<Vec<Option<Parts>>>(number))?;
+            for ((before, _), parts) in entry.changes.iter_mut().zip(parts.unwrap_or_default()) {
+                if let (Some(class), Some(parts)) = (before, parts) {
+                    *class = Arc::new(parts.attached_to((**class).clone()));
+                }
+            }
             entries.push((number, entry));
             Ok(())
         })?;

@@ -3,7 +3,7 @@
 use fmlora_learner::{Operation, Predictor};
 
 use super::record::Value;
-use super::tables::{ADAPTERS, JOURNAL, META};
+use super::tables::{ADAPTERS, JOURNAL, JOURNAL_PARTS, META};
 use super::{About, Store, StoreError, write_classes};
 
 impl Store {
@@ -25,6 +25,7 @@ impl Store {
         self.write(about, after, head, |transaction| {
             JOURNAL.write(transaction)?.retain(|_| false)?;
             ADAPTERS.write(transaction)?.retain(|_| false)?;
+            JOURNAL_PARTS.write(transaction)?.retain(|_| false)?;
             let mut meta = META.write(transaction)?;
             for (key, value) in values {
                 meta.insert_bytes(key, value.clone())?;

@@ -23,6 +23,12 @@ pub(super) static CLASSES: Table<&'static str> =
     Table::new("classes", |key| format!("class \"{}\"", String::from_utf8_lossy(key)));
 pub(super) static HEAD: Table<&'static str> = Table::new("head", |_| "the head".to_owned());
 pub(super) static JOURNAL: Table<u64> = Table::new("journal", operation);
+/// What adapters brought to classes.
+pub(super) static PARTS: Table<&'static str> = Table::new("parts", |key| {
+    format!("what adapters brought to class \"{}\"", String::from_utf8_lossy(key))
+});
+/// What adapters had brought to the classes before each operation, in the order of its changes.
+pub(super) static JOURNAL_PARTS: Table<u64> = Table::new("journal-parts", operation);
 /// State of the network before each operation that changed it.
 pub(super) static ADAPTERS: Table<u64> = Table::new("adapters", operation);
 

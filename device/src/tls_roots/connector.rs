@@ -24,7 +24,6 @@ impl TlsConnector {
     }
 
     /// An agent of ureq with this TLS, through proxies by CONNECT where `config` names one.
-    #[allow(dead_code, reason = "only repositories of updates are asked so")]
     pub(crate) fn agent(self, config: ureq::config::Config) -> ureq::Agent {
         ureq::Agent::with_parts(config, self.connections(), DefaultResolver::default())
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::location::{FetchError, Location};
 use super::offer::{Offered, hex};
+use super::origin::{FetchError, Origin};
 
 /// Name of the file in the state directory that holds what has come so far.
 const PART: &str = "update.part";
@@ -42,7 +42,7 @@ pub(crate) enum Piece {
 ///
 /// [`DownloadError`]
 pub(crate) fn download(
-    location: &Location,
+    origin: &Origin,
     offered: &Offered,
     state: &Path,
     piece: Piece,
@@ -55,7 +55,7 @@ pub(crate) fn download(
     let target = || offered.target.clone();
     // One byte more tells that the file is longer. A server may begin anew, whatever it is asked for.
     let most = offered.length + 1;
-    let (bytes, continued) = location.read(&offered.path(), begun.len() as u64, most)?;
+    let (bytes, continued) = origin.read(&offered.path(), begun.len() as u64, most)?;
     let mut whole = if continued { begun } else { Vec::new() };
     whole.extend_from_slice(&bytes);
     let (found, expected) = (whole.len() as u64, offered.length);
@@ -120,13 +120,13 @@ mod tests {
     }
 
     /// A stick with the first `n` bytes of a file, and a state.
-    fn stick(file: &[u8], n: usize) -> (Location, Offered, TempDir) {
+    fn stick(file: &[u8], n: usize) -> (Origin, Offered, TempDir) {
         let folder = TempDir::new().expect("a folder");
         let offered = offered(file);
         let path = folder.path().join(offered.path());
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(path, &file[..n]).expect("written");
-        (Location::Folder(folder.path().to_owned()), offered, folder)
+        (Origin::folder(folder.path()), offered, folder)
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub(crate) enum UpdateError {
         "a task that was learnt here has changed the network since {target}: undo that task first"
     )]
     Overgrown { target: String },
+    /// It can no longer be taken out.
+    #[error("{0} came too long ago to be taken out; an empty state is without it")]
+    ForGood(String),
     /// Another adapter has to prove itself first.
     #[error(
         "an adapter is on trial: the daemon lets it stay or takes it back before the next one comes; rollback takes it back by hand"

@@ -3,11 +3,11 @@
 use fail::fail_point;
 
 use super::record::Phase;
-use super::stack::Stack;
-use super::{Classes, Offered, UpdateError, Updates, kept_wrong};
-use crate::Session;
+use super::{Classes, Offered, UpdateError, Updates, clock, kept_wrong};
+use crate::store::Value;
+use crate::{Session, StoreError};
 
-/// Ends of the program during a trial after which an adapter goes: the first could be a power cut.
+/// Crashes of the program during a trial after which an adapter goes: the first may have another cause.
 const ENDS: u32 = 2;
 
 impl Updates {
@@ -24,8 +24,19 @@ impl Updates {
         why: &str,
         classes: Classes,
     ) -> Result<Offered, UpdateError> {
+        self.take_back(session, why, classes, |_| Ok(Vec::new()))
+    }
+
+    /// The same; `also` gives what is written with it.
+    fn take_back(
+        &self,
+        session: &mut Session,
+        why: &str,
+        classes: Classes,
+        also: impl FnOnce(&Offered) -> Result<Vec<Value>, StoreError>,
+    ) -> Result<Offered, UpdateError> {
         let mut record = self.record()?;
-        let stack: Stack = self.stack.load()?.unwrap_or_default();
+        let stack = self.stack()?;
         let (Some(top), Some(offered)) = (record.in_use.last(), stack.newest().cloned()) else {
             return Err(UpdateError::NothingInUse);
         };
@@ -40,21 +51,22 @@ impl Updates {
         }
         record.take_back(&offered, why);
         fail_point!("update-rolling-back", |_| std::process::abort());
-        self.write(session, &back.learner, record, &stack)?;
+        self.write(session, &back.learner, record, &stack, also(&offered)?)?;
         fail_point!("update-rolled-back", |_| std::process::abort());
         Ok(offered)
     }
 
-    /// Counts a start of the program, and so the end before it if that counts. An adapter that is on trial at the second is
-    /// rolled back. Gives what was rolled back.
+    /// Counts a start of the program, and so the end before it if that was a crash. An adapter that is on trial at the
+    /// second crash is rolled back, and tried again after a time. Gives what was rolled back.
     ///
     /// # Errors
     ///
     /// Those of [`Updates::roll_back`].
     pub(crate) fn started(&self, session: &mut Session) -> Result<Option<Offered>, UpdateError> {
+        let went_down = self.begin_run()?;
         let ended = self.change(&[], |record| match &mut record.phase {
             Phase::Trial { ends, counts } => {
-                *ends += u32::from(*counts);
+                *ends += u32::from(*counts && !went_down);
                 // Whatever happens before the program is ready counts.
                 *counts = true;
                 *ends
@@ -64,9 +76,14 @@ impl Updates {
         if ended < ENDS {
             return Ok(None);
         }
-        let why = "the program was started twice while it was on trial";
-        match self.roll_back(session, why, Classes::MayBeLost) {
-            // Somebody has built on it: it cannot be so bad.
+        let why = "the program ended twice without being told to while it was on trial";
+        let crashed = |offered: &Offered| {
+            let mut runs = self.runs_so_far()?;
+            runs.crashed(offered, clock());
+            Ok(vec![self.runs.value(&runs)?])
+        };
+        match self.take_back(session, why, Classes::MayBeLost, crashed) {
+            // A task was learnt on it: it cannot be so bad.
             Err(UpdateError::Overgrown { .. }) => self.commit().map(|()| None),
             rolled_back => rolled_back.map(Some),
         }
@@ -83,7 +100,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::place::Place;
-    use super::super::stack::Switch;
+    use super::super::stack::{Stack, Switch};
     use super::super::{Device, Record, Then};
     use super::*;
     use crate::cli::Global;
@@ -130,7 +147,7 @@ mod tests {
             });
             let mut record = Record::new();
             record.phase = Phase::TRIAL;
-            updates.write(&mut session, &known, record, &stack).expect("written");
+            updates.write(&mut session, &known, record, &stack, Vec::new()).expect("written");
             Self { session, updates, offered, _folder: folder }
         }
 
@@ -150,6 +167,10 @@ mod tests {
         session.apply(&learnt).expect("a network that changes");
         let back = device.updates.roll_back(session, "no good", Classes::MayBeLost);
         assert!(matches!(back, Err(UpdateError::Overgrown { .. })), "{back:?}");
+        let Offered { target, sha256, .. } = device.offered.clone();
+        let order = super::super::Withdrawn { target, sha256, reason: String::new() };
+        let out = device.updates.withdraw(session, &[order], Classes::MayBeLost);
+        assert!(matches!(out, Err(UpdateError::Overgrown { .. })), "{out:?}");
         // Not even where it would go by itself: somebody has built on it.
         for expected in [Phase::Trial { ends: 1, counts: true }, Phase::Committed] {
             let gone = device.updates.started(&mut device.session);

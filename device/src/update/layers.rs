@@ -1,9 +1,9 @@
 //! Adapters in use lie one on the other: what each of them did, so that it can be taken out again.
 //!
-//! A class that nobody taught since is what it was, to the bit; one that the adapter brought is gone. A class that was
-//! taught since stays with all its shots, those that the adapter brought included: which is which cannot be told apart
-//! any more. Its statistics are moved back by the inverse of the drift map. A class that was forgotten since stays
-//! forgotten, a new name stays, and what the update itself had to drop comes back.
+//! A class that was not taught since is what it was, to the bit; one that the adapter brought is gone. A class that was
+//! taught since keeps what was taught here, and loses what the adapter brought to it ([`Class::taken_out`]); classes of a
+//! state that an older program wrote keep that as well. Its statistics are moved back by the inverse of the drift map. A
+//! class that was forgotten since stays forgotten, a new name stays, and what the update itself had to drop comes back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use fmlora_learner::format::{AdapterFile, AdapterFileError, decode_adapter};
 use fmlora_learner::{AdapterState, Class, Learner, StatisticsError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::difference::{difference, learner_of};
+use crate::store::fingerprint;
 
 /// An adapter in use, and what there was before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,9 +59,29 @@ pub(super) struct Back {
 pub(super) struct Way(Vec<Step>);
 
 #[derive(Debug)]
-enum Step {
-    Back(Box<AdapterFile>),
-    Forth(Box<AdapterFile>),
+struct Step {
+    direction: Direction,
+    adapter: AdapterFile,
+    /// SHA-256 of the adapter's content.
+    sha256: [u8; 32],
+    /// The classes that the adapter brings.
+    brings: Vec<Arc<Class>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Back,
+    Forth,
+}
+
+/// A class at the end of a way.
+#[derive(Debug)]
+enum Arrived {
+    Class(Box<Class>),
+    /// All its shots came from adapters that were taken out.
+    Empty,
+    /// An adapter on the way changes features and does not say where they go.
+    Lost,
 }
 
 /// Why what is kept cannot be used.
@@ -94,33 +114,60 @@ impl Way {
     ///
     /// # Errors
     ///
-    /// [`LayerError::File`]
+    /// [`LayerError`]
     pub(super) fn new<'a>(
         back: impl IntoIterator<Item = &'a Layer>,
         forth: impl IntoIterator<Item = &'a Layer>,
     ) -> Result<Self, LayerError> {
-        let read =
-            |layer: &Layer| decode_adapter(&layer.file).map(|(adapter, _)| Box::new(adapter));
-        let back = back.into_iter().map(|layer| read(layer).map(Step::Back));
-        let forth = forth.into_iter().map(|layer| read(layer).map(Step::Forth));
+        let back = back.into_iter().map(|layer| Step::new(Direction::Back, layer));
+        let forth = forth.into_iter().map(|layer| Step::new(Direction::Forth, layer));
         Ok(Self(back.chain(forth).collect::<Result<_, _>>()?))
     }
 
-    /// A class at its end; `None` if an adapter on it changes features and does not say where they go.
-    fn go(&self, class: &Class) -> Result<Option<Class>, StatisticsError> {
+    /// Takes a class to the end of the way: without what adapters brought to it that are taken out, with what those bring
+    /// that come into use again.
+    fn go(&self, class: &Class) -> Result<Arrived, StatisticsError> {
         let mut class = class.clone();
+        // Of a class that an older program wrote, it is not known what adapters brought: it keeps that, and gets no more.
+        let mut told_apart = true;
         for step in &self.0 {
-            let (Step::Back(adapter) | Step::Forth(adapter)) = step;
-            class = match (&adapter.task, &adapter.drift, step) {
+            if step.direction == Direction::Back {
+                if step.brings(&class).is_some() && !class.has_shots_of(&step.sha256) {
+                    told_apart = false;
+                }
+                let Some(rest) = class.taken_out(&step.sha256) else { return Ok(Arrived::Empty) };
+                class = rest;
+            }
+            class = match (&step.adapter.task, &step.adapter.drift, step.direction) {
                 (None, ..) => class,
-                (Some(_), None, _) => return Ok(None),
-                (_, Some(drift), Step::Back(_)) => {
+                (Some(_), None, _) => return Ok(Arrived::Lost),
+                (_, Some(drift), Direction::Back) => {
                     class.moved(|mode| drift.transport_back(mode))?
                 }
-                (_, Some(drift), Step::Forth(_)) => class.moved(|mode| drift.transport(mode))?,
+                (_, Some(drift), Direction::Forth) => class.moved(|mode| drift.transport(mode))?,
             };
+            if let Some(brought) = step.brings(&class)
+                && step.direction == Direction::Forth
+                && told_apart
+            {
+                class = class.joined(brought, step.sha256)?;
+            }
         }
-        Ok(Some(class))
+        Ok(Arrived::Class(Box::new(class)))
+    }
+}
+
+impl Step {
+    fn new(direction: Direction, layer: &Layer) -> Result<Self, LayerError> {
+        let (adapter, sha256) = decode_adapter(&layer.file)?;
+        let brings = adapter.summary.to_classes()?;
+        Ok(Self { direction, adapter, sha256, brings })
+    }
+
+    /// What the adapter brings to a class.
+    fn brings(&self, class: &Class) -> Option<&Class> {
+        let key = class.name.key();
+        self.brings.iter().find(|brought| brought.name.key() == key).map(AsRef::as_ref)
     }
 }
 
@@ -137,6 +184,16 @@ impl Undo {
         }
     }
 
+    /// The classes as they were.
+    pub(super) fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.touched.iter().filter_map(|touched| touched.before.as_ref())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn classes_mut(&mut self) -> impl Iterator<Item = &mut Class> {
+        self.touched.iter_mut().filter_map(|touched| touched.before.as_mut())
+    }
+
     /// What is known without what was done; classes taught since go the way.
     ///
     /// # Errors
@@ -148,13 +205,13 @@ impl Undo {
         for (class, found) in now.classes().zip(found) {
             match found.map(|i| &self.touched[i].before) {
                 Some(Some(old)) => {
-                    let modes = old.modes.clone();
-                    known.push(Arc::new(Class { name: class.name.clone(), modes }));
+                    known.push(Arc::new(Class { name: class.name.clone(), ..old.clone() }));
                 }
                 Some(None) => {}
                 None => match way.go(class)? {
-                    Some(moved) => known.push(Arc::new(moved)),
-                    None => lost.push(class.name.to_string()),
+                    Arrived::Class(class) => known.push(Arc::from(class)),
+                    Arrived::Empty => {}
+                    Arrived::Lost => lost.push(class.name.to_string()),
                 },
             }
         }
@@ -196,11 +253,8 @@ impl Undo {
 }
 
 impl Print {
-    /// Its name is not among what is kept of a class.
     fn of(class: &Class) -> Self {
-        // What the store holds can be written; if it could not, no class would be taken for one that was not taught.
-        let bytes = postcard::to_stdvec(&class.modes).unwrap_or_default();
-        Self { key: class.name.key(), sha256: Sha256::digest(bytes).into() }
+        Self { key: class.name.key(), sha256: fingerprint(class) }
     }
 }
 

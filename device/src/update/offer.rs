@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use fmlora_learner::format::{DaemonVersion, MAX_ADAPTER_BYTES};
-use fmlora_learner::{BaseId, FeatureSpaceId, OFFER_FORMAT, Offer};
+use fmlora_learner::{BaseId, FeatureSpaceId, OFFER_FORMAT, Offer, Withdrawal};
 use serde::{Deserialize, Serialize};
 use tough::schema::Target;
 use tough::{Repository, TargetName};
@@ -78,6 +78,35 @@ pub(crate) enum NotForUs {
     Quarantined(String),
     /// A larger release was taken back.
     NewerTakenBack(u64),
+    /// Its publisher has withdrawn it, for this reason.
+    Withdrawn(String),
+    /// A role lists it that the list of targets names, and whose lists are not read.
+    Delegated(String),
+}
+
+impl NotForUs {
+    /// Whether it was meant for this box, as far as its publisher is concerned, and the box cannot use it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unreadable(_)
+            | Self::Name
+            | Self::Format(_)
+            | Self::TooLarge(_)
+            | Self::OtherFeatures
+            | Self::NewerDaemon(_)
+            | Self::Beneath(_)
+            | Self::ForGood(_)
+            | Self::Quarantined(_)
+            | Self::Delegated(_) => true,
+            Self::OtherBase
+            | Self::OtherChannel(_)
+            | Self::NotYet(_)
+            | Self::InUse(_)
+            | Self::Older(_)
+            | Self::NewerTakenBack(_)
+            | Self::Withdrawn(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for NotForUs {
@@ -90,7 +119,10 @@ impl fmt::Display for NotForUs {
             }
             Self::TooLarge(n) => write!(f, "{n} bytes, expected at most {MAX_ADAPTER_BYTES}"),
             Self::OtherBase => write!(f, "made for another base"),
-            Self::OtherFeatures => write!(f, "made for other features than this box has now"),
+            Self::OtherFeatures => write!(
+                f,
+                "made for other features than this box has now: an adapter in use or a task learnt here has changed them"
+            ),
             Self::OtherChannel(channel) => write!(f, "on channel {channel:?}"),
             Self::NewerDaemon(version) => write!(f, "needs version {version} of this program"),
             Self::NotYet(percent) => {
@@ -109,23 +141,84 @@ impl fmt::Display for NotForUs {
             Self::NewerTakenBack(release) => {
                 write!(f, "release {release} of it was taken back, and this one is older")
             }
+            Self::Withdrawn(reason) => f.write_str(&withdrawn(reason)),
+            Self::Delegated(role) => write!(
+                f,
+                "listed by the role {role:?}: lists of other roles are not read, only targets.json itself"
+            ),
         }
     }
+}
+
+/// A withdrawal in words.
+pub(super) fn withdrawn(reason: &str) -> String {
+    if reason.is_empty() {
+        return "withdrawn by its publisher".to_owned();
+    }
+    format!("withdrawn by its publisher: {reason}")
 }
 
 /// A target of a repository: an offer, or why it cannot be one.
 pub(crate) type Seen = (String, Result<Offered, NotForUs>);
 
-/// All targets of a repository: first those of the smallest release, on which later ones may build.
-pub(crate) fn targets(repository: &Repository) -> Vec<Seen> {
-    // Not those of delegated roles, which a publisher of ours never has, and whose ends nobody checks.
-    let targets = repository.targets().signed.targets.iter();
-    let mut seen: Vec<Seen> =
-        targets.map(|(name, target)| (name.raw().to_owned(), offered(name, target))).collect();
-    seen.sort_by_key(|(name, offered)| {
-        (offered.as_ref().map_or(0, |offered| offered.offer.release), name.clone())
-    });
-    seen
+/// An adapter that its publisher has withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withdrawn {
+    pub(crate) target: String,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) reason: String,
+}
+
+/// What a repository lists.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct List {
+    /// All targets: first those of the smallest release, on which later ones may build.
+    pub(crate) targets: Vec<Seen>,
+    /// Those that are to go where they are in use.
+    pub(crate) withdrawn: Vec<Withdrawn>,
+}
+
+impl List {
+    /// Reads the list of targets.
+    pub(crate) fn of(repository: &Repository) -> Self {
+        let mut list = Self::default();
+        let signed = &repository.targets().signed;
+        for (name, target) in &signed.targets {
+            let mut seen = offered(name, target);
+            if let Ok(offer) = &seen {
+                match withdrawal(target) {
+                    Ok(None) => {}
+                    Ok(Some(Withdrawal { reason })) => {
+                        let (target, sha256) = (offer.target.clone(), offer.sha256);
+                        list.withdrawn.push(Withdrawn { target, sha256, reason: reason.clone() });
+                        seen = Err(NotForUs::Withdrawn(reason));
+                    }
+                    Err(why) => seen = Err(why),
+                }
+            }
+            list.targets.push((name.raw().to_owned(), seen));
+        }
+        // Lists of other roles are not read: a publisher of ours has none, and when they end is not checked.
+        for role in signed.delegations.iter().flat_map(|delegations| &delegations.roles) {
+            for name in role.targets.iter().flat_map(|listed| listed.signed.targets.keys()) {
+                let why = NotForUs::Delegated(role.name.clone());
+                list.targets.push((name.raw().to_owned(), Err(why)));
+            }
+        }
+        list.targets.sort_by_key(|(name, offered)| {
+            (offered.as_ref().map_or(0, |offered| offered.offer.release), name.clone())
+        });
+        list
+    }
+}
+
+/// The order to take an adapter out of use, if there is one.
+fn withdrawal(target: &Target) -> Result<Option<Withdrawal>, NotForUs> {
+    let Some(order) = target.custom.get(Withdrawal::KEY) else { return Ok(None) };
+    let unreadable = |why: String| NotForUs::Unreadable(format!("{}: {why}", Withdrawal::KEY));
+    let order: Withdrawal =
+        serde_json::from_value(order.clone()).map_err(|e| unreadable(e.to_string()))?;
+    Withdrawal::new(&order.reason).map(Some).map_err(|e| unreadable(e.to_string()))
 }
 
 fn offered(name: &TargetName, target: &Target) -> Result<Offered, NotForUs> {
@@ -161,10 +254,10 @@ impl Offered {
             Err(NotForUs::OtherBase)
         } else if here.is_none_or(|here| offer.min_daemon > here) {
             Err(NotForUs::NewerDaemon(offer.min_daemon))
-        } else if offer.feature_space_before != device.feature_space {
-            Err(NotForUs::OtherFeatures)
         } else if !offer.rollout.reaches(&device.id) {
             Err(NotForUs::NotYet(offer.rollout.percent))
+        } else if offer.feature_space_before != device.feature_space {
+            Err(NotForUs::OtherFeatures)
         } else {
             Ok(())
         }

@@ -193,6 +193,14 @@ impl Record {
         times
     }
 
+    /// Takes back that an adapter was tried once: the try was interrupted for another reason.
+    pub(super) fn try_less(&mut self, sha256: &[u8; 32]) {
+        for tries in self.tries.iter_mut().filter(|tries| tries.sha256 == *sha256) {
+            tries.times = tries.times.saturating_sub(1);
+        }
+        self.tries.retain(|tries| tries.times > 0);
+    }
+
     /// Forgets how often: it passed, or something else was wrong.
     pub(super) fn try_anew(&mut self, offered: &Offered) {
         self.tries.retain(|tries| tries.sha256 != offered.sha256);
@@ -225,6 +233,8 @@ mod tests {
         assert_eq!(record.try_once(&offered(1)), 1, "they are counted anew");
         record.try_anew(&offered(1));
         assert_eq!([1, 2].map(|n| record.try_once(&offered(n))), [1, 3]);
+        record.try_less(&[2; 32]);
+        assert_eq!(record.try_once(&offered(2)), 3, "the last one does not count");
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::location::Location;
+use super::origin::Origin;
 use super::transport::MAX_METADATA;
 use crate::EdgeError;
 
 /// Where adapters come from, and which are meant for this device.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) from: Location,
+    pub(crate) from: Origin,
     /// The root.json that the operator trusts; needed once.
     pub(crate) root: Option<Vec<u8>>,
     pub(crate) channel: String,

@@ -4,7 +4,7 @@
 //! there was from that place on. Going back undoes the switch with the largest number: what it brought goes, and what it
 //! took the place of is there again, with everything that leads further back.
 
-use fmlora_learner::Learner;
+use fmlora_learner::{Class, Learner};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{Back, Layer, LayerError, Undo, Way};
@@ -12,6 +12,7 @@ use super::offer::Offered;
 use super::place::Place;
 use super::record::InUse;
 use super::{UpdateError, kept_wrong};
+use crate::store::Parts;
 
 /// Adapters in use that can be taken out; older ones stay for good.
 const DEPTH: usize = 8;
@@ -67,7 +68,31 @@ pub(super) struct Switch<'a> {
     pub(super) steps: &'a [Learner],
 }
 
+/// What adapters brought to the classes that a stack holds, by the keys of their names. It is kept beside the stack, whose
+/// format it leaves alone.
+pub(super) type StackParts = Vec<(String, Parts)>;
+
 impl Stack {
+    /// What adapters brought to the classes in it.
+    pub(super) fn parts(&self) -> StackParts {
+        let part = |class: &Class| Some((class.name.key(), Parts::of(class)?));
+        let mut parts: StackParts = classes(&self.0).into_iter().filter_map(part).collect();
+        parts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        parts.dedup();
+        parts
+    }
+
+    /// The same stack with these parts of its classes.
+    pub(super) fn with_parts(mut self, parts: &StackParts) -> Self {
+        for class in classes_mut(&mut self.0) {
+            let key = class.name.key();
+            for (_, parts) in parts.iter().filter(|(of, _)| *of == key) {
+                *class = parts.clone().attached_to(class.clone());
+            }
+        }
+        self
+    }
+
     /// What everybody may know of it.
     pub(super) fn in_use(&self) -> Vec<InUse> {
         let known = |used: &Used| InUse {
@@ -93,6 +118,11 @@ impl Stack {
     /// The layers of the adapter in that place and of those on it.
     pub(super) fn layers_from(&self, place: usize) -> Vec<&Layer> {
         self.0.iter().skip(place).filter_map(|used| used.layer.as_ref()).collect()
+    }
+
+    /// What takes out the adapter in that place; `None` if it stays for good.
+    pub(super) fn layer(&self, place: usize) -> Option<&Layer> {
+        self.0.get(place)?.layer.as_ref()
     }
 
     /// What is known without the adapter in that place and those on it.
@@ -146,6 +176,35 @@ impl Stack {
         stack
     }
 
+    /// What there is after withdrawn adapters were taken out: those below `lowest` and those in the places `kept`. `steps`
+    /// is what is known below, and then with each of those that are kept. Going back to any adapter in `out` is forgotten.
+    pub(super) fn without_withdrawn(
+        &self,
+        lowest: usize,
+        kept: &[usize],
+        steps: &[Learner],
+        out: &[Offered],
+    ) -> Self {
+        let mut used = self.0[..lowest.min(self.0.len())].to_vec();
+        let above = kept.iter().filter_map(|&i| self.0.get(i));
+        for (above, known) in above.zip(steps.windows(2)) {
+            let Some(layer) = &above.layer else { continue };
+            let layer = Some(Layer::new(&layer.file, &known[0], &known[1]));
+            let before = match above.before {
+                Before::Nothing => Before::Nothing,
+                // It was on what is gone.
+                Before::Older(_) | Before::Forgotten => Before::Forgotten,
+            };
+            used.push(Used { layer, before, ..above.clone() });
+        }
+        for used in &mut used {
+            if used.leads_back_to(out) {
+                used.before = Before::Forgotten;
+            }
+        }
+        Self(used)
+    }
+
     /// What there was before the last switch; `None` if that cannot be undone. Classes that were taught since stay.
     ///
     /// # Errors
@@ -183,12 +242,44 @@ impl Stack {
 }
 
 impl Used {
+    /// Whether going back from it brings one of these into use again.
+    fn leads_back_to(&self, out: &[Offered]) -> bool {
+        let older = self.older();
+        older.iter().any(|used| out.contains(&used.offered) || used.leads_back_to(out))
+    }
+
     fn older(&self) -> &[Self] {
         match &self.before {
             Before::Older(older) => &older.used,
             Before::Nothing | Before::Forgotten => &[],
         }
     }
+}
+
+/// All classes that are kept of what was before these adapters.
+fn classes(used: &[Used]) -> Vec<&Class> {
+    let mut all = Vec::new();
+    for used in used {
+        all.extend(used.layer.iter().flat_map(|layer| layer.undo.classes()));
+        if let Before::Older(older) = &used.before {
+            all.extend(older.undo.classes());
+            all.extend(classes(&older.used));
+        }
+    }
+    all
+}
+
+/// The same, to be changed.
+fn classes_mut(used: &mut [Used]) -> Vec<&mut Class> {
+    let mut all = Vec::new();
+    for used in used {
+        all.extend(used.layer.iter_mut().flat_map(|layer| layer.undo.classes_mut()));
+        if let Before::Older(older) = &mut used.before {
+            all.extend(older.undo.classes_mut());
+            all.extend(classes_mut(&mut older.used));
+        }
+    }
+    all
 }
 
 fn n_files(used: &[Used]) -> usize {

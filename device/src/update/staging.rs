@@ -43,6 +43,8 @@ pub(super) enum Refusal {
     Bad(String),
     /// It did not pass, which may be its fault or that of what else the box does.
     Perhaps(String),
+    /// The program ended each time: it is tried again after a time.
+    Crashes(String),
     /// Something else went wrong, which may be over the next time.
     Failed(EdgeError),
 }
@@ -63,7 +65,7 @@ pub(super) fn stage(
     above: &[&Layer],
 ) -> Result<Staged, Refusal> {
     let bad = |error: &dyn std::error::Error| Refusal::Bad(with_causes(error));
-    let (adapter, _) = decode_adapter(file).map_err(|e| bad(&e))?;
+    let (adapter, sha256) = decode_adapter(file).map_err(|e| bad(&e))?;
     offered.offer.check(&adapter.facts).map_err(|e| bad(&e))?;
     let applied = applied(session, ground, &adapter).map_err(Refusal::Bad)?;
     let lost = match applied.known {
@@ -71,12 +73,10 @@ pub(super) fn stage(
         None => ground.classes().map(|class| class.name.to_string()).collect(),
     };
     let mut network = try_network(session, &adapter, &applied)?;
-    let mut next = learner(ground, applied).map_err(Refusal::Bad)?;
+    let mut next = learner(ground, &applied, sha256).map_err(Refusal::Bad)?;
     let mut steps = vec![next.clone()];
     for layer in above {
-        let (adapter, _) = decode_adapter(&layer.file).map_err(|e| bad(&e))?;
-        let applied = self::applied(session, &next, &adapter).map_err(Refusal::Bad)?;
-        next = learner(&next, applied).map_err(Refusal::Bad)?;
+        next = with_layer(session, &next, layer).map_err(Refusal::Bad)?;
         steps.push(next.clone());
     }
     let head = try_head(session, &next)?;
@@ -84,6 +84,16 @@ pub(super) fn stage(
         None => Ok(Staged { steps, lost }),
         Some(why) => Err(Refusal::Perhaps(why)),
     }
+}
+
+/// What is known with an adapter that was in use before, on another ground.
+pub(super) fn with_layer(
+    session: &Session,
+    ground: &Learner,
+    layer: &Layer,
+) -> Result<Learner, String> {
+    let (adapter, sha256) = decode_adapter(&layer.file).map_err(|error| with_causes(&error))?;
+    learner(ground, &applied(session, ground, &adapter)?, sha256)
 }
 
 fn applied(session: &Session, ground: &Learner, adapter: &AdapterFile) -> Result<Applied, String> {
@@ -98,9 +108,9 @@ fn applied(session: &Session, ground: &Learner, adapter: &AdapterFile) -> Result
     adapter.apply(&ground).map_err(|error| with_causes(&error))
 }
 
-fn learner(ground: &Learner, applied: Applied) -> Result<Learner, String> {
-    let known = applied.classes().map_err(|error| with_causes(&error))?;
-    Ok(learner_of(ground.d_feature(), known, applied.state))
+fn learner(ground: &Learner, applied: &Applied, sha256: [u8; 32]) -> Result<Learner, String> {
+    let known = applied.classes(sha256).map_err(|error| with_causes(&error))?;
+    Ok(learner_of(ground.d_feature(), known, applied.state.clone()))
 }
 
 /// Builds the network that follows; it must compute what was published, and numbers at all.

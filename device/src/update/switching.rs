@@ -49,7 +49,7 @@ impl Updates {
                 return Err(UpdateError::NotNow { target: offered.target, why: why.to_string() });
             }
         };
-        let stack: Stack = self.stack.load()?.unwrap_or_default();
+        let stack = self.stack()?;
         let (ground, steps) = self.try_out(session, &offered, &file, place, &stack)?;
         if !ground.lost.is_empty() && classes == Classes::Keep {
             return Err(UpdateError::Loses { target: offered.target, classes: ground.lost });
@@ -70,7 +70,7 @@ impl Updates {
             Then::Trial => Phase::TRIAL,
             Then::Stays => Phase::Committed,
         };
-        self.write(session, steps.last().unwrap_or(&ground.learner), record, &stack)?;
+        self.write(session, steps.last().unwrap_or(&ground.learner), record, &stack, Vec::new())?;
         fail_point!("update-switched", |_| std::process::abort());
         Ok(offered)
     }
@@ -88,15 +88,16 @@ impl Updates {
     ) -> Result<(Back, Vec<Learner>), UpdateError> {
         let mut ground = stack.without(place.beneath, session.learner())?;
         // Counted before it is tried: one that ends the program is not tried for ever.
-        let tries = self.change(&[], |record| record.try_once(offered))?;
+        let tries = self.try_once(offered)?;
         fail_point!("update-trying", |_| std::process::abort());
         let staged = match tries {
             ..=TRIES => {
                 let above = stack.layers_from(place.beneath + 1);
                 stage(session, &ground.learner, offered, file, &above)
             }
-            _ => Err(Refusal::Bad("the program ended each time while it was tried".to_owned())),
+            _ => Err(Refusal::Crashes("the program ended each time while it was tried".to_owned())),
         };
+        self.tried()?;
         let Staged { steps, lost } =
             staged.map_err(|refusal| self.refused(offered, refusal, tries))?;
         self.change(&[], |record| {
@@ -116,6 +117,14 @@ impl Updates {
             }
             Refusal::Perhaps(why) if tries < TRIES => {
                 return UpdateError::NotNow { target, why };
+            }
+            Refusal::Crashes(why) => {
+                let refused = self.runs_so_far().and_then(|mut runs| {
+                    runs.crashed(offered, clock());
+                    let also = [self.no_file()?, self.runs.value(&runs)?];
+                    self.change(&also, |record| record.refuse(offered, &why))
+                });
+                (refused, UpdateError::Refused { target, why })
             }
             Refusal::Perhaps(why) | Refusal::Bad(why) => {
                 let refuse =

@@ -1,4 +1,4 @@
-//! How tough reads a repository: through [`Location`], with an end to every file, and none twice that has its version
+//! How tough reads a repository: through [`Origin`], with an end to every file, and none twice that has its version
 //! in its name.
 
 use std::collections::BTreeMap;
@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use serde::Deserialize;
 use tokio_stream::iter;
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
-use super::location::{FetchError, Location};
+use super::origin::{FetchError, Origin};
 
 /// Largest file of metadata. tough is told the same; one byte more tells it that a file is larger.
 pub(super) const MAX_METADATA: u64 = 1 << 20;
@@ -26,7 +27,7 @@ pub(super) type Copies = BTreeMap<String, Vec<u8>>;
 /// A repository's metadata.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    location: Location,
+    origin: Origin,
     /// Snapshots and lists of targets that were read, in this round or before. tough checks them as if they had just come.
     copies: Arc<Mutex<Copies>>,
     /// Whether one of them was read instead of the repository.
@@ -34,8 +35,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(location: Location, copies: Copies) -> Self {
-        Self { location, copies: Arc::new(Mutex::new(copies)), gave: Arc::default() }
+    pub(super) fn new(origin: Origin, copies: Copies) -> Self {
+        Self { origin, copies: Arc::new(Mutex::new(copies)), gave: Arc::default() }
     }
 
     /// Those that were read.
@@ -48,6 +49,15 @@ impl Files {
         self.gave.load(Ordering::Acquire)
     }
 
+    fn of_its_type(&self, file: &str, bytes: Vec<u8>) -> Result<Vec<u8>, FetchError> {
+        let file_is = |why| {
+            let file = self.origin.location().address(file);
+            FetchError::Failed { file, why }
+        };
+        check_type(&bytes, expected_type(file)).map_err(file_is)?;
+        Ok(bytes)
+    }
+
     fn read(&self, url: &Url) -> Result<Vec<u8>, TransportError> {
         let file = url.as_str().strip_prefix(HERE).unwrap_or_default();
         let numbered = [".snapshot.json", ".targets.json"].iter().any(|end| file.ends_with(end));
@@ -55,7 +65,8 @@ impl Files {
             self.gave.store(true, Ordering::Release);
             return Ok(copy);
         }
-        let read = self.location.read(file, 0, MAX_METADATA + 1).map(|(bytes, _)| bytes);
+        let read = self.origin.read(file, 0, MAX_METADATA + 1).map(|(bytes, _)| bytes);
+        let read = read.and_then(|bytes| self.of_its_type(file, bytes));
         if let (Ok(bytes), true) = (&read, numbered) {
             let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
             copies.insert(file.to_owned(), bytes.clone());
@@ -67,6 +78,40 @@ impl Files {
             };
             TransportError::new_with_cause(kind, file, error)
         })
+    }
+}
+
+/// What metadata says of its type, among all else.
+#[derive(Deserialize)]
+struct Typed {
+    signed: Type,
+}
+
+#[derive(Deserialize)]
+struct Type {
+    _type: String,
+}
+
+/// The type that a file of metadata must have by its name: `N.root.json` is a root. Roles that a list of targets names are
+/// lists of targets.
+fn expected_type(file: &str) -> &'static str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let name = name.strip_suffix(".json").unwrap_or(name);
+    let role = name.split_once('.').map_or(name, |(_version, role)| role);
+    ["root", "timestamp", "snapshot"].into_iter().find(|known| *known == role).unwrap_or("targets")
+}
+
+/// Checks that metadata is of the type that its place asks for; what is no metadata at all is left to tough.
+///
+/// # Errors
+///
+/// Says what was found and what was expected.
+pub(super) fn check_type(bytes: &[u8], expected: &str) -> Result<(), String> {
+    match serde_json::from_slice::<Typed>(bytes) {
+        Ok(Typed { signed: Type { _type: found } }) if found != expected => {
+            Err(format!("its _type is {found:?}, expected {expected:?}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -88,5 +133,21 @@ impl Transport for Files {
             })??;
             Ok(Box::pin(iter([Ok(Bytes::from(bytes))])) as TransportStream)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_says_of_which_type_it_is() {
+        let types = ["2.root", "timestamp", "7.snapshot", "7.targets", "7.others", "7.a.root"]
+            .map(|name| expected_type(&format!("metadata/{name}.json")));
+        assert_eq!(types, ["root", "timestamp", "snapshot", "targets", "targets", "targets"]);
+        let snapshot = br#"{"signed": {"_type": "snapshot", "version": 1}, "signatures": []}"#;
+        assert_eq!(check_type(snapshot, "snapshot"), Ok(()));
+        let says = "its _type is \"snapshot\", expected \"timestamp\"".to_owned();
+        assert_eq!(check_type(snapshot, "timestamp"), Err(says));
     }
 }

@@ -16,8 +16,8 @@ use tough::schema::{RoleType, Root, Signed};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 use url::Url;
 
-use super::location::Location;
-use super::transport::{Copies, Files, HERE, MAX_METADATA};
+use super::origin::Origin;
+use super::transport::{Copies, Files, HERE, MAX_METADATA, check_type};
 use crate::report::with_causes;
 
 /// Roots that are read in one round at most: each is one rotation of keys.
@@ -32,6 +32,11 @@ pub(crate) enum TrustError {
     /// The root that the operator gave is none.
     #[error("the trusted root: {0}")]
     Root(String),
+    /// The root says that files have no versions in their names.
+    #[error(
+        "its root says \"consistent_snapshot\": false, which this program does not read: files have to have versions and hashes in their names"
+    )]
+    Inconsistent,
     /// Files that cannot be had, signatures that are missing, hashes that do not match, versions that go back.
     #[error("{0}")]
     Repository(String),
@@ -76,9 +81,13 @@ impl Trusted {
     ///
     /// # Errors
     ///
-    /// [`TrustError::Root`] if it is not signed by itself.
+    /// [`TrustError::Root`] if it is not signed by itself, [`TrustError::Inconsistent`].
     pub(crate) fn new(root: Vec<u8>) -> Result<Self, TrustError> {
-        let signers = signers(&parse(&root)?);
+        let parsed = parse(&root)?;
+        if !parsed.signed.consistent_snapshot {
+            return Err(TrustError::Inconsistent);
+        }
+        let signers = signers(&parsed);
         let versions = Versions::default();
         let given = Sha256::digest(&root).into();
         Ok(Self { given, root, versions, signers, issued: i64::MIN, copies: Copies::new() })
@@ -90,7 +99,7 @@ impl Trusted {
     ///
     /// # Errors
     ///
-    /// [`TrustError::Root`] if it is not signed by itself.
+    /// As [`Trusted::new`].
     pub(crate) fn renewed(self, root: Vec<u8>) -> Result<Self, TrustError> {
         let new = Self::new(root)?;
         let (given, newest) = (parse(&new.root)?, parse(&self.root)?);
@@ -124,10 +133,13 @@ impl Trusted {
     /// [`TrustError`]
     pub(crate) async fn load(
         &mut self,
-        location: &Location,
+        origin: &Origin,
         clock: Timestamp,
     ) -> Result<Repository, TrustError> {
-        let failed = |error: &dyn std::error::Error| TrustError::Repository(with_causes(error));
+        let address = origin.location().address("");
+        let failed = |error: &dyn std::error::Error| {
+            TrustError::Repository(with_causes(error).replace(HERE, &address))
+        };
         // tough writes here and reads nothing from it that matters: what lasts is in our store.
         let folder = TempDir::new().map_err(|e| failed(&e))?;
         let here = Url::parse(HERE).map_err(|e| failed(&e))?;
@@ -144,7 +156,7 @@ impl Trusted {
             max_snapshot_size: MAX_METADATA,
             max_root_updates: MAX_ROOTS,
         };
-        let files = Files::new(location.clone(), self.copies.clone());
+        let files = Files::new(origin.clone(), self.copies.clone());
         let loading = loader
             .transport(files.clone())
             .limits(limits)
@@ -199,6 +211,9 @@ impl Trusted {
     /// Checks what tough does not know of, and remembers what was seen.
     fn accept(&mut self, repository: &Repository, clock: Timestamp) -> Result<(), TrustError> {
         let (root, targets) = (&repository.root().signed, &repository.targets().signed);
+        if !root.consistent_snapshot {
+            return Err(TrustError::Inconsistent);
+        }
         let (timestamp, snapshot) = (&repository.timestamp().signed, &repository.snapshot().signed);
         let found = [timestamp.version.get(), snapshot.version.get(), targets.version.get()];
         for ((role, found), seen) in ROLES.into_iter().zip(found).zip(self.versions) {
@@ -228,6 +243,7 @@ impl Trusted {
 }
 
 fn parse(root: &[u8]) -> Result<Signed<Root>, TrustError> {
+    check_type(root, "root").map_err(TrustError::Root)?;
     let root: Signed<Root> =
         serde_json::from_slice(root).map_err(|e| TrustError::Root(e.to_string()))?;
     root.signed.verify_role(&root).map_err(|e| TrustError::Root(with_causes(&e)))?;

@@ -59,6 +59,10 @@ impl Setting {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fmlora-edge"));
         command.current_dir(self.folder.path()).arg("--state").arg(self.path("state"));
         command.args(arguments).env_remove("FMLORA_BASE").env_remove("FMLORA_STATE");
+        // Servers of tests are here, whatever proxy leads out.
+        for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
+            command.env_remove(proxy).env_remove(proxy.to_uppercase());
+        }
         // Tests run side by side: each daemon takes a port that is free.
         command.env("FMLORA_HTTP_LISTEN", "127.0.0.1:0");
         command

@@ -1,6 +1,7 @@
 //! Adapters over the air, as a box meets them: sound repositories, hostile ones, and power cuts.
 
 mod attacks;
+mod connection;
 mod crashes;
 mod exact;
 mod fleet;
@@ -9,4 +10,5 @@ mod resume;
 pub(crate) mod scene;
 pub(crate) mod server;
 pub(crate) mod site;
+mod withdrawn;
 pub(crate) mod workshop;

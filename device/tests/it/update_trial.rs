@@ -51,6 +51,41 @@ fn without_frames_a_trial_ends_in_going_back() {
     assert_eq!(scene.exported(), before);
 }
 
+/// A box that loses its power, or is told to stop, does so as often as it likes.
+#[test]
+fn only_crashes_count_against_an_adapter_on_trial() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let config = config(&scene, CAMERA, &format!("{BY_HAND}trial_seconds = 600\n"));
+    let run = |boot: &str| {
+        let boot = format!("update-boot=return({boot})");
+        Daemon::start_with(&scene.setting, &config, &[("FAILPOINTS", &boot)])
+    };
+    let mut daemon = run("0");
+    assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
+    for start in 1..4 {
+        answers(&mut daemon);
+        daemon.kill();
+        daemon = run(&start.to_string());
+        assert_eq!(status(&mut daemon)["phase"], "trial", "power cut {start}");
+    }
+    for start in 0..3 {
+        answers(&mut daemon);
+        daemon.signal("TERM");
+        assert!(daemon.wait().success());
+        daemon = run("3");
+        assert_eq!(status(&mut daemon)["phase"], "trial", "told to stop, {start}");
+    }
+    for expected in ["trial", "rolled_back"] {
+        answers(&mut daemon);
+        daemon.kill();
+        daemon = run("3");
+        assert_eq!(status(&mut daemon)["phase"], expected);
+    }
+    let refused = status(&mut daemon)["quarantine"][0].clone();
+    assert!(refused["tried_again"].is_string(), "{refused}");
+}
+
 #[test]
 fn the_second_start_in_a_trial_goes_back() {
     let mut scene = Scene::new(Workshop::toy());
@@ -76,7 +111,7 @@ fn the_second_start_in_a_trial_goes_back() {
     let mut daemon = start(&scene, &long);
     let back = status(&mut daemon);
     assert_eq!(back["phase"], "rolled_back", "{back}");
-    assert!(back["why"].as_str().is_some_and(|why| why.contains("started twice")), "{back}");
+    assert!(back["why"].as_str().is_some_and(|why| why.contains("ended twice")), "{back}");
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
     // A newer release is another matter.
     assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);

@@ -150,13 +150,28 @@ pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -
     report.print()
 }
 
-/// What the adapter is called: as asked for, or as the file to write, without its ending.
+/// Names the adapter: as asked for, or as the file to write, without its ending and its release. So the releases of one
+/// adapter have one name, and the next takes the place of the last on devices.
 fn name_of(args: &TrainAdapterArgs) -> Result<AdapterName> {
     if let Some(name) = &args.name {
         return Ok(name.clone());
     }
     let stem = args.out.file_stem().unwrap_or_default().to_string_lossy();
-    AdapterName::new(&stem).context("--name says what an adapter is called if its file cannot")
+    AdapterName::new(without_release(&stem, args.release))
+        .context("--name says what an adapter is called if its file cannot")
+}
+
+/// What stands between a name and a release.
+const SEPARATORS: [char; 3] = ['-', '_', '.'];
+
+/// `birds` for `birds-1`, `birds_1` and `birds-v1` of release 1; other numbers belong to the name.
+fn without_release(stem: &str, release: u64) -> &str {
+    let before = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+    let is_release = stem[before.len()..].parse() == Ok(release);
+    let version = before.strip_suffix(['v', 'r']).filter(|rest| rest.ends_with(SEPARATORS));
+    let separated = version.unwrap_or(before);
+    let name = separated.trim_end_matches(SEPARATORS);
+    if is_release && !name.is_empty() && name.len() < separated.len() { name } else { stem }
 }
 
 /// Tokens and features of the training pictures, by class.
@@ -282,5 +297,30 @@ impl Report {
         }
         files::line(format!("features before  {}", self.feature_space_before))?;
         files::line(format!("features after   {}", self.feature_space_after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_of_one_adapter_have_one_name() {
+        for (stem, release, name) in [
+            ("birds-1", 1, "birds"),
+            ("birds-2", 2, "birds"),
+            ("birds_10", 10, "birds"),
+            ("birds.3", 3, "birds"),
+            ("birds-v4", 4, "birds"),
+            ("birds_r05", 5, "birds"),
+            ("birds", 7, "birds"),
+            ("birds-112", 1, "birds-112"),
+            ("cifar10", 10, "cifar10"),
+            ("rev2", 2, "rev2"),
+            ("1", 1, "1"),
+            ("-1", 1, "-1"),
+        ] {
+            assert_eq!(without_release(stem, release), name, "{stem}");
+        }
     }
 }

@@ -15,12 +15,13 @@ use super::freshness::Signing;
 use super::key::random;
 use super::key_ring::KeyRing;
 use super::lock::Lock;
-use super::offers::{Published, custom, offer_of, published};
+use super::offers::{Published, custom, offer_of, published, withdrawal_of};
 use super::plan::Plan;
 use super::repository::{Repository, target_file};
 use super::role::{Lifetimes, Role};
 use super::signing::{Signer, next_state};
-use super::{keys_of, signers};
+use super::together::Together;
+use super::{keys_of, signers, warn};
 use crate::files;
 use crate::hex::hex;
 
@@ -56,9 +57,19 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     targets.add_target(name.clone(), target);
     let ring = KeyRing::open(&args.keys)?;
     let signer: Signer = signers(&repository, keys_of(&ring, repository.root(), &roles)?);
+    let listed = targets.clone();
     plan.append(next_state(&repository, &signer, Some(targets), &lifetimes)?);
+    let folder = args.repo.repo.as_path();
+    let before = Together { folder, targets: &repository.targets.signed, new: None }.warnings()?;
+    let new = Some((name.raw(), &adapter));
+    let mut said = Together { folder, targets: &listed, new }.warnings()?;
+    said.retain(|warning| !before.contains(warning));
     let done = plan.carry_out(args.repo.dry_run)?;
-    done.print(as_json, json!({ "target": name.raw(), "custom": json_of(&offer)? }), &[])
+    for warning in &said {
+        warn(warning);
+    }
+    let more = json!({ "target": name.raw(), "custom": json_of(&offer)?, "warnings": said });
+    done.print(as_json, more, &[])
 }
 
 fn json_of(offer: &Offer) -> Result<Value> {
@@ -95,6 +106,10 @@ fn is_published(
     ensure!(
         target.hashes.sha256[..] == *sha256,
         "there is another {name} already; call the file by its release"
+    );
+    ensure!(
+        withdrawal_of(name, target)?.is_none(),
+        "{name} is withdrawn: publish a newer release of it"
     );
     let there = offer_of(name, target)?;
     ensure!(

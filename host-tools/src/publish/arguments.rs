@@ -27,11 +27,21 @@ pub(super) enum PublishCommand {
         after_help = "Example:\n  host-tools publish add birds-1.fmla --repo site --keys keys --passphrase-file pass --channel stable --percent 5"
     )]
     Add(AddArgs),
-    /// Change the share of devices that shall have an adapter; 0 withdraws it
+    /// Change the share of devices that shall have an adapter; devices that have it keep it
     #[command(
         after_help = "Example:\n  host-tools publish promote birds-1.fmla --repo site --keys keys --passphrase-file pass --percent 100"
     )]
     Promote(PromoteArgs),
+    /// Order devices to take an adapter out of use, and let no other device take it
+    #[command(
+        after_help = "Example:\n  host-tools publish withdraw birds-2.fmla --reason \"takes sparrows for bats\" --repo site --keys keys --passphrase-file pass\n\nBack to the base, on all devices of a channel:\n  host-tools publish withdraw --all --channel stable --repo site --keys keys --passphrase-file pass"
+    )]
+    Withdraw(WithdrawArgs),
+    /// Take an adapter off the list; devices that have it keep it, unless it was withdrawn before
+    #[command(
+        after_help = "Example:\n  host-tools publish remove birds-1.fmla --repo site --keys keys --passphrase-file pass"
+    )]
+    Remove(RemoveArgs),
     /// Sign snapshot and timestamp anew before they expire; with --targets and --root the rest as well
     #[command(
         after_help = "Example, for a daily job:\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass\n\nBefore the list of targets and the root expire, after 90 and 365 days:\n  host-tools publish refresh --repo site --keys keys --passphrase-file pass --targets --root --root-key /media/a/root.pem --root-key /media/b/root.pem"
@@ -123,6 +133,37 @@ pub(super) struct PromoteArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct WithdrawArgs {
+    /// Names of targets, as `status` shows them, or of adapters, for all their releases
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(super) names: Vec<String>,
+    /// All adapters of a channel: its devices go back to their base
+    #[arg(long, requires = "channel")]
+    pub(super) all: bool,
+    /// The channel, with --all
+    #[arg(long, requires = "all")]
+    pub(super) channel: Option<String>,
+    /// What operators of devices are told: one line
+    #[arg(long, default_value = "")]
+    pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// Names of targets, as `status` shows them
+    #[arg(required = true)]
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) repo: RepoArgs,
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct RefreshArgs {
     /// Sign the list of targets anew as well, and print it
     #[arg(long)]
@@ -141,7 +182,7 @@ pub(super) struct RotateArgs {
     /// Role whose key is replaced: root, or one or several of the others
     #[arg(value_enum, value_name = "ROLE", required = true)]
     pub(super) roles: Vec<Role>,
-    /// For root: a key to replace, by the beginning of its id; several of them [default: all]
+    /// For root: a key to replace, by its id or the beginning of it; several of them [default: all]
     #[arg(long, value_name = "ID")]
     pub(super) replace: Vec<String>,
     /// Where a new key is, or is to be written, in a folder that is there; one a key that is replaced [default: in --keys]

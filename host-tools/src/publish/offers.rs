@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use fmlora_learner::Offer;
+use fmlora_learner::{Offer, Withdrawal};
 use serde_json::{Value, json};
+use tough::TargetName;
 use tough::schema::{Target, Targets};
 
 /// A target that is an adapter.
@@ -14,6 +15,10 @@ pub(super) struct Published {
     pub(super) target: String,
     pub(super) offer: Offer,
     pub(super) length: u64,
+    /// SHA-256 of the file.
+    pub(super) sha256: Vec<u8>,
+    /// The order to take it out of use, if there is one.
+    pub(super) withdrawn: Option<Withdrawal>,
 }
 
 /// What a target says, as metadata hold it.
@@ -27,11 +32,34 @@ pub(super) fn offer_of(name: &str, target: &Target) -> Result<Offer> {
     serde_json::from_value(custom).with_context(|| format!("target {name}: custom"))
 }
 
+/// The order to take a target out of use, if there is one.
+pub(super) fn withdrawal_of(name: &str, target: &Target) -> Result<Option<Withdrawal>> {
+    let order = target.custom.get(Withdrawal::KEY).cloned();
+    let order = order.map(serde_json::from_value).transpose();
+    order.with_context(|| format!("target {name}: custom: {}", Withdrawal::KEY))
+}
+
+/// The target of that name.
+pub(super) fn target_mut<'a>(targets: &'a mut Targets, name: &str) -> Result<&'a mut Target> {
+    let named = TargetName::new(name)?;
+    let known: Vec<String> = targets.targets.keys().map(|name| name.raw().to_owned()).collect();
+    targets
+        .targets
+        .get_mut(&named)
+        .with_context(|| format!("there is no target {name:?}; known: {}", known.join(", ")))
+}
+
 /// All adapters, by name.
 pub(super) fn published(targets: &Targets) -> Result<Vec<Published>> {
     let one = |(name, target): (&tough::TargetName, &Target)| {
         let offer = offer_of(name.raw(), target)?;
-        Ok(Published { target: name.raw().to_owned(), offer, length: target.length })
+        Ok(Published {
+            target: name.raw().to_owned(),
+            offer,
+            length: target.length,
+            sha256: target.hashes.sha256.to_vec(),
+            withdrawn: withdrawal_of(name.raw(), target)?,
+        })
     };
     let mut all: Vec<Published> = targets.targets.iter().map(one).collect::<Result<_>>()?;
     all.sort_by(|a, b| a.target.cmp(&b.target));
@@ -44,13 +72,17 @@ pub(super) fn in_words(targets: &Targets) -> Result<Vec<String>> {
     if adapters.is_empty() {
         return Ok(vec!["  no adapter is published".to_owned()]);
     }
-    let one = |Published { target, offer, length }: &Published| {
+    let one = |Published { target, offer, length, withdrawn, .. }: &Published| {
+        let share = match withdrawn {
+            None => format!("{} %", offer.rollout.percent),
+            Some(Withdrawal { reason }) if reason.is_empty() => "withdrawn".to_owned(),
+            Some(Withdrawal { reason }) => format!("withdrawn ({reason})"),
+        };
         format!(
-            "  {target}: {} release {}, channel {}, {} %, {length} bytes, base {:.8}…, features {:.8}… -> {:.8}…, daemon {} or later",
+            "  {target}: {} release {}, channel {}, {share}, {length} bytes, base {:.8}…, features {:.8}… -> {:.8}…, daemon {} or later",
             offer.name,
             offer.release,
             offer.channel,
-            offer.rollout.percent,
             offer.base_id.to_string(),
             offer.feature_space_before.to_string(),
             offer.feature_space_after.to_string(),
@@ -62,6 +94,6 @@ pub(super) fn in_words(targets: &Targets) -> Result<Vec<String>> {
 
 /// The list for scripts.
 pub(super) fn in_json(targets: &Targets) -> Result<Vec<Value>> {
-    let one = |p: &Published| json!({ "target": p.target, "bytes": p.length, "custom": p.offer });
+    let one = |p: &Published| json!({ "target": p.target, "bytes": p.length, "custom": p.offer, "withdrawn": p.withdrawn });
     Ok(published(targets)?.iter().map(one).collect())
 }

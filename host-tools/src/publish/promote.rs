@@ -1,14 +1,13 @@
 //! `publish promote`: more devices, or fewer, shall have an adapter.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use tough::TargetName;
 
 use super::arguments::PromoteArgs;
 use super::freshness::Signing;
 use super::key_ring::KeyRing;
 use super::lock::Lock;
-use super::offers::{custom, offer_of};
+use super::offers::{custom, offer_of, target_mut, withdrawal_of};
 use super::repository::Repository;
 use super::role::{Lifetimes, Role};
 use super::signing::next_state;
@@ -21,11 +20,12 @@ pub(super) fn run(args: &PromoteArgs, as_json: bool) -> Result<()> {
     let roles = [Role::Targets, Role::Snapshot, Role::Timestamp];
     Signing { repository: &repository, roles: &roles, now: lifetimes.now() }.check()?;
     let mut targets = repository.targets.signed.clone();
-    let named = TargetName::new(args.name.as_str())?;
-    let known: Vec<String> = targets.targets.keys().map(|name| name.raw().to_owned()).collect();
-    let target = targets.targets.get_mut(&named).with_context(|| {
-        format!("there is no target {:?}; known: {}", args.name, known.join(", "))
-    })?;
+    let target = target_mut(&mut targets, &args.name)?;
+    ensure!(
+        withdrawal_of(&args.name, target)?.is_none(),
+        "{} is withdrawn: publish a newer release of it",
+        args.name
+    );
     let mut offer = offer_of(&args.name, target)?;
     let before = offer.rollout.percent;
     offer.rollout.percent = args.percent;
@@ -39,8 +39,7 @@ pub(super) fn run(args: &PromoteArgs, as_json: bool) -> Result<()> {
         vec![format!("{}: {before} % of channel {} -> {after} %", args.name, offer.channel)];
     if after < before {
         lines.push(
-            "devices that have it already keep it: only rollback on the device takes it back"
-                .to_owned(),
+            "devices that have it already keep it: publish withdraw takes it back".to_owned(),
         );
     }
     done.print(

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tough::schema::{
     Hashes, Metafile, Role as Signable, Root, Signed, Snapshot, Target, Targets, Timestamp,
@@ -63,7 +64,7 @@ impl Repository {
         ensure!(newest.signed.consistent_snapshot, "{name}: it has no consistent snapshots");
         let mut unaccepted = Vec::new();
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        let timestamp: Signed<Timestamp> = parse(&path, &bytes)?;
+        let timestamp = parse::<Timestamp>(&path, &bytes)?;
         unaccepted.extend(check_signed(&roots, Role::Timestamp, &timestamp, &path)?);
         let about = timestamp.signed.meta.get("snapshot.json");
         let about = about.with_context(|| format!("{}: it names no snapshot", path.display()))?;
@@ -150,13 +151,24 @@ fn check_signed<T: Signable + Serialize>(
     })
 }
 
-/// Reads JSON.
-pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).with_context(|| path.display().to_string())
+/// Reads metadata, and checks that it says to be of its type.
+pub(super) fn parse<T: Signable + DeserializeOwned>(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Signed<T>> {
+    let name = || path.display().to_string();
+    let value: Value = serde_json::from_slice(bytes).with_context(name)?;
+    let (found, expected) = (&value["signed"]["_type"], T::TYPE.to_string());
+    ensure!(
+        found.as_str() == Some(&expected),
+        "{}: its _type is {found}, expected {expected:?}",
+        name()
+    );
+    serde_json::from_value(value).with_context(name)
 }
 
 /// Metadata that other metadata names by version, length and hash, and its path.
-fn read_named<T: DeserializeOwned>(
+fn read_named<T: Signable + DeserializeOwned>(
     folder: &Path,
     name: &str,
     about: &Metafile,

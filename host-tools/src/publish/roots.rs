@@ -23,7 +23,7 @@ pub(super) fn read_roots(folder: &Path) -> Result<Vec<Signed<Root>>> {
             "{name}: missing, but {newest}.root.json is there: copy it back from the server"
         );
         let bytes = std::fs::read(&path).with_context(|| name.to_string())?;
-        let root: Signed<Root> = parse(&path, &bytes)?;
+        let root = parse::<Root>(&path, &bytes)?;
         for judge in roots.last().into_iter().chain([&root]) {
             judge.signed.verify_role(&root).with_context(|| name.to_string())?;
         }

@@ -22,6 +22,7 @@ use super::repository::{Repository, next};
 use super::role::{Lifetimes, ROLES, Role};
 use super::signing::{Signer, add_root, next_state};
 use super::{keys_of, signers};
+use crate::hex::hex;
 
 pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
     check_roles(args)?;
@@ -159,9 +160,10 @@ fn next_root(
     let mut places = Vec::new();
     for &role in &args.roles {
         let ids = old.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
-        let ids: Vec<String> = ids.iter().map(short).collect();
+        let short: Vec<String> = ids.iter().map(short).collect();
+        let ids: Vec<String> = ids.iter().map(|id| hex(id)).collect();
         let found = replaced(&ids, &args.replace)
-            .with_context(|| format!("the keys of {role} are {}", ids.join(", ")))?;
+            .with_context(|| format!("the keys of {role} are {}", short.join(", ")))?;
         places.extend(found.into_iter().map(|place| (role, place)));
     }
     ensure!(
@@ -184,21 +186,46 @@ fn next_root(
     Ok((root, new))
 }
 
-/// Places of the keys to replace: all, or each one that is named by the beginning of its id.
+/// Places of the keys to replace: all, or each one that is named by its id or a beginning of it that no other one has.
 fn replaced(ids: &[String], named: &[String]) -> Result<Vec<usize>> {
     if named.is_empty() {
         return Ok((0..ids.len()).collect());
     }
     let mut places = Vec::new();
     for id in named {
-        let found: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].starts_with(id)).collect();
+        let begins = |i: &usize| !id.is_empty() && ids[*i].starts_with(&id.to_lowercase());
+        let found: Vec<usize> = (0..ids.len()).filter(begins).collect();
         ensure!(
             found.len() == 1,
-            "--replace {id}: {} keys begin with it, expected one",
+            "--replace {id}: {} key ids begin with it, expected one",
             found.len()
         );
         ensure!(!places.contains(&found[0]), "--replace {id}: named twice");
         places.extend(found);
     }
     Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_named_by_its_id_or_by_a_beginning_that_no_other_one_has() {
+        let ids = ["ab12".repeat(16), "ab34".repeat(16), "cd56".repeat(16)];
+        let places = |named: &[&str]| {
+            let named: Vec<String> = named.iter().map(|&id| id.to_owned()).collect();
+            replaced(&ids, &named).map_err(|error| error.to_string())
+        };
+        assert_eq!(places(&[]), Ok(vec![0, 1, 2]));
+        assert_eq!(places(&[&ids[1], "CD"]), Ok(vec![1, 2]));
+        for (named, says) in [
+            ("ab", "2 key ids begin with it"),
+            ("", "0 key ids begin with it"),
+            (&*format!("{}0", ids[0]), "0 key ids begin with it"),
+        ] {
+            assert!(places(&[named]).is_err_and(|error| error.contains(says)), "{named}");
+        }
+        assert!(places(&["cd", &ids[2]]).is_err_and(|error| error.contains("named twice")));
+    }
 }

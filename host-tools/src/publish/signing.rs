@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::rand::SystemRandom;
+use fmlora_learner::Offer;
 use serde::Serialize;
 use tough::editor::signed::SignedRole;
 use tough::key_source::KeySource;
@@ -13,6 +14,7 @@ use tough::schema::{
 };
 
 use super::key::SigningKey;
+use super::offers::{Published, published};
 use super::plan::Plan;
 use super::repository::{Repository, about, metadata, next};
 use super::role::{Lifetimes, ROLES, Role};
@@ -140,15 +142,40 @@ pub(super) fn add_targets(
     let path = metadata(folder, &targets.filename(true));
     ensure!(
         sealed.buffer().len() <= MAX_LIST,
-        "{}: the list of {} targets would have {} bytes, but devices read {MAX_LIST} at most: expected fewer adapters in a \
-         repository",
+        "{}: the list of {} targets would have {} bytes, but devices read {MAX_LIST} at most: take some off it with publish \
+         remove NAME, first those that are withdrawn or have a newer release{}",
         path.display(),
         targets.targets.len(),
-        sealed.buffer().len()
+        sealed.buffer().len(),
+        match spare(targets).as_slice() {
+            [] => String::new(),
+            names => format!(", such as {}", names.join(", ")),
+        }
     );
     let what = format!("list of {} targets", targets.targets.len());
     plan.add(&path, sealed.buffer().clone(), what);
     Ok(about(sealed.buffer(), targets.version))
+}
+
+/// How many names are shown of targets that need not be on a list.
+const SHOWN: usize = 5;
+
+/// Some targets that need not be on a list: those that are withdrawn, and those of which there is a newer release for the same
+/// devices.
+fn spare(targets: &Targets) -> Vec<String> {
+    // What cannot be read is named elsewhere.
+    let all = published(targets).unwrap_or_default();
+    let mut newest: HashMap<String, u64> = HashMap::new();
+    let line = |offer: &Offer| {
+        format!("{} {} {} {}", offer.channel, offer.base_id, offer.feature_space_before, offer.name)
+    };
+    for Published { offer, .. } in &all {
+        let release = newest.entry(line(offer)).or_default();
+        *release = offer.release.max(*release);
+    }
+    let is_spare =
+        |p: &&Published| p.withdrawn.is_some() || p.offer.release < newest[&line(&p.offer)];
+    all.iter().filter(is_spare).take(SHOWN).map(|p| p.target.clone()).collect()
 }
 
 /// Signs a snapshot and the timestamp that names it.
@@ -221,5 +248,6 @@ mod tests {
         }
         let error = format!("{:#}", add(&list).expect_err("too long"));
         assert!(error.contains("1.targets.json") && error.contains("1048576 at most"), "{error}");
+        assert!(error.contains("publish remove NAME"), "{error}");
     }
 }

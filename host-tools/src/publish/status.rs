@@ -12,6 +12,7 @@ use super::key::short;
 use super::offers::{in_json, in_words};
 use super::repository::Repository;
 use super::role::{ROLES, Role, days_until, now};
+use super::together::Together;
 use crate::files;
 
 /// What there is to know of a role.
@@ -38,12 +39,14 @@ pub(super) fn run(args: &StatusArgs, as_json: bool) -> Result<bool> {
     };
     let soon: Vec<Role> = roles.iter().filter(|s| is_soon(s)).map(|s| s.role).collect();
     let stuck = &repository.unaccepted;
+    let (folder, targets) = (args.repo.as_path(), &repository.targets.signed);
+    let warnings = Together { folder, targets, new: None }.warnings()?;
     let all_is_well = soon.is_empty() && stuck.is_empty();
     let command = mend(&args.repo, &[soon.as_slice(), stuck].concat());
     if as_json {
         files::line(json!({
             "roles": roles, "targets": in_json(&repository.targets.signed)?,
-            "expiring": soon, "unaccepted": stuck,
+            "expiring": soon, "unaccepted": stuck, "warnings": warnings,
             "mend": (!all_is_well).then_some(command),
         }))?;
         return Ok(!all_is_well);
@@ -52,6 +55,7 @@ pub(super) fn run(args: &StatusArgs, as_json: bool) -> Result<bool> {
         files::line(role)?;
     }
     in_words(&repository.targets.signed)?.iter().try_for_each(files::line)?;
+    warnings.iter().try_for_each(|warning| files::line(format!("warning: {warning}")))?;
     if !soon.is_empty() {
         files::line(format!("expires soon or has expired: {}", names(&soon)))?;
     }

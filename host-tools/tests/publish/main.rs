@@ -5,9 +5,11 @@ mod crashes;
 mod damage;
 mod forge;
 mod keys;
+mod lists;
 mod site;
 
 use fmlora_learner::BaseId;
+use serde_json::Value;
 use site::Site;
 
 /// From nothing to an adapter that all devices may have, with keys under a passphrase.
@@ -134,7 +136,11 @@ fn every_role_gets_a_new_key_and_devices_follow() {
         assert_eq!(site.versions()[0], version);
     }
     let id = site.key_ids("root")[1].clone();
-    let one = site.run(&["rotate", "root", "--replace", &id]);
+    let whole: Value =
+        serde_json::from_slice(&site.read(&format!("site/metadata/{version}.root.json")))
+            .expect("JSON");
+    let whole = whole["signed"]["roles"]["root"]["keyids"][1].as_str().expect("an id").to_owned();
+    let one = site.run(&["rotate", "root", "--replace", &whole]);
     assert_eq!(one.code, 0, "{}", one.stderr);
     let after = site.key_ids("root");
     assert!(after.len() == 3 && !after.contains(&id), "{after:?}");

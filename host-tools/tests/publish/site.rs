@@ -9,8 +9,10 @@ use fmlora_learner::format::{
     AdapterFacts, AdapterFile, AdapterName, DaemonVersion, encode_adapter,
 };
 use fmlora_learner::{
-    BaseId, Class, ClassName, Complexity, FeatureSpaceId, KnownAnswer, TaskSummary,
+    AdapterTask, BaseId, Class, ClassName, Complexity, FeatureSpaceId, KnownAnswer, Matrix,
+    TaskFactors, TaskSummary, TaskUpdate,
 };
+use fmlora_models::{Place, Site as Layer};
 use serde_json::Value;
 use tempfile::TempDir;
 use tough::schema::RoleType;
@@ -168,25 +170,38 @@ impl Site {
 
     /// Writes an adapter for devices with these features.
     pub(crate) fn adapter_for(&self, file: &str, name: &str, release: u64, space: FeatureSpaceId) {
+        self.adapter_of(file, name, release, [space, space], "robin");
+    }
+
+    /// Writes an adapter that leads from some features to others, or leaves them as they are, and brings a class.
+    pub(crate) fn adapter_of(
+        &self,
+        file: &str,
+        name: &str,
+        release: u64,
+        [before, after]: [FeatureSpaceId; 2],
+        class: &str,
+    ) {
         let base_id = BaseId::new([7; 32]);
         let shots: Vec<Vec<f32>> =
             (0..6).map(|s| (0..8).map(|i| ((s * 8 + i) as f32).sin()).collect()).collect();
-        let class = ClassName::new("robin").expect("a sound name");
+        let class = ClassName::new(class).expect("a sound name");
         let class = Arc::new(Class::from_shots(class, &shots).expect("sound shots"));
+        let moves = before != after;
         let adapter = AdapterFile {
             facts: AdapterFacts {
                 name: AdapterName::new(name).expect("a sound name"),
                 base_id,
-                space_before: space,
-                space_after: space,
+                space_before: before,
+                space_after: after,
                 release,
                 min_daemon: DaemonVersion { major: 0, minor: 1, patch: 0 },
             },
-            task: None,
+            task: moves.then(task),
             drift: None,
             summary: TaskSummary::of(&[class], 4).expect("a sound class"),
             complexity: Complexity { difficulty: 0.5, novelty: 1.0, evidence: 0.1 },
-            rank: 0,
+            rank: u32::from(moves),
             accuracy: None,
             known_answer: KnownAnswer::of(&[0.5; 8]).expect("finite numbers"),
         };
@@ -236,6 +251,16 @@ impl Site {
             |id| serde_json::to_value(id).expect("JSON").as_str().expect("a text")[..8].to_owned();
         ids.iter().map(text).collect()
     }
+}
+
+/// A task of rank 1 in one layer.
+fn task() -> AdapterTask {
+    let place = Place { block: 0, site: Layer::Query };
+    let factor = || Matrix::from_fn(2, 1, |i, _| i as f32);
+    let factors = BTreeMap::from([(place, TaskFactors { m: factor(), n: factor() })]);
+    let grams = BTreeMap::from([(place, Matrix::identity(2))]);
+    let update = TaskUpdate { rank: 1, factors, prompt_step: None };
+    AdapterTask { update, weight: 0.5, grams, n_pictures: 6 }
 }
 
 /// Waits for what is at hand.

@@ -202,7 +202,7 @@ fn an_adapter_without_a_task_changes_no_feature() {
     let applied = file.apply(&ground).expect("it fits");
     assert_eq!((applied.space, &applied.state), (file.facts.space_before, &None));
     assert_eq!(applied.known.as_deref(), Some(known.as_slice()), "to the bit");
-    let all = applied.classes().expect("sound classes");
+    let all = applied.classes([1; 32]).expect("sound classes");
     let names: Vec<&str> = all.iter().map(|class| class.name.as_str()).collect();
     assert_eq!(names, ["tool", "cup", "plant"]);
     for class in &all {

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::secret;
 use crate::report::with_causes;
-use crate::update::{Again, Location, Settings, UpdateError, read_root};
+use crate::tls_roots::Authorities;
+use crate::update::{Again, Client, Location, Origin, Settings, UpdateError, read_root};
 
 /// `[update]`
 #[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
@@ -21,6 +22,10 @@ pub(crate) struct UpdateConfig {
     /// The root.json of the repository that is trusted: a path. One of other root keys than before begins anew with it.
     #[config(env = "FMLORA_UPDATE_ROOT")]
     pub(crate) root: Option<PathBuf>,
+    /// What the certificate of an https server is checked with: the path of a PEM file of its authority's certificate, or of
+    /// the server's own; "system" for the store of this system; without it, the authorities of the web.
+    #[config(env = "FMLORA_UPDATE_AUTHORITY")]
+    pub(crate) authority: Option<PathBuf>,
     /// Which of its adapters are meant for this box.
     #[config(env = "FMLORA_UPDATE_CHANNEL", default = "stable")]
     pub(crate) channel: String,
@@ -50,9 +55,17 @@ impl UpdateConfig {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Settings`], also for a root that cannot be read.
+    /// [`UpdateError::Settings`], also for a root or an authority that cannot be read.
     pub(crate) fn settings(&self) -> Result<Option<Settings>, UpdateError> {
-        let Some(from) = self.location().map_err(UpdateError::Settings)? else { return Ok(None) };
+        let Some(location) = self.location().map_err(UpdateError::Settings)? else {
+            return Ok(None);
+        };
+        let client = Client {
+            channel: self.channel.clone(),
+            authorities: Authorities::from_value(self.authority.as_deref()),
+            key: "update.authority",
+        };
+        let from = Origin::new(location, &client).map_err(UpdateError::Settings)?;
         let root = self.root.as_deref().map(read_root).transpose();
         let root = root.map_err(|error| UpdateError::Settings(with_causes(&error)))?;
         Ok(Some(Settings { from, root, channel: self.channel.clone(), again: Again::None }))

@@ -99,6 +99,7 @@ pub(super) async fn apply(
     let Apply { lose_classes, again } = order(&body)?;
     let order = Order { classes: classes(lose_classes), again: again.into() };
     let shared = api.shared.clone();
+    // Also where something was taken out that is withdrawn.
     if !to_its_end(async move { shared.updater.apply(&shared, order).await }).await? {
         return Err(ApiError::not_found("there is no update for this box"));
     }
@@ -169,6 +170,7 @@ impl From<UpdateError> for ApiError {
             UpdateError::NoRoot
             | UpdateError::OnTrial
             | UpdateError::Overgrown { .. }
+            | UpdateError::ForGood(_)
             | UpdateError::NothingInUse
             | UpdateError::NothingFetched => StatusCode::CONFLICT,
             UpdateError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,

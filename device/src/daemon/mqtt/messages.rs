@@ -75,8 +75,17 @@ impl Topics {
             }
             adapter
         });
+        let refusal = status.last_refusal.as_ref().map(|refusal| {
+            if hide_names {
+                json!({})
+            } else {
+                json!({ "target": refusal.target, "why": refusal.why })
+            }
+        });
         let update = json!({
             "phase": status.phase,
+            "feature_space": status.feature_space,
+            "last_refusal": refusal,
             "in_use": adapters.collect::<Vec<Value>>(),
             "refused": status.quarantine.len(),
             "last_look": status.last_success.map(|at| at.to_string()),

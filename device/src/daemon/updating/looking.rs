@@ -13,8 +13,8 @@ use crate::daemon::shared::Shared;
 use crate::daemon::teaching::NotDone;
 use crate::report::with_causes;
 use crate::update::{
-    Again, Classes, Device, Location, Look, NotForUs, Offered, Phase, Piece, Remember, Settings,
-    Then, UpdateError, clock,
+    Again, Classes, Device, Look, NotForUs, Offered, Origin, Phase, Piece, Remember, Settings,
+    TakenOut, Then, UpdateError, clock,
 };
 
 /// How often it is looked whether it is time.
@@ -62,12 +62,14 @@ async fn one_round(shared: Arc<Shared>, next: Instant, stays: bool) -> Instant {
     if Instant::now() < next && !(stays && config.automatic) {
         return next;
     }
-    // With a source that is closed, nothing could be tried out.
-    let done = if config.automatic && !updater.on_trial() && shared.source.get().open {
-        let order = Order { classes: Classes::Keep, again: Again::None };
-        updater.apply(&shared, order).await.map(|_| ())
-    } else {
+    let order = Order { classes: Classes::Keep, again: Again::None };
+    let done = if !config.automatic {
         updater.check(&shared).await
+    } else if updater.on_trial() || !shared.source.get().open {
+        // With a source that is closed, nothing could be tried out.
+        updater.obey(&shared, &order).await
+    } else {
+        updater.apply(&shared, order).await.map(|_| ())
     };
     match done {
         Ok(())
@@ -89,6 +91,16 @@ fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }
 
+/// What an order to update came to.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Whether something was taken out of use that is withdrawn.
+    withdrew: bool,
+    applied: Option<Offered>,
+    /// Why other adapters were not put to use, or not taken out.
+    troubles: Vec<NotUpdated>,
+}
+
 impl Updater {
     fn on_trial(&self) -> bool {
         matches!(self.updates.record().map(|record| record.phase), Ok(Phase::Trial { .. }))
@@ -102,17 +114,58 @@ impl Updater {
         looked
     }
 
-    /// Fetches the adapters that are for this box until one is in use; tells whether there was one.
+    /// Looks at the repository, and takes out of use what its publisher has withdrawn; puts nothing to use.
+    async fn obey(&self, shared: &Shared, order: &Order) -> Result<(), NotUpdated> {
+        let _line = self.line.try_lock().map_err(|_| NotUpdated::Busy)?;
+        let obeyed = match self.look(shared, Again::None).await {
+            Ok((_, _, look)) => self.withdraw(shared, &look, order.classes).await,
+            Err(error) => Err(error),
+        };
+        let trouble = obeyed.as_ref().err().filter(|error| !error.is_known_otherwise());
+        self.seen().trouble = trouble.map(NotUpdated::why);
+        self.tell(shared);
+        obeyed.map(|_| ())
+    }
+
+    /// Takes out of use what a look has found to be withdrawn; tells whether something was.
+    async fn withdraw(
+        &self,
+        shared: &Shared,
+        look: &Look,
+        classes: Classes,
+    ) -> Result<bool, NotUpdated> {
+        if look.withdrawn.is_empty() {
+            return Ok(false);
+        }
+        let _turn = self.turn.lock().await;
+        let (updates, orders) = (self.updates.clone(), look.withdrawn.clone());
+        let take_out = move |session: &mut Session| Ok(updates.withdraw(session, &orders, classes));
+        let asked = shared.teacher.ask("rollback", take_out).await;
+        let TakenOut { targets, why } = asked.map_err(NotUpdated::Thread)??;
+        if targets.is_empty() {
+            return Ok(false);
+        }
+        self.taken_back.fetch_add(1, Ordering::AcqRel);
+        for offered in &targets {
+            tracing::warn!("{} is out of use: {why}", offered.target);
+        }
+        let mut seen = self.seen();
+        seen.withdrawn.retain(|order| targets.iter().all(|out| out.target != order.target));
+        Ok(true)
+    }
+
+    /// Takes out of use what is withdrawn, then fetches the adapters that are for this box until one is in use; tells whether
+    /// anything changed.
     pub(crate) async fn apply(&self, shared: &Shared, order: Order) -> Result<bool, NotUpdated> {
         let _line = self.line.try_lock().map_err(|_| NotUpdated::Busy)?;
-        let (applied, troubles) = match self.look_and_switch(shared, order).await {
-            Ok((applied, troubles)) => (Ok(applied), troubles),
-            Err(error) => (Err(()), vec![error]),
-        };
+        let Changes { withdrew, applied, troubles } = self
+            .look_and_switch(shared, order)
+            .await
+            .unwrap_or_else(|error| Changes { troubles: vec![error], ..Changes::default() });
         self.seen().trouble =
             troubles.iter().find(|error| !error.is_known_otherwise()).map(NotUpdated::why);
         self.tell(shared);
-        if let Ok(Some(offered)) = &applied {
+        if let Some(offered) = &applied {
             let seconds = shared.config.get().update.trial_seconds;
             tracing::warn!("{} is in use, on trial for {seconds} s", offered.target);
             for trouble in troubles {
@@ -120,19 +173,29 @@ impl Updater {
             }
             return Ok(true);
         }
-        troubles.into_iter().next().map_or(Ok(false), Err)
+        troubles.into_iter().next().map_or(Ok(withdrew), Err)
     }
 
-    /// What was put to use, and why those before it were not.
-    async fn look_and_switch(
-        &self,
-        shared: &Shared,
-        order: Order,
-    ) -> Result<(Option<Offered>, Vec<NotUpdated>), NotUpdated> {
+    /// Looks, takes out, and puts to use.
+    async fn look_and_switch(&self, shared: &Shared, order: Order) -> Result<Changes, NotUpdated> {
         self.updates.may_fetch()?;
-        let before = self.taken_back.load(Ordering::Acquire);
-        let (settings, device, look) = self.look(shared, order.again).await?;
+        let mut before = self.taken_back.load(Ordering::Acquire);
+        let (settings, mut device, mut look) = self.look(shared, order.again.clone()).await?;
         let (mut troubles, mut piece) = (Vec::new(), Piece::Keep);
+        let withdrew = match self.withdraw(shared, &look, order.classes).await {
+            Ok(withdrew) => withdrew,
+            Err(error) => {
+                troubles.push(error);
+                false
+            }
+        };
+        if withdrew {
+            before = self.taken_back.load(Ordering::Acquire);
+            device = self.device(shared, settings.channel.clone()).await?;
+            let judged = self.updates.judged(look.list, &device, &order.again, clock());
+            look = judged.map_err(UpdateError::from)?;
+            self.remember(&look);
+        }
         for offered in look.choices {
             let target = offered.target.clone();
             let switched = self.fetch(&settings.from, offered, piece).await;
@@ -141,7 +204,9 @@ impl Updater {
                 Err(error) => Err(error),
             };
             match switched {
-                Ok(offered) => return Ok((Some(offered), troubles)),
+                Ok(offered) => {
+                    return Ok(Changes { withdrew, applied: Some(offered), troubles });
+                }
                 Err(error) => {
                     let goes_on = error.is_about_one();
                     if let NotUpdated::Update(UpdateError::Download(_)) = error {
@@ -154,15 +219,10 @@ impl Updater {
                 }
             }
         }
-        Ok((None, troubles))
+        Ok(Changes { withdrew, applied: None, troubles })
     }
 
-    async fn fetch(
-        &self,
-        from: &Location,
-        offered: Offered,
-        piece: Piece,
-    ) -> Result<(), NotUpdated> {
+    async fn fetch(&self, from: &Origin, offered: Offered, piece: Piece) -> Result<(), NotUpdated> {
         let (updates, from) = (self.updates.clone(), from.clone());
         let fetching = tokio::task::spawn_blocking(move || updates.fetch(&from, &offered, piece));
         Ok(fetching.await.map_err(|_| NotUpdated::Thread(NotDone::Crashed))??)
@@ -215,17 +275,55 @@ impl Updater {
     ) -> Result<(Settings, Device, Look), NotUpdated> {
         let at = clock();
         let looked = self.look_at(shared, again).await;
-        let (error, adapters) = match &looked {
-            Ok((_, _, look)) => (None, look.seen.iter().map(SeenDto::of).collect()),
-            Err(NotUpdated::Update(error)) => (Some(with_causes(error)), Vec::new()),
-            // Nobody has looked.
-            Err(_) => return looked,
-        };
-        let mut seen = self.seen();
-        seen.last_success = if error.is_none() { Some(at) } else { seen.last_success };
-        seen.last_look = Some(LastLook { at, error, adapters });
-        drop(seen);
+        match &looked {
+            Ok((_, _, look)) => {
+                let adapters = Vec::new();
+                let last = LastLook { at, error: None, adapters };
+                let before = {
+                    let mut seen = self.seen();
+                    seen.last_success = Some(at);
+                    seen.last_look.replace(last)
+                };
+                self.remember(look);
+                self.log_refusals(before.as_ref());
+            }
+            Err(NotUpdated::Update(error)) => {
+                let (error, adapters) = (Some(with_causes(error)), Vec::new());
+                self.seen().last_look = Some(LastLook { at, error, adapters });
+            }
+            // There was no look.
+            Err(_) => {}
+        }
         looked
+    }
+
+    /// Remembers what a look has found.
+    fn remember(&self, look: &Look) {
+        let mut seen = self.seen();
+        seen.withdrawn.clone_from(&look.withdrawn);
+        if let Some(last) = &mut seen.last_look {
+            last.adapters = look.seen.iter().map(SeenDto::of).collect();
+        }
+    }
+
+    /// Logs which adapters are refused that were not refused at the look before.
+    fn log_refusals(&self, before: Option<&LastLook>) {
+        let known = before.map_or(&[][..], |look| &look.adapters);
+        let seen = self.seen();
+        let found = seen.last_look.iter().flat_map(|look| &look.adapters);
+        for new in found.filter(|adapter| adapter.refused && !known.contains(adapter)) {
+            tracing::warn!("update: {new}");
+        }
+    }
+
+    /// What this box is.
+    async fn device(&self, shared: &Shared, channel: String) -> Result<Device, NotUpdated> {
+        let id = self.updates.record().map_err(UpdateError::from)?.device;
+        let of = move |session: &mut Session| {
+            let (base_id, feature_space) = (session.base().id, session.store().feature_space_id());
+            Ok(Device { id, base_id, feature_space, channel })
+        };
+        shared.teacher.ask("look", of).await.map_err(NotUpdated::Thread)
     }
 
     async fn look_at(
@@ -236,13 +334,7 @@ impl Updater {
         let config = shared.config.get().update.clone();
         let settings = config.settings()?.ok_or(NotUpdated::NowhereFrom)?;
         let settings = Settings { again, ..settings };
-        let id = self.updates.record().map_err(UpdateError::from)?.device;
-        let channel = settings.channel.clone();
-        let of = move |session: &mut Session| {
-            let (base_id, feature_space) = (session.base().id, session.store().feature_space_id());
-            Ok(Device { id, base_id, feature_space, channel })
-        };
-        let device = shared.teacher.ask("look", of).await.map_err(NotUpdated::Thread)?;
+        let device = self.device(shared, settings.channel.clone()).await?;
         let look = self.updates.look(&settings, &device, clock(), Remember::Seen).await?;
         Ok((settings, device, look))
     }

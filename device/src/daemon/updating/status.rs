@@ -1,10 +1,13 @@
 //! How updates stand, as the page, programs and brokers are told.
 
+use std::fmt;
+
+use fmlora_learner::FeatureSpaceId;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::update::{NotForUs, Phase, Record, Seen};
+use crate::update::{InUse, NotForUs, Phase, Quarantined, Record, Seen, TriedAgain};
 
 /// How updates stand.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -24,6 +27,8 @@ pub(crate) struct UpdateDto {
     pub(crate) trial_seconds_left: Option<u64>,
     /// Whether the trial waits for the camera.
     pub(crate) trial_waits: bool,
+    /// Id of the features that the classes are about: only adapters that begin with them can be used.
+    pub(crate) feature_space: String,
     /// Why the last one was refused or taken back.
     pub(crate) why: Option<String>,
     /// Why one that is there is not in use, though it was not refused.
@@ -32,8 +37,11 @@ pub(crate) struct UpdateDto {
     pub(crate) in_use: Vec<InUseDto>,
     /// Whether what there was before the last update can be in use again.
     pub(crate) can_roll_back: bool,
-    /// Those that are not tried again by themselves.
+    /// Those that were refused or taken back.
     pub(crate) quarantine: Vec<QuarantinedDto>,
+    /// The adapter that was meant for this box and is not used: of those of the last look the newest, else the last one in
+    /// quarantine.
+    pub(crate) last_refusal: Option<RefusalDto>,
     pub(crate) last_look: Option<LastLook>,
     /// When a repository was last believed.
     #[schema(value_type = Option<String>)]
@@ -59,6 +67,44 @@ pub(crate) struct SeenDto {
     not_for_us: Option<String>,
     /// Whether it, or a newer release of it, was refused or taken back, so that it is tried only where `again` is asked for.
     quarantined: bool,
+    /// Whether it was meant for this box, which cannot use it.
+    pub(crate) refused: bool,
+}
+
+/// An adapter that was meant for this box and is not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct RefusalDto {
+    pub(crate) target: String,
+    pub(crate) why: String,
+}
+
+impl fmt::Display for SeenDto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.not_for_us {
+            Some(why) => write!(f, "{} is not used: {why}", self.target),
+            None => write!(f, "{} is for this box", self.target),
+        }
+    }
+}
+
+impl fmt::Display for InUseDto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} release {} ({})", self.name, self.release, self.target)?;
+        match self.since {
+            Some(since) => write!(f, ", since {since}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for QuarantinedDto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused: {}: {}", self.target, self.why)?;
+        match self.tried_again {
+            Some(at) => write!(f, "; it is tried again from {at} on"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// An adapter that is in use.
@@ -69,28 +115,59 @@ pub(crate) struct InUseDto {
     target: String,
     #[schema(value_type = Option<String>)]
     since: Option<Timestamp>,
+    /// Why its publisher has withdrawn it, though it is in use yet; null if that is not known.
+    pub(super) withdrawn: Option<String>,
 }
 
-/// An adapter that is not tried again by itself.
+/// An adapter that was refused or taken back.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct QuarantinedDto {
     target: String,
     why: String,
+    /// When it is tried again by itself; null is never.
+    #[schema(value_type = Option<String>)]
+    tried_again: Option<Timestamp>,
 }
 
-impl UpdateDto {
-    /// What the store remembers; the rest is to be filled in.
-    pub(super) fn of(record: Record) -> Self {
-        let Record { device, phase, in_use, can_roll_back, quarantine, .. } = record;
-        let used = in_use.into_iter().map(|used| InUseDto {
+impl InUseDto {
+    /// Whether it is that one.
+    pub(super) fn is(&self, target: &str) -> bool {
+        self.target == target
+    }
+
+    /// What is remembered of it.
+    pub(crate) fn of(used: InUse) -> Self {
+        Self {
             name: used.offered.offer.name.to_string(),
             release: used.offered.offer.release,
             target: used.offered.target,
             since: Timestamp::from_second(used.since).ok(),
-        });
-        let refused = quarantine
-            .into_iter()
-            .map(|refused| QuarantinedDto { target: refused.name, why: refused.why });
+            withdrawn: None,
+        }
+    }
+}
+
+impl QuarantinedDto {
+    /// What is remembered of them, and when they are tried again.
+    pub(crate) fn all(refused: Vec<Quarantined>, until: Vec<TriedAgain>) -> Vec<Self> {
+        let one = |(refused, tried_again): (Quarantined, TriedAgain)| Self {
+            target: refused.name,
+            why: refused.why,
+            tried_again,
+        };
+        refused.into_iter().zip(until).map(one).collect()
+    }
+}
+
+impl UpdateDto {
+    /// What the store remembers; the rest is to be filled in.
+    pub(super) fn of(record: Record, until: Vec<TriedAgain>, features: FeatureSpaceId) -> Self {
+        let Record { device, phase, in_use, can_roll_back, quarantine, .. } = record;
+        let used = in_use.into_iter().map(InUseDto::of);
+        let quarantine = QuarantinedDto::all(quarantine, until);
+        let last_refusal = quarantine
+            .last()
+            .map(|last| RefusalDto { target: last.target.clone(), why: last.why.clone() });
         Self {
             from: None,
             channel: String::new(),
@@ -100,6 +177,7 @@ impl UpdateDto {
             phase: phase.name(),
             trial_seconds_left: None,
             trial_waits: false,
+            feature_space: features.to_string(),
             why: match phase {
                 Phase::RolledBack { why } => Some(why),
                 _ => None,
@@ -107,16 +185,27 @@ impl UpdateDto {
             trouble: None,
             in_use: used.collect(),
             can_roll_back,
-            quarantine: refused.collect(),
+            quarantine,
+            last_refusal,
             last_look: None,
             last_success: None,
         }
     }
 }
 
+impl LastLook {
+    /// The adapter of the largest release that was meant for this box, which cannot use it.
+    pub(super) fn refusal(&self) -> Option<RefusalDto> {
+        let last = self.adapters.iter().rev().find(|adapter| adapter.refused)?;
+        let (target, why) = (last.target.clone(), last.not_for_us.clone()?);
+        Some(RefusalDto { target, why })
+    }
+}
+
 impl SeenDto {
     pub(super) fn of((target, offered): &Seen) -> Self {
-        let mut seen = Self { target: target.clone(), not_for_us: None, quarantined: false };
+        let (target, not_for_us) = (target.clone(), None);
+        let mut seen = Self { target, not_for_us, quarantined: false, refused: false };
         if let Err(why) = offered {
             seen.is_not_for_us(why);
         }
@@ -131,6 +220,7 @@ impl SeenDto {
     /// Takes over why it is not for this box.
     pub(super) fn is_not_for_us(&mut self, why: &NotForUs) {
         self.quarantined = matches!(why, NotForUs::Quarantined(_) | NotForUs::NewerTakenBack(_));
+        self.refused = why.is_refusal();
         self.not_for_us = Some(why.to_string());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use fmlora_device::Thing;
+use serde_json::json;
 
 use super::scene::{Scene, applied};
 use super::site::Listed;
@@ -17,8 +18,17 @@ const UPDATING: [&str; 5] =
 const ROLLING_BACK: [&str; 2] = ["update-rolling-back", "update-rolled-back"];
 
 /// What other fail points in the sources are for; the first is met by a daemon alone.
-const HOOKS: [&str; 5] =
-    ["update-committed", "update-clock", "update-patience", "update-whole", "update-slow"];
+const HOOKS: [&str; 6] = [
+    "update-committed",
+    "update-clock",
+    "update-boot",
+    "update-patience",
+    "update-whole",
+    "update-slow",
+];
+
+/// Where it ends while a withdrawn adapter is taken out.
+const WITHDRAWING: [&str; 2] = ["update-withdrawing", "update-withdrawn"];
 
 fn offer_moving(scene: &mut Scene) {
     let adapter = scene.workshop.moving("moving", 2, &[("box", Thing::Box)], 0.0);
@@ -101,6 +111,69 @@ fn taking_back_survives_a_crash_at_every_step() {
     }
 }
 
+#[test]
+fn taking_out_what_is_withdrawn_survives_a_crash_at_every_step() {
+    let mut ground = Scene::new(Workshop::toy());
+    let old = ground.exported();
+    offer_moving(&mut ground);
+    ground.taken("moving-2.fmla");
+    let new = ground.exported();
+    ground.site.listed[0].custom["withdrawn"] = json!({ "reason": "" });
+    let next = ground.site.next();
+    ground.site.write(&next);
+    for point in WITHDRAWING {
+        let mut scene = ground.copy();
+        crash(&mut scene, point, |scene| scene.update().code);
+        let found = scene.exported();
+        assert!(found == old || found == new, "{point}: neither the old state nor the new one");
+        for _ in 0..2 {
+            assert_eq!(scene.update().code, 0, "{point}");
+            assert_eq!(scene.exported(), old, "{point}");
+        }
+    }
+}
+
+/// A power cut in the middle of a try is no fault of the adapter.
+#[test]
+fn a_power_cut_does_not_count_as_a_try() {
+    let mut scene = Scene::updated(Workshop::toy());
+    offer_moving(&mut scene);
+    for start in 0..5 {
+        scene.failpoints = format!("update-trying=return;update-boot=return({start})");
+        assert_eq!(scene.update().code, -1, "it was not met");
+    }
+    scene.failpoints = "update-boot=return(last)".to_owned();
+    scene.taken("moving-2.fmla");
+}
+
+/// What crashes the program is tried again after a day, and after two if it does so again.
+#[test]
+fn what_crashed_the_program_is_tried_again_after_a_time() {
+    let mut scene = Scene::updated(Workshop::toy());
+    offer_moving(&mut scene);
+    let now = jiff::Timestamp::now().as_second();
+    let at = |hours: i64| {
+        let time = jiff::Timestamp::from_second(now + hours * 3600).expect("a time");
+        format!("update-clock=return({time})")
+    };
+    let crash_at = |scene: &mut Scene, hours: i64| {
+        for _ in 0..3 {
+            scene.failpoints = format!("update-trying=return;{}", at(hours));
+            assert_eq!(scene.update().code, -1, "it was not met");
+        }
+        scene.failpoints = at(hours);
+        scene.not_taken("the program ended each time");
+    };
+    crash_at(&mut scene, 0);
+    scene.failpoints = at(23);
+    scene.not_taken("it is tried again from");
+    crash_at(&mut scene, 25);
+    scene.failpoints = at(25 + 47);
+    scene.not_taken("it is tried again from");
+    scene.failpoints = at(25 + 49);
+    scene.taken("moving-2.fmla");
+}
+
 /// One that ends the program whenever it is tried is not tried for ever, and keeps nothing newer away.
 #[test]
 fn an_adapter_that_ends_the_program_is_refused_at_the_fourth_time() {
@@ -144,6 +217,7 @@ fn no_step_is_left_out() {
         let names = text.split("fail_point!(").skip(1).filter_map(|rest| rest.split('"').nth(1));
         found.extend(names.map(str::to_owned));
     }
-    let known = UPDATING.into_iter().chain(ROLLING_BACK).chain(HOOKS).map(str::to_owned);
+    let known = UPDATING.into_iter().chain(ROLLING_BACK).chain(WITHDRAWING).chain(HOOKS);
+    let known = known.map(str::to_owned);
     assert_eq!(found, known.collect());
 }

@@ -177,7 +177,7 @@ impl Scene {
         if !applied(&run).is_empty() {
             return Err(format!("taken: {said}"));
         }
-        if !said.contains(attack.says) {
+        if !said.contains(attack.says) || said.contains("repository.invalid") {
             return Err(format!("says: {said}"));
         }
         if ![0, 1].contains(&run.code) {

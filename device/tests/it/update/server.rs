@@ -40,6 +40,8 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// The first byte that was asked for, if a range was.
     pub(crate) from: Option<u64>,
+    /// The program that asked.
+    pub(crate) agent: String,
 }
 
 #[derive(Default)]
@@ -187,15 +189,18 @@ fn request(stream: &TcpStream) -> std::io::Result<Option<Asked>> {
     let mut lines = BufReader::new(stream).lines();
     let Some(first) = lines.next().transpose()? else { return Ok(None) };
     let path = first.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-    let mut from = None;
+    let (mut from, mut agent) = (None, String::new());
     for line in lines {
         let line = line?.to_ascii_lowercase();
         if line.is_empty() {
             break;
         }
+        if let Some(name) = line.strip_prefix("user-agent: ") {
+            name.clone_into(&mut agent);
+        }
         if let Some(range) = line.strip_prefix("range: bytes=") {
             from = range.trim_end_matches('-').parse().ok();
         }
     }
-    Ok(Some(Asked { path, from }))
+    Ok(Some(Asked { path, from, agent }))
 }

@@ -63,14 +63,14 @@ impl Start {
         }
         for path in &args.after {
             let name = || path.display().to_string();
-            let (file, _) = decode_adapter(&files::read(path)?).with_context(name)?;
+            let (file, sha256) = decode_adapter(&files::read(path)?).with_context(name)?;
             let applied = file.apply(&start.ground(base_id)).with_context(name)?;
             ensure!(
                 applied.known.is_some(),
                 "{}: it has no drift map for the classes known before it",
                 name()
             );
-            start.classes = applied.classes().with_context(name)?;
+            start.classes = applied.classes(sha256).with_context(name)?;
             (start.state, start.space) = (applied.state, applied.space);
         }
         start.adapter = match (&start.base, &start.state) {

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::AdapterFile;
 use crate::{
     Adapter, AdapterError, AdapterState, AdapterTask, BaseId, Class, FeatureSpaceId,
-    StatisticsError,
+    StatisticsError, WithoutAdapter,
 };
 
 /// What a device has, for an adapter to be applied to.
@@ -91,18 +91,20 @@ pub enum ApplyError {
 impl Applied {
     /// All classes from now on: those known before, and those brought. A class of the same name joins the known one, as
     /// shots of it taught here would ([`Class::joined`]). Classes that cannot be moved are not among them: see
-    /// [`Applied::known`].
+    /// [`Applied::known`]. `adapter` is the SHA-256 of the adapter's content.
     ///
     /// # Errors
     ///
     /// [`StatisticsError`] if two classes of one name do not fit together.
-    pub fn classes(&self) -> Result<Vec<Arc<Class>>, StatisticsError> {
+    pub fn classes(&self, adapter: [u8; 32]) -> Result<Vec<Arc<Class>>, StatisticsError> {
         let mut classes = self.known.clone().unwrap_or_default();
         for brought in &self.brought {
             let key = brought.name.key();
-            match classes.iter_mut().find(|class| class.name.key() == key) {
-                Some(class) => *class = Arc::new(class.joined(brought)?),
-                None => classes.push(Arc::clone(brought)),
+            if let Some(class) = classes.iter_mut().find(|class| class.name.key() == key) {
+                *class = Arc::new(class.joined(brought, adapter)?);
+            } else {
+                let without = vec![WithoutAdapter { adapter, modes: Vec::new() }];
+                classes.push(Arc::new(Class { without, ..(**brought).clone() }));
             }
         }
         Ok(classes)

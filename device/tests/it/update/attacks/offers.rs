@@ -76,7 +76,7 @@ fn an_adapter_for_somebody_else_is_left_alone() {
         },
         Attack {
             name: "whom another role lists",
-            says: "\"applied\":null",
+            says: "lists of other roles are not read",
             make: |scene| {
                 let listed = Listed::of(&scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]));
                 scene.site.publish_wrong(|next| next.delegated = Some(listed));

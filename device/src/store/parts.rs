@@ -1,0 +1,40 @@
+//! What adapters brought to classes, beside the classes: [`WithoutAdapter`] by class.
+//!
+//! Tables of their own, so that rows of classes are what they were before there was such a thing. Each row names the class
+//! that it belongs to by a fingerprint: one that a program without these tables left behind counts for nothing.
+
+use fmlora_learner::{Class, WithoutAdapter};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// What adapters brought to one class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    /// Fingerprint of the class.
+    of: [u8; 32],
+    without: Vec<WithoutAdapter>,
+}
+
+impl Parts {
+    /// Those of a class; `None` if no adapter brought shots of it.
+    pub(crate) fn of(class: &Class) -> Option<Self> {
+        let without = class.without.clone();
+        (!without.is_empty()).then(|| Self { of: fingerprint(class), without })
+    }
+
+    /// The class with its parts, if these are its own.
+    pub(crate) fn attached_to(self, class: Class) -> Class {
+        if self.of == fingerprint(&class) {
+            Class { without: self.without, ..class }
+        } else {
+            class
+        }
+    }
+}
+
+/// SHA-256 of the statistics of a class; its name does not count.
+pub(crate) fn fingerprint(class: &Class) -> [u8; 32] {
+    // What the store holds can be written; if it could not, no class would be taken for another one that was not changed.
+    let bytes = postcard::to_stdvec(&class.modes).unwrap_or_default();
+    Sha256::digest(bytes).into()
+}

@@ -1,0 +1,197 @@
+//! How a box speaks with the server of a repository: certificates, proxies, what it says of itself, what it makes of pages.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+
+use super::scene::{Scene, applied};
+use super::server::Fault;
+use super::workshop::Workshop;
+use crate::served::{Daemon, until};
+use crate::setting::{Run, finish, text};
+use crate::update_daemon::{BY_HAND, CAMERA, config, post};
+
+/// Serves a folder by https, with a certificate of its own that it writes to `certificate`, until the test ends.
+fn serve_tls(folder: &Path, name: &str, certificate: &Path) -> SocketAddr {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+    std::fs::write(certificate, made.cert.pem()).expect("a file");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let server = server.expect("versions").with_no_client_auth();
+    let server =
+        Arc::new(server.with_single_cert(vec![made.cert.der().clone()], key).expect("a key"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let (address, folder) = (listener.local_addr().expect("an address"), folder.to_owned());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(server.clone()).expect("a connection");
+            // A client that trusts nothing here hangs up.
+            let _ = answer(StreamOwned::new(connection, stream), &folder);
+        }
+    });
+    address
+}
+
+fn answer(
+    mut stream: StreamOwned<ServerConnection, std::net::TcpStream>,
+    folder: &Path,
+) -> std::io::Result<()> {
+    let mut path = String::new();
+    for line in BufReader::new(&mut stream).lines() {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        if let Some(asked) = line.strip_prefix("GET /") {
+            path = asked.split(' ').next().unwrap_or_default().to_owned();
+        }
+    }
+    let (status, body) = match std::fs::read(folder.join(path)) {
+        Ok(body) => ("200 OK", body),
+        Err(_) => ("404 Not Found", Vec::new()),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+/// A command with variables of the environment.
+fn with_variables(scene: &Scene, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    let always = ["--json", "--device", "cpu", "--base", "base.fmlb"];
+    let mut command = scene.setting.command(&[&always[..], arguments].concat());
+    finish(command.envs(variables.iter().copied()))
+}
+
+/// A round with variables of the environment.
+fn update_with(scene: &Scene, variables: &[(&str, &str)]) -> Run {
+    let (root, url) = (scene.setting.path("root.json"), scene.server.url());
+    with_variables(scene, &["update", "--from", &url, "--root", text(&root)], variables)
+}
+
+#[test]
+fn a_certificate_of_ones_own_is_named_and_then_trusted() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let certificate = scene.setting.path("authority.pem");
+    let address = serve_tls(scene.site.folder(), "127.0.0.1", &certificate);
+    let (url, root) = (format!("https://{address}/"), scene.setting.path("root.json"));
+    let update = ["update", "--from", &url, "--root", text(&root)];
+    let run = scene.run(&update);
+    for says in [&*url, "metadata/", "comes from an unknown issuer", "--authority"] {
+        assert!(run.code == 1 && run.stderr.contains(says), "{says}: {}", run.stderr);
+    }
+    let system = [&update[..], &["--check", "--authority", "system"]].concat();
+    let run = with_variables(&scene, &system, &[("SSL_CERT_FILE", text(&certificate))]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let missing = scene.run(&[&update[..], &["--authority", "no.pem"]].concat());
+    assert!(missing.stderr.contains("--authority: no.pem"), "{}", missing.stderr);
+    let run = scene.run(&[&update[..], &["--authority", text(&certificate)]].concat());
+    assert_eq!((run.code, &*applied(&run)), (0, "garden-1.fmla"), "{}", run.stderr);
+    // The daemon has a key for it.
+    let plain = config(&scene, CAMERA, BY_HAND).replace(&scene.server.url(), &url);
+    let mut daemon = Daemon::start_with(&scene.setting, &plain, &[]);
+    let (code, problem) = post(&mut daemon, "check", &Value::Null);
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(code == 502 && detail.contains("update.authority"), "{problem}");
+    drop(daemon);
+    let trusting = format!("{plain}authority = \"{}\"\n", text(&certificate));
+    let mut daemon = Daemon::start_with(&scene.setting, &trusting, &[]);
+    assert_eq!(post(&mut daemon, "check", &Value::Null).0, 200);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_unless_the_host_is_excepted() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let nobody = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let proxy = format!("http://{}", nobody.local_addr().expect("an address"));
+    drop(nobody);
+    let through = update_with(&scene, &[("http_proxy", &proxy)]);
+    assert_eq!(through.code, 1, "nobody is there: {}", through.stdout);
+    let wrong = update_with(&scene, &[("http_proxy", "http://")]);
+    assert!(wrong.stderr.contains("http_proxy is \"http://\""), "{}", wrong.stderr);
+    let other = update_with(&scene, &[("https_proxy", &proxy), ("no_proxy", "")]);
+    assert_eq!(applied(&other), "garden-1.fmla", "{}", other.stderr);
+    scene.json(&["rollback"]);
+    scene.offer(2);
+    let past = update_with(&scene, &[("http_proxy", &proxy), ("no_proxy", "127.0.0.0/8")]);
+    assert_eq!(applied(&past), "garden-2.fmla", "{}", past.stderr);
+}
+
+#[test]
+fn a_server_is_told_which_program_asks() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    scene.taken("garden-1.fmla");
+    let expected = format!("fmlora-edge/{} (channel stable)", env!("CARGO_PKG_VERSION"));
+    for asked in scene.server.asked() {
+        assert_eq!(asked.agent, expected, "{}", asked.path);
+    }
+}
+
+/// The network's login page, or a wrong address: it is said to be so, and where.
+#[test]
+fn a_page_is_told_from_a_repository() {
+    let mut scene = Scene::updated(Workshop::toy());
+    let before = scene.known();
+    scene.offer(2);
+    let page = Fault::Instead(b"<!doctype html><title>Log in</title>".to_vec());
+    let adapter = scene.site.listed[1].path();
+    for file in ["metadata/2.root.json", "metadata/timestamp.json", "metadata/3.targets.json"] {
+        scene.server.fail(file, page.clone());
+        let run = scene.update();
+        let says = format!("{}{file}: an HTML page came instead of the file", scene.server.url());
+        assert!(run.code == 1 && run.stderr.contains(&says), "{says}: {}", run.stderr);
+        assert_eq!(scene.known(), before);
+        scene.server.heal();
+    }
+    scene.server.fail(&adapter, Fault::Status(511));
+    scene.not_taken("the network asks for a login");
+    scene.server.heal();
+    scene.taken("garden-2.fmla");
+}
+
+#[test]
+fn what_a_root_may_not_say_is_refused_in_words() {
+    let scene = Scene::new(Workshop::toy());
+    let mut root = scene.site.root.clone();
+    root.consistent_snapshot = false;
+    let keys = &scene.site.keys[&tough::schema::RoleType::Root][..2];
+    let plain = super::key::written(&super::key::signed(&root, keys));
+    std::fs::write(scene.setting.path("root.json"), plain).expect("a file");
+    let run = scene.update();
+    assert!(run.code == 1 && run.stderr.contains("consistent_snapshot"), "{}", run.stderr);
+    std::fs::write(scene.setting.path("root.json"), scene.site.read("metadata/timestamp.json"))
+        .expect("a file");
+    let run = scene.update();
+    let says = "its _type is \"timestamp\", expected \"root\"";
+    assert!(run.code == 1 && run.stderr.contains(says), "{}", run.stderr);
+}
+
+#[test]
+fn without_a_root_the_log_says_so_at_the_start() {
+    let scene = Scene::new(Workshop::toy());
+    let config = config(&scene, CAMERA, BY_HAND);
+    let rootless: String = config
+        .lines()
+        .filter(|l| !l.starts_with("root ="))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let _daemon = Daemon::start_with(&scene.setting, &rootless, &[]);
+    until("a line of the log", || {
+        let log = std::fs::read_to_string(scene.setting.path("log")).unwrap_or_default();
+        log.contains("this box takes no update until update.root names")
+    });
+}
