@@ -14,7 +14,6 @@ pub(crate) struct Secret(String);
 
 impl Secret {
     /// The password itself, for whom it is meant.
-    #[cfg(feature = "mqtt")]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
