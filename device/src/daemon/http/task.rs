@@ -9,7 +9,7 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use fmlora_learner::{ClassName, Step, TaskClass};
 
 use super::Api;
-use super::body::{not_too_large, permit, ready};
+use super::body::{TaskForm, not_too_large, permit, ready};
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::task::{self, LearnReport, TaskShots};
@@ -31,11 +31,10 @@ struct PostedTask {
 /// when all is learned; steps of a training are told as events.
 #[utoipa::path(
     post, path = "/api/v1/learn", tag = "classes",
-    request_body(content = Object, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
+    request_body(content = TaskForm, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
     responses(
         (status = 200, body = LearnReport),
-        (status = 400, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
-        (status = 503, body = Problem, description = "another task is being learned"),
+        (status = 503, body = Problem, description = "Another task is being learned, or the daemon ends."),
     )
 )]
 pub(super) async fn learn(
