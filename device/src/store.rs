@@ -43,7 +43,7 @@ pub(crate) use record::{Record, Value};
 const FORMAT: u16 = 2;
 
 /// Name of the file in the state directory.
-const FILE: &str = "state.redb";
+pub(crate) const FILE: &str = "state.redb";
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const CLASSES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("classes");

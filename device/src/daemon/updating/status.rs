@@ -74,8 +74,8 @@ pub(crate) struct InUseDto {
 /// An adapter that is not tried again by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct QuarantinedDto {
-    target: String,
-    why: String,
+    pub(crate) target: String,
+    pub(crate) why: String,
 }
 
 impl UpdateDto {
