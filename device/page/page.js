@@ -56,7 +56,7 @@ async function showBox() {
 
 function listen() {
   events?.close();
-  events = new EventSource("/api/v1/events");
+  events = new EventSource("api/v1/events");
   const on = (name, show) => events.addEventListener(name, (e) => show(JSON.parse(e.data)));
   on("prediction", showAnswer);
   on("source", showSource);
@@ -104,7 +104,7 @@ function stopWatching() {
 
 $("watch").addEventListener("click", () => {
   if (!$("live").hidden) return stopWatching();
-  $("live").src = "/api/v1/live.mjpg";
+  $("live").src = "api/v1/live.mjpg";
   $("live").hidden = false;
   $("watch").textContent = "Hide the picture";
 });
@@ -258,12 +258,17 @@ async function showTokens() {
   const tokens = await api.tokens();
   $("tokens").replaceChildren(...tokens.map(({ id, name, role }) => {
     const item = element("li", "");
+    item.append(element("span", `${name} (${role})`));
+    if (id === null) {
+      item.append(element("small", "set by the configuration", { className: "hint" }));
+      return item;
+    }
     const remove = element("button", "Take back");
     remove.addEventListener("click", () => act(remove, async () => {
       await api.removeToken(id);
       await showTokens();
     }));
-    item.append(element("span", `${name} (${role})`), remove);
+    item.append(remove);
     return item;
   }));
 }
@@ -271,9 +276,11 @@ async function showTokens() {
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   act(event.submitter, async () => {
-    const { token } = await api.addToken($("token-name").value, $("token-role").value);
+    const { token, role } = await api.addToken($("token-name").value, $("token-role").value);
     $("token-name").value = "";
-    $("token").textContent = `${token} – write it down, it is told this once.`;
+    const address = new URL(`api/v1/snapshot.jpg?token=${token}`, document.baseURI);
+    const use = role === "pictures" ? ` For a client of cameras: ${address} (or live.mjpg).` : "";
+    $("token").textContent = `${token} – write it down, it is told this once.${use}`;
     await showTokens();
   });
 });

@@ -1,10 +1,10 @@
 //! The command line: every argument, its default and its help.
 
-use std::io::IsTerminal;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use fmlora_models::DeviceSpec;
 
 use crate::update::Location;
@@ -42,7 +42,7 @@ pub(crate) struct Global {
     /// Print JSON for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Say more of what happens (-vv: everything)
+    /// Say more of what happens (-vv: everything, of libraries too)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -57,14 +57,14 @@ pub(crate) enum Command {
     /// Watch a camera and say what it shows, until told to end (SIGTERM, Ctrl-C)
     #[command(after_help = "Example:\n  fmlora-edge run --config fmlora.toml")]
     Run(RunArgs),
-    /// Try a configuration: keys, files, base, state, one frame of the camera
+    /// Try a configuration: keys, files, base, state, device, address, broker, repository, one frame of the camera
     #[command(
         after_help = "Examples:\n  fmlora-edge check --example > fmlora.toml\n  fmlora-edge check --config fmlora.toml\n\nExit codes: 0 all is well, 1 not, 2 wrong usage."
     )]
     Check(CheckArgs),
     /// Give the administrator of the page a new password, while the daemon does not run
     #[command(
-        after_help = "Example:\n  fmlora-edge password --viewer    # for somebody who only looks"
+        after_help = "Examples:\n  fmlora-edge password --viewer                   # for somebody who only looks\n  fmlora-edge password --hash < password.txt      # for login.password_hash of many boxes\n  fmlora-edge password --token viewer             # for login.tokens of many boxes"
     )]
     Password(PasswordArgs),
     /// Add shots of one class
@@ -116,6 +116,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether the command runs until it is told to end.
+    pub(crate) fn is_daemon(&self) -> bool {
+        match self {
+            Self::Run(_) => true,
+            Self::Demo(args) => !args.headless,
+            _ => false,
+        }
+    }
+
     /// Whether the command leaves the state other than it was.
     pub(crate) fn changes_state(&self) -> bool {
         match self {
@@ -124,10 +133,10 @@ impl Command {
             | Self::Forget(_)
             | Self::Rename(_)
             | Self::Undo(_)
-            | Self::Password(_)
             | Self::Update(_)
             | Self::Rollback(_)
             | Self::Import(_) => true,
+            Self::Password(args) => !args.hash && args.token.is_none(),
             Self::Demo(_)
             | Self::Run(_)
             | Self::Check(_)
@@ -182,6 +191,34 @@ pub(crate) struct PasswordArgs {
     /// For the account that may only look
     #[arg(long)]
     pub(crate) viewer: bool,
+    /// Print the hash of the password on the standard input (at a terminal: of a new one), and change nothing
+    #[arg(long, conflicts_with_all = ["viewer", "token"])]
+    pub(crate) hash: bool,
+    /// Print a new token of a role and its SHA-256, and change nothing
+    #[arg(long, value_name = "ROLE", conflicts_with = "viewer")]
+    pub(crate) token: Option<TokenRole>,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// Everything
+    Admin,
+    /// Look
+    Viewer,
+    /// See the camera's picture, and nothing else
+    Pictures,
+}
+
+impl TokenRole {
+    /// As configurations write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::Pictures => "pictures",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -296,15 +333,21 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
-/// Sends what the program says of its work to the terminal's error stream.
-pub(crate) fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::TRACE,
-    };
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    // A second call in one process (tests) keeps the first log.
-    let _ = log.with_ansi(colours).with_target(verbose > 1).without_time().try_init();
+/// Reads the command line. A variable of the environment that is empty is one that is not set.
+///
+/// # Errors
+///
+/// clap's error, which prints itself: wrong usage, `--help` or `--version`.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = without_empty_variables(Cli::command());
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg }
+    });
+    command.mut_subcommands(without_empty_variables)
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each or one for a family.
 
+mod check;
 mod classify;
 mod daemon;
 mod demo;
@@ -7,6 +8,7 @@ mod devices;
 mod edit;
 mod evaluate;
 mod learn;
+mod password;
 mod status;
 mod teach;
 mod transfer;
@@ -32,8 +34,8 @@ fn dispatch(cli: &Cli) -> Result<(), EdgeError> {
     match &cli.command {
         Command::Demo(args) => demo::run(global, args),
         Command::Run(args) => daemon::run(global, args),
-        Command::Check(args) => daemon::check(global, args),
-        Command::Password(args) => daemon::password(global, args),
+        Command::Check(args) => check::check(global, args),
+        Command::Password(args) => password::password(global, args),
         Command::Teach(args) => teach::teach(global, args),
         Command::Learn(args) => learn::learn(global, args),
         Command::Classify(args) => classify::run(global, args),

@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 mod answering;
+mod broker;
 pub(crate) mod config;
 mod event;
 mod http;
@@ -30,6 +31,9 @@ use serde::Serialize;
 use crate::{EdgeError, Session};
 use config::DaemonConfig;
 pub(crate) use event::{Event, Seen};
+pub(crate) use http::read_certificate;
+#[cfg(feature = "mqtt")]
+pub(crate) use mqtt::try_broker;
 use source::{Keeping, SourceSpec};
 use supervisor::Daemon;
 pub(crate) use updating::{InUseDto, QuarantinedDto};

@@ -13,6 +13,7 @@ mod daemon;
 mod engine;
 mod error;
 mod folders;
+mod log;
 mod pictures;
 mod report;
 mod session;
@@ -24,8 +25,6 @@ mod update;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 pub use camera::synthetic::{SyntheticCamera, Thing};
 pub use daemon::config::{ConfigError, Mistake};
 pub use engine::Engine;
@@ -36,7 +35,7 @@ pub use store::{JOURNAL_LIMIT, Store, StoreError};
 /// Runs the program with these arguments (the first is its name) and says how it ended: 0 done, 1 failed,
 /// 2 wrong usage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(arguments) {
+    let cli = match cli::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
@@ -45,7 +44,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    cli::start_log(cli.global.verbose);
+    let kind = if cli.command.is_daemon() { log::Kind::Daemon } else { log::Kind::Command };
+    log::start(kind, cli.global.verbose);
     // Whatever encrypts takes this one; a second call of this function finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Failures that tests ask for by the environment; nothing in a build without them.

@@ -58,11 +58,12 @@ pub(crate) struct Done {
 impl Session {
     /// Opens base and state as the command line names them.
     pub(crate) fn open(global: &Global, access: Access) -> Result<Self, EdgeError> {
-        let state = match &global.state {
-            Some(directory) => directory.clone(),
-            None => default_state_directory(),
-        };
-        Self::open_at(global, &state, access)
+        Self::open_at(global, &Self::state_directory(global), access)
+    }
+
+    /// Where the state is: as the command line says, or the platform's data directory.
+    pub(crate) fn state_directory(global: &Global) -> PathBuf {
+        global.state.clone().unwrap_or_else(default_state_directory)
     }
 
     /// Opens the base as the command line names it and the state in `directory`.

@@ -57,7 +57,7 @@ use tables::{CLASSES, HEAD, META, PARTS};
 const FORMAT: u16 = 3;
 
 /// Name of the file in the state directory.
-const FILE: &str = "state.redb";
+pub(crate) const FILE: &str = "state.redb";
 
 /// What a state is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

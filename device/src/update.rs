@@ -151,6 +151,15 @@ impl Updates {
         Ok(stack.with_parts(&parts))
     }
 
+    /// Whether a root is trusted already, so that none has to be named.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`], [`StoreError::Damaged`] or [`StoreError::Version`].
+    pub(crate) fn trusts_a_root(&self) -> Result<bool, StoreError> {
+        Ok(self.trusted.load::<Trusted>()?.is_some())
+    }
+
     /// Changes what is remembered, and writes other values with it, as one transaction.
     fn change<R>(
         &self,

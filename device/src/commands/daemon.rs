@@ -1,15 +1,12 @@
-//! `run`, `check` and `password`.
+//! `run`, and how it reads its configuration.
 
 use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
 
-use super::update;
-use crate::cli::{CheckArgs, Global, PasswordArgs, RunArgs};
-use crate::daemon::access::{AccessError, Gate, Role};
+use crate::cli::{Global, RunArgs};
 use crate::daemon::config::{self, ConfigError, DaemonConfig, Mistake};
-use crate::daemon::source::try_frame;
 use crate::daemon::{self, Event, Run, Seen, Told};
 use crate::report;
 use crate::store::Access;
@@ -32,7 +29,7 @@ pub(super) fn watch(
     reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>,
 ) -> Result<(), EdgeError> {
     let mut shown = None;
-    // Nobody has to be told that nothing was updated.
+    // That nothing was updated is no news.
     let mut updates = Some("idle");
     let mut tell = |told: Told<'_>| match told {
         Told::Page(url) if global.json => report::json(&json!({ "page": url })),
@@ -102,97 +99,32 @@ fn print_change(shown: &mut Option<Shown>, seen: &Seen) -> Result<(), EdgeError>
     report::line(line)
 }
 
-/// Gives an account a new password.
-pub(super) fn password(global: &Global, args: &PasswordArgs) -> Result<(), EdgeError> {
-    let session = Session::open(global, Access::Write)?;
-    let fail = |error: AccessError| EdgeError::Access(report::with_causes(&error));
-    let (gate, made) = Gate::open(session.store().record("accounts")?).map_err(fail)?;
-    let role = if args.viewer { Role::Viewer } else { Role::Admin };
-    let password = match made.filter(|_| role == Role::Admin) {
-        Some(password) => password,
-        None => gate.renew_password(role).map_err(fail)?,
-    };
-    let user = if args.viewer { "viewer" } else { "admin" };
-    if global.json {
-        return report::json(&json!({ "user": user, "password": password }));
-    }
-    report::line(format!("login: {user}, password {password} (told this once)"))
-}
-
-pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> {
-    let Some(path) = args.config.as_deref().filter(|_| !args.example) else {
-        return report::line(config::example().trim_end());
-    };
-    let mut mistakes = Vec::new();
-    let mut frame = None;
-    match read(path) {
-        Err(EdgeError::Config(error)) => mistakes = error.mistakes,
-        Err(error) => return Err(error),
-        Ok(config) => {
-            mistakes.extend(config::check(&config));
-            let named = |keys: &[&str]| mistakes.iter().any(|m| keys.contains(&m.place.as_str()));
-            // What is wrong by itself is not tried as well.
-            let try_session = !named(&["base", "device"]);
-            let try_camera = !mistakes.iter().any(|mistake| mistake.place.starts_with("camera."));
-            let try_repository = mistakes.is_empty();
-            let mut wrong = |place: &str, error: &dyn std::error::Error| {
-                let what = report::with_causes(error);
-                mistakes.push(Mistake { place: place.to_owned(), what });
-            };
-            if try_session {
-                let opened = merged(global, &config)
-                    .and_then(|global| Session::open(&global, Access::Read))
-                    .and_then(|mut session| session.engine().map(|_| ()));
-                if let Err(error) = opened {
-                    wrong("base, state, device", &error);
-                }
-            }
-            if try_repository && let Err(error) = update::try_repository(&config.update) {
-                wrong("update.from", &error);
-            }
-            if try_camera {
-                match try_frame(&daemon::keeping(&config)?) {
-                    Ok(tried) => frame = Some(tried),
-                    Err(error) => wrong("camera.source", &error),
-                }
-            }
-        }
-    }
-    if global.json {
-        let mistakes: Vec<_> =
-            mistakes.iter().map(|m| json!({ "place": m.place, "what": m.what })).collect();
-        report::json(&json!({ "ok": mistakes.is_empty(), "mistakes": mistakes, "frame": frame }))?;
-    } else if let Some(frame) = &frame {
-        let (width, height, seconds) = (frame.width, frame.height, frame.seconds);
-        report::line(format!("a frame of {width} x {height} after {seconds:.1} s"))?;
-    }
-    if mistakes.is_empty() {
-        return if global.json { Ok(()) } else { report::line("all is well") };
-    }
-    Err(EdgeError::Config(ConfigError { source_name: path.display().to_string(), mistakes }))
-}
-
 /// Reads a configuration that a daemon can run with.
 fn checked(path: &Path) -> Result<DaemonConfig, EdgeError> {
-    let config = read(path)?;
+    let name = path.display().to_string();
+    let config = config::load(&name, &read_text(path)?, &environment);
+    let config = config.map_err(EdgeError::Config)?;
     let mistakes = config::check(&config);
     if mistakes.is_empty() {
         return Ok(config);
     }
-    Err(EdgeError::Config(ConfigError { source_name: path.display().to_string(), mistakes }))
+    Err(EdgeError::Config(ConfigError { source_name: name, mistakes }))
 }
 
-/// Reads a configuration file and the environment.
-fn read(path: &Path) -> Result<DaemonConfig, EdgeError> {
+/// Reads a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String, EdgeError> {
     let what = "read the configuration";
     let fail = |source| EdgeError::File { path: path.to_owned(), what, source };
-    let text = std::fs::read_to_string(path).map_err(fail)?;
-    let name = path.display().to_string();
-    config::load(&name, &text, &|name| std::env::var(name).ok()).map_err(EdgeError::Config)
+    std::fs::read_to_string(path).map_err(fail)
+}
+
+/// A variable of the environment.
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// What the command line says, and where it says nothing, what the configuration does.
-fn merged(global: &Global, config: &DaemonConfig) -> Result<Global, EdgeError> {
+pub(super) fn merged(global: &Global, config: &DaemonConfig) -> Result<Global, EdgeError> {
     let device = match &global.device {
         Some(device) => device.clone(),
         None => config.device.parse().map_err(|what| {

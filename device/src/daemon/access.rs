@@ -1,6 +1,7 @@
 //! Who may do what: accounts and tokens on disk, logins in memory.
 
 mod accounts;
+mod configured;
 mod logins;
 mod word;
 
@@ -14,7 +15,8 @@ use utoipa::ToSchema;
 use crate::StoreError;
 use crate::store::Record;
 use accounts::Accounts;
-pub(crate) use accounts::TokenDto;
+pub(crate) use accounts::{TokenDto, check_hash, hash};
+pub(crate) use configured::{Configured, ConfiguredToken, hex, parse_digest};
 use logins::Logins;
 use word::random_word;
 
@@ -27,19 +29,78 @@ const SHORTEST_PASSWORD: usize = 10;
 /// Most characters: what is longer only keeps the processor busy.
 const LONGEST_PASSWORD: usize = 256;
 
+/// How long a Basic login that was right is remembered, so that a client that asks each second costs one hash.
+const BASIC_LASTS: Duration = Duration::from_hours(1);
+
 /// Tokens for scripts.
 const MAX_TOKENS: usize = 100;
 
-/// What somebody may do.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
+/// What a login or a token may do. The order of the variants is part of the state's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     /// Look.
     Viewer,
     /// Look, teach, and change who may.
     Admin,
+    /// See the camera's picture, and nothing else.
+    Pictures,
+}
+
+impl Role {
+    /// Whether this role includes what `needed` may.
+    pub(crate) fn includes(self, needed: Self) -> bool {
+        let rank = |role| match role {
+            Self::Pictures => 0,
+            Self::Viewer => 1,
+            Self::Admin => 2,
+        };
+        rank(self) >= rank(needed)
+    }
+}
+
+/// An account with a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Account {
+    /// May only look.
+    Viewer,
+    /// May do everything.
+    Admin,
+}
+
+impl Account {
+    /// The account of a user's name.
+    fn named(user: &str) -> Option<Self> {
+        match user {
+            "admin" => Some(Self::Admin),
+            "viewer" => Some(Self::Viewer),
+            _ => None,
+        }
+    }
+
+    /// The user's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    /// The key of the configuration that sets its password.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Admin => "login.password_hash",
+            Self::Viewer => "login.viewer_password_hash",
+        }
+    }
+
+    fn role(self) -> Role {
+        match self {
+            Self::Admin => Role::Admin,
+            Self::Viewer => Role::Viewer,
+        }
+    }
 }
 
 /// Why access was not granted or not changed.
@@ -51,6 +112,9 @@ pub(crate) enum AccessError {
     /// A password that anybody could guess, or that is no password.
     #[error("a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")]
     Password,
+    /// A password that the configuration sets.
+    #[error("the configuration sets this password ({0}): change it there")]
+    Configured(&'static str),
     /// The name of a token.
     #[error("a token's name has 1 to 64 characters")]
     TokenName,
@@ -75,56 +139,75 @@ pub(crate) enum AccessError {
 pub(crate) struct Gate {
     record: Record,
     accounts: Mutex<Accounts>,
+    /// What the configuration sets, which goes before what the state holds.
+    configured: Mutex<Configured>,
     logins: Mutex<Logins>,
     /// One password at a time: each takes 19 MiB and a core while it is checked.
     checking: Mutex<()>,
 }
 
 impl Gate {
-    /// Opens what is kept of accounts. If there are none, makes the one of the administrator, and gives its password,
-    /// which is nowhere else.
+    /// Opens what the state holds of accounts.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::Store`].
+    pub(crate) fn open(record: Record, configured: Configured) -> Result<Self, AccessError> {
+        let known: Option<Accounts> = record.load()?;
+        Ok(Self {
+            record,
+            accounts: Mutex::new(known.unwrap_or_default()),
+            configured: Mutex::new(configured),
+            logins: Mutex::default(),
+            checking: Mutex::new(()),
+        })
+    }
+
+    /// Takes over what a changed configuration sets. Logins end where the password is another one.
+    pub(crate) fn configure(&self, configured: Configured) {
+        let before = std::mem::replace(&mut *lock(&self.configured), configured);
+        let now = lock(&self.configured).clone();
+        for account in [Account::Admin, Account::Viewer] {
+            if before.hash_of(account) != now.hash_of(account) {
+                lock(&self.logins).end_all_of(account.role());
+            }
+        }
+    }
+
+    /// Makes the administrator's password if there is none, and gives it. It is nowhere else.
     ///
     /// # Errors
     ///
     /// [`AccessError::Store`], [`AccessError::Random`] or [`AccessError::Hash`].
-    pub(crate) fn open(record: Record) -> Result<(Self, Option<String>), AccessError> {
-        let known: Option<Accounts> = record.load()?;
-        let gate = Self {
-            record,
-            accounts: Mutex::new(known.clone().unwrap_or_default()),
-            logins: Mutex::default(),
-            checking: Mutex::new(()),
-        };
-        if known.is_some() {
-            return Ok((gate, None));
+    pub(crate) fn first_password(&self) -> Result<Option<String>, AccessError> {
+        if self.hash_of(Account::Admin).is_some() {
+            return Ok(None);
         }
-        let password = random_word(PASSWORD_LENGTH)?;
-        gate.set_password(Role::Admin, &password)?;
-        Ok((gate, Some(password)))
+        self.renew_password(Account::Admin).map(Some)
     }
 
-    /// A new password for an account, which nobody thought up.
-    pub(crate) fn renew_password(&self, role: Role) -> Result<String, AccessError> {
-        let password = random_word(PASSWORD_LENGTH)?;
-        self.set_password(role, &password)?;
+    /// Gives an account a new random password.
+    pub(crate) fn renew_password(&self, account: Account) -> Result<String, AccessError> {
+        let password = random_password()?;
+        self.set_password(account, &password)?;
         Ok(password)
     }
 
-    /// Gives an account a password; whoever was logged in with the old one is logged out.
-    pub(crate) fn set_password(&self, role: Role, password: &str) -> Result<(), AccessError> {
-        let length = password.chars().count();
-        if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&length) {
-            return Err(AccessError::Password);
+    /// Gives an account a password; logins with the old one end.
+    pub(crate) fn set_password(&self, account: Account, password: &str) -> Result<(), AccessError> {
+        check_password(password)?;
+        if lock(&self.configured).hash_of(account).is_some() {
+            return Err(AccessError::Configured(account.key()));
         }
         let hash = {
             let _one = lock(&self.checking);
             accounts::hash(password)?
         };
         self.change(|accounts| {
-            accounts.set_hash(role, hash);
+            accounts.set_hash(account.role(), hash);
             Ok(())
         })?;
-        lock(&self.logins).end_all_of(role);
+        lock(&self.logins).end_all_of(account.role());
         Ok(())
     }
 
@@ -135,22 +218,36 @@ impl Gate {
         password: &str,
         lasts: Duration,
     ) -> Result<(String, Role), AccessError> {
-        let role = match user {
-            "admin" => Some(Role::Admin),
-            "viewer" => Some(Role::Viewer),
-            _ => None,
-        };
-        // What takes its time takes it for unknown users too.
-        let hash = role.and_then(|role| lock(&self.accounts).hash_of(role).map(str::to_owned));
+        let role = self.check(user, password)?;
+        let key = random_word(logins::KEY_LENGTH)?;
+        lock(&self.logins).begin(&key, role, Instant::now(), lasts);
+        Ok((key, role))
+    }
+
+    /// Checks user and password of a Basic login. Afterwards [`Gate::session`] knows `basic_key(user, password)` for an
+    /// hour, or until the password changes.
+    pub(crate) fn log_in_basic(&self, user: &str, password: &str) -> Result<(), AccessError> {
+        let role = self.check(user, password)?;
+        let key = basic_key(user, password);
+        lock(&self.logins).begin(&key, role, Instant::now(), BASIC_LASTS);
+        Ok(())
+    }
+
+    fn check(&self, user: &str, password: &str) -> Result<Role, AccessError> {
+        let account = Account::named(user);
+        // An unknown user takes as long as a known one.
+        let hash = account.and_then(|account| self.hash_of(account));
         let short = password.chars().count() <= LONGEST_PASSWORD;
         let right = {
             let _one = lock(&self.checking);
             accounts::verify(if short { password } else { "" }, hash.as_deref())
         };
-        let role = role.filter(|_| right).ok_or(AccessError::Wrong)?;
-        let key = random_word(logins::KEY_LENGTH)?;
-        lock(&self.logins).begin(&key, role, Instant::now(), lasts);
-        Ok((key, role))
+        account.filter(|_| right).map(Account::role).ok_or(AccessError::Wrong)
+    }
+
+    fn hash_of(&self, account: Account) -> Option<String> {
+        let configured = lock(&self.configured).hash_of(account).map(str::to_owned);
+        configured.or_else(|| lock(&self.accounts).hash_of(account.role()).map(str::to_owned))
     }
 
     /// Ends a session.
@@ -158,14 +255,16 @@ impl Gate {
         lock(&self.logins).end(key);
     }
 
-    /// What the one who has a session may do.
+    /// What a session may do.
     pub(crate) fn session(&self, key: &str) -> Option<Role> {
         lock(&self.logins).role(key, Instant::now())
     }
 
-    /// What the one who has a token may do.
+    /// What a token may do.
     pub(crate) fn token(&self, token: &str) -> Option<Role> {
-        lock(&self.accounts).role_of_token(token)
+        let digest = accounts::digest(token);
+        let configured = lock(&self.configured).role_of(&digest);
+        configured.or_else(|| lock(&self.accounts).role_of(&digest))
     }
 
     /// Makes a token for a script. The token itself is nowhere else.
@@ -178,7 +277,7 @@ impl Gate {
         if !(1..=64).contains(&length) || name.chars().any(char::is_control) {
             return Err(AccessError::TokenName);
         }
-        let token = random_word(accounts::TOKEN_LENGTH)?;
+        let token = random_token()?;
         let dto = self.change(|accounts| {
             if accounts.tokens().len() >= MAX_TOKENS {
                 return Err(AccessError::TooManyTokens);
@@ -188,9 +287,10 @@ impl Gate {
         Ok((dto, token))
     }
 
-    /// All tokens, without what opens anything.
+    /// All tokens, those of the configuration first, without what opens anything.
     pub(crate) fn tokens(&self) -> Vec<TokenDto> {
-        lock(&self.accounts).tokens()
+        let configured = lock(&self.configured).tokens();
+        [configured, lock(&self.accounts).tokens()].concat()
     }
 
     /// Takes a token back.
@@ -212,6 +312,28 @@ impl Gate {
         *accounts = next;
         Ok(changed)
     }
+}
+
+/// What a Basic login is known by.
+pub(crate) fn basic_key(user: &str, password: &str) -> String {
+    format!("basic:{user}:{password}")
+}
+
+/// A random password that can be read from a screen.
+pub(crate) fn random_password() -> Result<String, AccessError> {
+    random_word(PASSWORD_LENGTH)
+}
+
+/// A random token.
+pub(crate) fn random_token() -> Result<String, AccessError> {
+    random_word(accounts::TOKEN_LENGTH)
+}
+
+/// Refuses a password that is too short or too long.
+pub(crate) fn check_password(password: &str) -> Result<(), AccessError> {
+    let length = password.chars().count();
+    let fits = (SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&length);
+    if fits { Ok(()) } else { Err(AccessError::Password) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

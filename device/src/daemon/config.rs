@@ -2,20 +2,23 @@
 //!
 //! This is the one list of keys: the file that `check --example` prints and docs/config.md follow from it.
 
+mod http;
 mod load;
+mod login;
 mod sanity;
 mod secret;
 mod update;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use confique::Config;
 use serde::Serialize;
 
-pub(crate) use load::load;
+pub(crate) use http::{HttpConfig, Network};
 pub use load::{ConfigError, Mistake};
+pub(crate) use load::{Read, load, read};
+pub(crate) use login::LoginConfig;
 pub(crate) use sanity::check;
 pub(crate) use secret::{Secret, masked, masked_address};
 pub(crate) use update::UpdateConfig;
@@ -120,43 +123,6 @@ pub(crate) struct PredictConfig {
     pub(crate) smoothing_frames: usize,
 }
 
-/// `[http]`
-#[derive(Debug, Clone, PartialEq, Serialize, Config)]
-pub(crate) struct HttpConfig {
-    /// Whether there is a page at all.
-    #[config(env = "FMLORA_HTTP_ENABLED", default = true)]
-    pub(crate) enabled: bool,
-    /// Address and port; 0.0.0.0 is every network of the box, port 0 any that is free.
-    #[config(env = "FMLORA_HTTP_LISTEN", default = "127.0.0.1:8321")]
-    pub(crate) listen: SocketAddr,
-    /// Certificate chain for TLS: a path of a PEM file. Without it, nothing is encrypted.
-    #[config(env = "FMLORA_HTTP_CERTIFICATE")]
-    pub(crate) certificate: Option<PathBuf>,
-    /// Private key of the certificate: a path of a PEM file.
-    #[config(env = "FMLORA_HTTP_KEY")]
-    pub(crate) key: Option<PathBuf>,
-    /// Largest request in MiB: a picture, or all pictures of a task.
-    #[config(env = "FMLORA_HTTP_MAX_BODY_MIB", default = 32)]
-    pub(crate) max_body_mib: usize,
-    /// Requests a second of one address, and four times as many at once.
-    #[config(env = "FMLORA_HTTP_REQUESTS_PER_SECOND", default = 50)]
-    pub(crate) requests_per_second: u32,
-    /// Connections at a time, half of them of one address; more are told to come again.
-    #[config(env = "FMLORA_HTTP_MAX_CONNECTIONS", default = 512)]
-    pub(crate) max_connections: usize,
-}
-
-/// `[login]`
-#[derive(Debug, Clone, PartialEq, Serialize, Config)]
-pub(crate) struct LoginConfig {
-    /// Whether a password or a token is asked for. It can be turned off on 127.0.0.1 alone.
-    #[config(env = "FMLORA_LOGIN_ENABLED", default = true)]
-    pub(crate) enabled: bool,
-    /// Hours until a browser has to log in again.
-    #[config(env = "FMLORA_LOGIN_SESSION_HOURS", default = 168)]
-    pub(crate) session_hours: u32,
-}
-
 /// `[privacy]`
 #[allow(clippy::doc_markdown, reason = "these texts go into a TOML file too")]
 #[derive(Debug, Clone, PartialEq, Serialize, Config)]
@@ -180,9 +146,12 @@ pub(crate) struct MqttConfig {
     /// User at the broker.
     #[config(env = "FMLORA_MQTT_USER")]
     pub(crate) user: Option<String>,
-    /// Its password; better given by the environment.
+    /// Its password; better given by the environment or by `password_file`.
     #[config(env = "FMLORA_MQTT_PASSWORD")]
     pub(crate) password: Option<Secret>,
+    /// A file that holds the password and nothing else: a path, such as that of a systemd credential.
+    #[config(env = "FMLORA_MQTT_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
     /// Certificate of the authority that signed the broker's, for mqtts: a path of a PEM file. Without it, the system's.
     #[config(env = "FMLORA_MQTT_AUTHORITY")]
     pub(crate) authority: Option<PathBuf>,
@@ -195,4 +164,17 @@ pub(crate) struct MqttConfig {
     /// First part of the topics where Home Assistant looks for devices; empty: nothing is said there.
     #[config(env = "FMLORA_MQTT_DISCOVERY", default = "homeassistant")]
     pub(crate) discovery: String,
+}
+
+impl MqttConfig {
+    /// The password, read from its file if it stands in one.
+    ///
+    /// # Errors
+    ///
+    /// The mistake, with its key.
+    pub(crate) fn password(&self) -> Result<Option<String>, Mistake> {
+        let found =
+            login::secret("mqtt.password", self.password.as_ref(), self.password_file.as_deref())?;
+        Ok(found.map(|(_, password)| password))
+    }
 }

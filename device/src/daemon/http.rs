@@ -4,13 +4,18 @@
 //! time-out, then the door of its group of routes. Only behind the door is its body read.
 
 mod accounts;
+mod address;
+mod base_path;
 mod body;
 mod camera;
 mod classes;
+mod client;
+mod document;
 mod door;
 mod error;
 mod guard;
 mod page;
+mod picture_door;
 mod pictures;
 mod places;
 mod server;
@@ -25,15 +30,17 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::sync::Semaphore;
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::Role;
 use super::shared::Shared;
+use crate::EdgeError;
+use document::{Door, completed};
 use error::ApiError;
 use guard::Rates;
-pub(crate) use server::Server;
+use places::Places;
+pub(crate) use server::{Server, read_certificate};
 
 /// Posted pictures that are read and decoded at a time.
 const UPLOADS: usize = 16;
@@ -51,6 +58,9 @@ const SMALL_BODY: usize = 64 << 10;
 pub(crate) struct Api {
     pub(crate) shared: Arc<Shared>,
     limits: Arc<Limits>,
+    /// Name of the cookie. It holds a part of the device's name: browsers send the cookies of all boxes of one host to each
+    /// of them, whatever their ports are.
+    cookie: Arc<str>,
 }
 
 /// How many may do the same at a time.
@@ -64,21 +74,23 @@ struct Limits {
     /// A task holds all its pictures in memory.
     tasks: Semaphore,
     rates: Rates,
+    places: Places,
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "fmlora-edge",
-        description = "Teaches a camera box new things from a few pictures. Log in with a cookie (`/api/v1/login`) or \
-                       send `Authorization: Bearer TOKEN`. What fails is told as application/problem+json (RFC 9457)."
-    ),
-    components(schemas(error::Problem, super::event::Event))
-)]
-struct Document;
+/// Serves all routes.
+///
+/// # Errors
+///
+/// Those of [`Server::bind`].
+pub(crate) async fn serve(shared: &Arc<Shared>) -> Result<Server, EdgeError> {
+    let config = shared.config.get();
+    let places = Places::new(&config.http);
+    let routes = base_path::below(&config.http.base_path, router(shared, places.clone()));
+    Server::bind(&config.http, routes, places).await
+}
 
 /// All routes.
-pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+fn router(shared: &Arc<Shared>, places: Places) -> Router {
     let config = shared.config.get();
     let limits = Limits {
         uploads: Semaphore::new(UPLOADS),
@@ -88,8 +100,10 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         showing: Semaphore::new(1),
         tasks: Semaphore::new(1),
         rates: Rates::new(config.http.requests_per_second),
+        places,
     };
-    let api = Api { shared: shared.clone(), limits: Arc::new(limits) };
+    let cookie = format!("fmlora_session_{}", shared.device.get(..8).unwrap_or(&shared.device));
+    let api = Api { shared: shared.clone(), limits: Arc::new(limits), cookie: Arc::from(cookie) };
     let pictures = DefaultBodyLimit::max(config.http.max_body_mib << 20);
 
     let everybody = OpenApiRouter::new()
@@ -97,12 +111,15 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .routes(routes!(system::readyz))
         .routes(routes!(accounts::log_in))
         .routes(routes!(accounts::log_out));
+    let watchers = OpenApiRouter::new()
+        .routes(routes!(stream::live))
+        .routes(routes!(stream::snapshot))
+        .route_layer(from_fn_with_state(api.clone(), picture_door::open_for_pictures));
     let viewers = OpenApiRouter::new()
         .routes(routes!(system::info))
         .routes(routes!(system::metrics))
         .routes(routes!(classes::list))
         .routes(routes!(stream::events))
-        .routes(routes!(stream::live))
         .routes(routes!(update::status))
         .merge(OpenApiRouter::new().routes(routes!(pictures::classify)).layer(pictures))
         .route_layer(from_fn_with_state((api.clone(), Role::Viewer), door::open_for));
@@ -126,8 +143,11 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         )
         .route_layer(from_fn_with_state((api.clone(), Role::Admin), door::open_for));
 
-    let all = OpenApiRouter::with_openapi(Document::openapi());
-    let (routes, document) = all.merge(everybody).merge(viewers).merge(admins).split_for_parts();
+    let all = OpenApiRouter::with_openapi(document::document());
+    let all =
+        all.merge(completed(everybody, Door::Open)).merge(completed(watchers, Door::Pictures));
+    let all = all.merge(completed(viewers, Door::Viewer)).merge(completed(admins, Door::Admin));
+    let (routes, document) = all.split_for_parts();
     // Made once: a document that cannot be written is an empty one, which a test would see.
     let document = document.to_pretty_json().unwrap_or_default();
     routes
@@ -138,6 +158,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .layer(from_fn(guard::in_time))
         .layer(from_fn_with_state(api.clone(), guard::at_a_fair_rate))
         .layer(from_fn_with_state(api.clone(), guard::for_this_host))
+        .layer(from_fn_with_state(api.clone(), client::identified))
         .layer(from_fn_with_state(api.clone(), guard::counted))
         .layer(from_fn(guard::with_headers))
         .with_state(api)

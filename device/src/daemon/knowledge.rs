@@ -30,6 +30,8 @@ pub(crate) struct Knowledge {
     /// Operations that can be taken back, the last one first.
     pub(crate) undo: Vec<String>,
     pub(crate) state_bytes: u64,
+    /// The features that the classes are about.
+    pub(crate) feature_space: String,
 }
 
 /// The newest knowledge.
@@ -50,6 +52,7 @@ impl Knowledge {
             estimate: None,
             undo: session.store().journal()?,
             state_bytes: session.store().n_bytes(),
+            feature_space: session.store().feature_space_id().to_string(),
         })
     }
 }

@@ -1,5 +1,8 @@
 //! Counters and gauges for Prometheus, each here with its name and meaning.
 
+mod facts;
+mod format;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,13 +16,17 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::broker::BrokerHealth;
 use super::config::LiveConfig;
 use super::knowledge::Knowledge;
+use super::shared::About;
 use super::slot::SlotCounts;
 use super::smoothing::Answer;
 use super::source::SourceHealth;
 use super::updating::UpdateDto;
 use crate::update::Phase;
+use facts::Facts;
+pub(crate) use format::Format;
 
 /// What the metrics say instead of a class's name where names are hidden.
 const HIDDEN: &str = "hidden";
@@ -65,6 +72,7 @@ pub(crate) struct Metrics {
     /// How long that took.
     pub(crate) request_seconds: Histogram,
     updates: Updates,
+    facts: Facts,
     read: Mutex<Read>,
 }
 
@@ -74,30 +82,25 @@ struct PhaseLabels {
     phase: &'static str,
 }
 
-/// The features that the classes are about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FeatureLabels {
-    feature_space: String,
-}
-
-/// The adapter that was refused last.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalLabels {
-    target: String,
-    why: String,
-}
-
 /// How updates stand.
 #[derive(Debug, Default)]
 struct Updates {
-    features: Family<FeatureLabels, Gauge>,
-    last_refusal: Family<RefusalLabels, Gauge>,
     unusable: Gauge,
     phase: Family<PhaseLabels, Gauge>,
     in_use: Gauge,
     release: Gauge,
     refused: Gauge,
     last_success: Gauge,
+}
+
+/// Where numbers are kept that are read when somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) counts: SlotCounts,
+    pub(crate) source: &'a SourceHealth,
+    pub(crate) knowledge: &'a Knowledge,
+    pub(crate) broker: Option<&'a BrokerHealth>,
+    pub(crate) storage_writable: bool,
 }
 
 /// What is read where it is kept, when somebody asks.
@@ -108,6 +111,7 @@ struct Read {
     damaged: Counter,
     openings: Counter,
     source_open: Gauge,
+    mqtt_connected: Gauge,
     classes: Gauge,
     shots: Gauge,
     state_bytes: Gauge,
@@ -117,9 +121,21 @@ struct Read {
 
 impl Metrics {
     /// All at nothing; `about` are facts that do not change.
-    pub(crate) fn new(config: Arc<LiveConfig>, about: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn new(config: Arc<LiveConfig>, about: &About) -> Self {
         let mut registry = Registry::with_prefix("fmlora");
-        registry.register("build", "Program, base and device", Info::new(about));
+        let build = vec![
+            ("version", about.version.to_owned()),
+            ("base", about.base_id.clone()),
+            ("network", about.network.clone()),
+            ("device", about.device.clone()),
+        ];
+        registry.register("build", "Program, base and device", Info::new(build));
+        let compute = vec![
+            ("adapter", about.device.clone()),
+            ("refused", about.refused.clone().unwrap_or_default()),
+        ];
+        let help = "Where the network computes, and why another device was not used";
+        registry.register("compute", help, Info::new(compute));
         let metrics = Self {
             registry: Registry::default(),
             config,
@@ -133,6 +149,7 @@ impl Metrics {
             requests: Family::default(),
             request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             updates: Updates::default(),
+            facts: Facts::default(),
             read: Mutex::default(),
         };
         {
@@ -164,6 +181,11 @@ impl Metrics {
             r.register("frames_damaged", "Damaged pictures of the source", read.damaged.clone());
             r.register("source_openings", "How often the source was opened", read.openings.clone());
             r.register("source_open", "Whether frames come", read.source_open.clone());
+            r.register(
+                "mqtt_connected",
+                "Whether there is a connection to the MQTT broker",
+                read.mqtt_connected.clone(),
+            );
             r.register("classes", "Classes that are known", read.classes.clone());
             r.register("shots", "Pictures they were taught with", read.shots.clone());
             r.register_with_unit(
@@ -185,6 +207,7 @@ impl Metrics {
             );
         }
         metrics.updates.register(&mut registry);
+        metrics.facts.register(&mut registry);
         Self { registry, ..metrics }
     }
 
@@ -221,19 +244,10 @@ impl Metrics {
         updates.release.set(releases.max().map_or(0, as_gauge));
         updates.in_use.set(status.in_use.len() as i64);
         updates.refused.set(status.quarantine.len() as i64);
-        updates.features.clear();
-        let feature_space = status.feature_space.clone();
-        updates.features.get_or_create(&FeatureLabels { feature_space }).set(1);
-        updates.last_refusal.clear();
-        if let Some(refusal) = &status.last_refusal {
-            let hidden = self.config.get().privacy.hide_names;
-            let shown = |text: &str| if hidden { HIDDEN.to_owned() } else { text.to_owned() };
-            let (target, why) = (shown(&refusal.target), shown(&refusal.why));
-            updates.last_refusal.get_or_create(&RefusalLabels { target, why }).set(1);
-        }
         let adapters = status.last_look.iter().flat_map(|look| &look.adapters);
         updates.unusable.set(adapters.filter(|adapter| adapter.refused).count() as i64);
         updates.last_success.set(status.last_success.map_or(0, Timestamp::as_second));
+        self.facts.updated(status, self.config.get().privacy.hide_names);
     }
 
     /// Answered frames, and the mean time that took.
@@ -242,14 +256,13 @@ impl Metrics {
         (n, Duration::from_micros(self.answer_micros.load(Ordering::Relaxed) / n.max(1)))
     }
 
-    /// All of them as text in the format of `OpenMetrics`.
+    /// All of them as text.
     pub(crate) fn text(
         &self,
-        counts: SlotCounts,
-        source: &SourceHealth,
-        knowledge: &Knowledge,
-        storage_writable: bool,
+        format: Format,
+        sources: Sources<'_>,
     ) -> Result<String, std::fmt::Error> {
+        let Sources { counts, source, knowledge, broker, storage_writable } = sources;
         // Held to the end, so that of two who ask neither counts what the other has counted.
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let catch_up = |counter: &Counter, now: u64| {
@@ -265,8 +278,17 @@ impl Metrics {
         read.state_bytes.set(knowledge.state_bytes as i64);
         read.storage_writable.set(i64::from(storage_writable));
         read.resident_bytes.set(resident_bytes().unwrap_or(0) as i64);
+        read.mqtt_connected.set(i64::from(broker.is_some_and(|broker| broker.connected)));
+        self.facts.feature_space(&knowledge.feature_space);
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        match format {
+            Format::Prometheus => {
+                prometheus_client::encoding::prometheus_text::encode(&mut text, &self.registry)?;
+            }
+            Format::OpenMetrics => {
+                prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+            }
+        }
         Ok(text)
     }
 }
@@ -285,16 +307,6 @@ impl Updates {
             "update_unusable",
             "Adapters of the last look that were meant for this box, which cannot use them",
             self.unusable.clone(),
-        );
-        r.register(
-            "update_features",
-            "1 for the features that the classes are about",
-            self.features.clone(),
-        );
-        r.register(
-            "update_last_refusal",
-            "1 for the adapter that was meant for this box and is not used, and why",
-            self.last_refusal.clone(),
         );
         r.register_with_unit(
             "update_last_look_timestamp",
@@ -316,4 +328,76 @@ pub(crate) fn resident_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::daemon::config;
+
+    fn metrics() -> Metrics {
+        let text = "[camera]\nsource = \"synthetic://\"\n";
+        let config = config::load("test", text, &|_| None).expect("a configuration");
+        let about = About {
+            version: "1.0.0",
+            base_id: "0123".to_owned(),
+            base: "base".to_owned(),
+            network: "vit".to_owned(),
+            device: "cpu".to_owned(),
+            refused: Some("a \"graphics\" adapter\nwith \\".to_owned()),
+        };
+        Metrics::new(Arc::new(LiveConfig::new(config)), &about)
+    }
+
+    fn text(metrics: &Metrics, format: Format) -> String {
+        let sources = Sources {
+            counts: SlotCounts::default(),
+            source: &SourceHealth::default(),
+            knowledge: &Knowledge { feature_space: "4567".to_owned(), ..Knowledge::default() },
+            broker: None,
+        };
+        metrics.text(format, sources).expect("text")
+    }
+
+    /// The library writes help texts as they are, and a name that is registered twice twice.
+    #[test]
+    fn each_name_is_registered_once_with_a_help_text_of_one_line() {
+        let metrics = metrics();
+        for format in [Format::Prometheus, Format::OpenMetrics] {
+            let text = text(&metrics, format);
+            let (mut typed, mut helped) = (BTreeSet::new(), BTreeSet::new());
+            for line in text.lines() {
+                if let Some(rest) = line.strip_prefix("# TYPE ") {
+                    let name = rest.split(' ').next().expect("a name");
+                    assert!(typed.insert(name.to_owned()), "{name} twice");
+                } else if let Some(rest) = line.strip_prefix("# HELP ") {
+                    let (name, help) = rest.split_once(' ').expect("a help text");
+                    assert!(!help.is_empty() && !help.contains('\\'), "{line}");
+                    helped.insert(name.to_owned());
+                } else {
+                    let is_known = line.starts_with("fmlora_")
+                        || line.starts_with("# UNIT ")
+                        || line == "# EOF";
+                    assert!(is_known, "{line}");
+                }
+            }
+            assert_eq!(typed, helped);
+            assert!(typed.len() > 20, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn facts_are_labels_and_labels_are_escaped() {
+        let metrics = metrics();
+        let prometheus = text(&metrics, Format::Prometheus);
+        let refused = "fmlora_compute_info{adapter=\"cpu\",refused=\"a \\\"graphics\\\" adapter\\nwith \\\\\"} 1";
+        assert!(prometheus.contains(refused), "{prometheus}");
+        assert!(prometheus.contains("fmlora_feature_space_info{feature_space=\"4567\"} 1"));
+        assert!(!prometheus.contains("# EOF"));
+        assert!(prometheus.contains("# TYPE fmlora_frames_total counter"), "{prometheus}");
+        let open = text(&metrics, Format::OpenMetrics);
+        assert!(open.ends_with("# EOF\n") && open.contains("# TYPE fmlora_frames counter"));
+    }
 }

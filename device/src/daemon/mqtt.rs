@@ -3,13 +3,15 @@
 //! Everything that lasts is published again with each connection: a broker that was away, or has forgotten, knows all
 //! when it is back. Nothing waits for a broker: what it cannot take is left out.
 
+mod connection;
 mod messages;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rumqttc::{
-    AsyncClient, Event as Happened, EventLoop, LastWill, MqttOptions, Packet, QoS,
+    AsyncClient, ConnectionError, Event as Happened, LastWill, MqttOptions, Outgoing, Packet, QoS,
     TlsConfiguration, Transport,
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -18,9 +20,12 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use super::Event;
+use super::broker::BrokerHealth;
 use super::config::{ConfigError, Mistake, MqttConfig};
 use super::shared::Shared;
 use crate::EdgeError;
+use crate::report::with_causes;
+use connection::{Link, keep, words};
 use messages::{Message, Topics};
 
 /// How often the broker hears from us at least; it says our last words after half as long again.
@@ -29,15 +34,21 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Messages that may wait for the broker.
 const WAITING: usize = 64;
 
-/// Pauses between two tries to reach the broker.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Largest packet in either direction. rumqttc loses what waits behind a larger one, and what it sends by itself is 10 KiB
+/// at most.
+const MAX_PACKET: usize = 256 << 10;
+
+/// Largest message that is published: what is around it fits into the packet too.
+const MAX_MESSAGE: usize = MAX_PACKET - (4 << 10);
 
 /// An answer is published when it changes, and again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long the last words may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a broker may take to answer `check`.
+const CHECK_TIME: Duration = Duration::from_secs(10);
 
 /// The connection to the broker.
 pub(super) struct Mqtt {
@@ -50,20 +61,31 @@ impl Mqtt {
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Config`] for an address that is none, [`EdgeError::File`] for a certificate that cannot be read.
+    /// [`EdgeError::Config`] for an address that is none or a password that cannot be read, [`EdgeError::File`] for a
+    /// certificate that cannot be read.
     pub(super) fn start(
         config: &MqttConfig,
         shared: &Arc<Shared>,
     ) -> Result<Option<Self>, EdgeError> {
         let Some(broker) = &config.broker else { return Ok(None) };
         let topics = Topics::new(config);
-        let (client, events) = AsyncClient::new(options(broker, config, &topics)?, WAITING);
-        let (tell, connected) = watch::channel(0);
-        let publisher =
-            Publisher { client: client.clone(), topics, shared: shared.clone(), shown: None };
+        let mut options = options(broker, config, client_id(config))?;
+        let Message { topic, payload, .. } = topics.availability(false);
+        options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
+        let (client, events) = AsyncClient::new(options, WAITING);
+        let (tell, link) = watch::channel(Link::default());
+        shared.broker.set(BrokerHealth::default());
+        let publisher = Publisher {
+            client: client.clone(),
+            topics,
+            shared: shared.clone(),
+            shown: None,
+            up: false,
+            too_large: BTreeSet::new(),
+        };
         Ok(Some(Self {
-            talking: tokio::spawn(talk(events, tell)),
-            publishing: tokio::spawn(publisher.run(connected)),
+            talking: tokio::spawn(keep(events, tell, shared.clone())),
+            publishing: tokio::spawn(publisher.run(link)),
         }))
     }
 
@@ -81,22 +103,76 @@ impl Mqtt {
     }
 }
 
-fn options(broker: &str, config: &MqttConfig, topics: &Topics) -> Result<MqttOptions, EdgeError> {
+/// Tries whether the broker is there and takes the login. It connects by another client id than the daemon, whose
+/// connection would end otherwise.
+///
+/// # Errors
+///
+/// The mistake, with its key.
+pub(crate) async fn try_broker(config: &MqttConfig) -> Result<(), Mistake> {
+    let Some(broker) = &config.broker else { return Ok(()) };
+    let wrong = |place: &str, what: String| Mistake { place: place.to_owned(), what };
+    let options = options(broker, config, format!("{}-check", client_id(config)));
+    let options = options.map_err(|error| wrong("mqtt.broker", with_causes(&error)))?;
+    let (client, mut events) = AsyncClient::new(options, WAITING);
+    let connected = tokio::time::timeout(CHECK_TIME, async {
+        loop {
+            match events.poll().await {
+                Ok(Happened::Incoming(Packet::ConnAck(_))) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    match connected.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let place = match &error {
+                ConnectionError::ConnectionRefused(_) => "mqtt.user",
+                _ => "mqtt.broker",
+            };
+            return Err(wrong(place, format!("{broker}: {}", words(&error))));
+        }
+        Err(_) => {
+            let seconds = CHECK_TIME.as_secs();
+            return Err(wrong("mqtt.broker", format!("{broker}: no answer within {seconds} s")));
+        }
+    }
+    // A goodbye that does not come through harms nobody.
+    let _ = tokio::time::timeout(LAST_WORDS, async {
+        let _ = client.disconnect().await;
+        while !matches!(events.poll().await, Err(_) | Ok(Happened::Outgoing(Outgoing::Disconnect)))
+        {
+        }
+    })
+    .await;
+    Ok(())
+}
+
+/// The name by which the broker knows this box.
+fn client_id(config: &MqttConfig) -> String {
+    format!("fmlora-{}", config.name)
+}
+
+fn options(broker: &str, config: &MqttConfig, client_id: String) -> Result<MqttOptions, EdgeError> {
     let wrong = |what: String| {
         let mistake = Mistake { place: "mqtt.broker".to_owned(), what };
         EdgeError::Config(ConfigError::one("configuration", mistake))
     };
     let url = Url::parse(broker).map_err(|e| wrong(e.to_string()))?;
     let host = url.host_str().ok_or_else(|| wrong("names no host".to_owned()))?;
+    // An IPv6 address stands in brackets in an address, and without them everywhere else.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let tls = url.scheme() == "mqtts";
     let port = url.port().unwrap_or(if tls { 8883 } else { 1883 });
-    let mut options = MqttOptions::new(format!("fmlora-{}", config.name), host, port);
+    let mut options = MqttOptions::new(client_id, host, port);
     options.set_keep_alive(KEEP_ALIVE).set_request_channel_capacity(WAITING);
-    let Message { topic, payload, .. } = topics.availability(false);
-    options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
+    options.set_max_packet_size(MAX_PACKET, MAX_PACKET);
     if let Some(user) = &config.user {
-        let password = config.password.as_ref().map_or("", |password| password.reveal());
-        options.set_credentials(user, password);
+        let password = config
+            .password()
+            .map_err(|mistake| EdgeError::Config(ConfigError::one("configuration", mistake)))?;
+        options.set_credentials(user, password.unwrap_or_default());
     }
     if tls {
         let configuration = match &config.authority {
@@ -113,31 +189,6 @@ fn options(broker: &str, config: &MqttConfig, topics: &Topics) -> Result<MqttOpt
     Ok(options)
 }
 
-/// Keeps the connection going; `connected` counts how often there was a new one, or somebody wants to hear all again.
-async fn talk(mut events: EventLoop, connected: watch::Sender<u64>) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match events.poll().await {
-            Ok(Happened::Incoming(Packet::ConnAck(_))) => {
-                pause = FIRST_PAUSE;
-                tracing::info!("the broker is there");
-                connected.send_modify(|n| *n += 1);
-            }
-            // Home Assistant starts, and has forgotten what cannot be kept.
-            Ok(Happened::Incoming(Packet::Publish(said))) if &said.payload[..] == b"online" => {
-                connected.send_modify(|n| *n += 1);
-            }
-            Ok(Happened::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!("broker: {error}; next try in {:.0} s", pause.as_secs_f64());
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(LONGEST_PAUSE);
-            }
-        }
-    }
-}
-
 /// Publishes what happens.
 struct Publisher {
     client: AsyncClient,
@@ -145,16 +196,31 @@ struct Publisher {
     shared: Arc<Shared>,
     /// What was published last of the camera's answers, and when.
     shown: Option<(Option<String>, Instant)>,
+    /// Whether the broker is there. Without it nothing is put into the queue: all that lasts is published again later.
+    up: bool,
+    /// Topics whose message was too large once.
+    too_large: BTreeSet<String>,
 }
 
 impl Publisher {
-    async fn run(mut self, mut connected: watch::Receiver<u64>) {
+    async fn run(mut self, mut link: watch::Receiver<Link>) {
+        let mut introduced = 0;
         let mut events = self.shared.events.subscribe();
         let ending = self.shared.ending.clone();
         loop {
             tokio::select! {
                 () = ending.wait() => break,
-                _ = connected.changed() => self.introduce(),
+                changed = link.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let now = *link.borrow_and_update();
+                    self.up = now.up;
+                    if now.up && now.introductions != introduced {
+                        introduced = now.introductions;
+                        self.introduce();
+                    }
+                }
                 event = events.recv() => match event {
                     Ok(event) => self.tell(&event),
                     Err(RecvError::Lagged(_)) => {}
@@ -211,7 +277,7 @@ impl Publisher {
         }
     }
 
-    fn classes(&self) {
+    fn classes(&mut self) {
         let names: Vec<String> =
             self.shared.knowledge.get().classes.iter().map(|class| class.name.clone()).collect();
         self.publish(self.topics.classes(&names, self.hide_names()));
@@ -221,9 +287,21 @@ impl Publisher {
         self.shared.config.get().privacy.hide_names
     }
 
-    fn publish(&self, message: Message) {
+    fn publish(&mut self, message: Message) {
         let Message { topic, payload, retain } = message;
-        // All of it is published again with the next connection.
+        if !self.up {
+            return;
+        }
+        if topic.len() + payload.len() > MAX_MESSAGE {
+            if self.too_large.insert(topic.clone()) {
+                let bytes = payload.len();
+                tracing::warn!(
+                    "broker: the message of {topic} is left out: {bytes} bytes, at most {MAX_MESSAGE} are sent"
+                );
+            }
+            return;
+        }
+        // What does not fit into the queue is published again with the next connection or change.
         let _ = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload);
     }
 }

@@ -36,6 +36,8 @@ pub(super) fn reload(old: &DaemonConfig, new: DaemonConfig) -> Reloaded {
         "http.max_body_mib": http.max_body_mib;
         "http.requests_per_second": http.requests_per_second;
         "http.max_connections": http.max_connections;
+        "http.trusted_proxies": http.trusted_proxies;
+        "http.base_path": http.base_path;
         "mqtt": mqtt;
     }
     Reloaded { config, camera, kept }

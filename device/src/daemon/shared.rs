@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::access::Gate;
 use super::answering::Answers;
+use super::broker::SharedBroker;
 use super::config::LiveConfig;
 use super::event::Event;
 use super::knowledge::SharedKnowledge;
@@ -48,12 +49,15 @@ pub(crate) struct Shared {
     pub(crate) teacher: Teacher,
     pub(crate) knowledge: Arc<SharedKnowledge>,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) broker: SharedBroker,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) gate: Gate,
     pub(crate) updater: Updater,
     pub(crate) ending: Ending,
     /// The state's file, and whether it can be written.
     pub(crate) storage: Arc<Storage>,
+    /// Random name of this device, made once.
+    pub(crate) device: String,
     pub(crate) started: Instant,
 }
 
@@ -79,15 +83,6 @@ impl About {
             device,
             refused,
         })
-    }
-
-    /// The same as labels.
-    pub(crate) fn labels(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("version", self.version.to_owned()),
-            ("base", self.base_id.clone()),
-            ("device", self.device.clone()),
-        ]
     }
 }
 

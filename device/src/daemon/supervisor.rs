@@ -8,9 +8,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
 use tokio::task::JoinHandle;
 
-use super::access::Gate;
+use super::access::{Configured, Gate};
 use super::answering::{Answering, Parts};
-use super::config::{DaemonConfig, LiveConfig};
+use super::broker::SharedBroker;
+use super::config::{ConfigError, DaemonConfig, LiveConfig};
 use super::http::{self, Server};
 use super::knowledge::{Knowledge, SharedKnowledge};
 use super::metrics::Metrics;
@@ -64,7 +65,7 @@ impl Daemon {
         let updater = Updater::start(&mut session)?;
         let about = About::of(&mut session)?;
         let config = Arc::new(LiveConfig::new(config));
-        let metrics = Arc::new(Metrics::new(config.clone(), about.labels()));
+        let metrics = Arc::new(Metrics::new(config.clone(), &about));
         let (events, listening) = broadcast::channel(EVENTS);
         let (slot, source) = (Arc::new(Slot::default()), Arc::new(SharedHealth::default()));
         let knowledge = Arc::new(SharedKnowledge::default());
@@ -81,8 +82,12 @@ impl Daemon {
             ends: updater.ends().clone(),
         })?;
         let storage = session.store().storage().clone();
-        let (gate, password) = Gate::open(session.store().record("accounts")?)
-            .map_err(|error| EdgeError::Access(with_causes(&error)))?;
+        let configured = configured(&config.get())?;
+        let gate = Gate::open(session.store().record("accounts")?, configured);
+        let gate = gate.map_err(|error| EdgeError::Access(with_causes(&error)))?;
+        // Without it the page is served all the same.
+        let device =
+            updater.status(&config.get().update).map_or_else(|_| String::new(), |s| s.device);
         let listeners = Listeners {
             answers: answers.clone(),
             knowledge: knowledge.clone(),
@@ -102,25 +107,21 @@ impl Daemon {
             teacher,
             knowledge,
             events,
+            broker: SharedBroker::default(),
             metrics,
             gate,
             updater,
             ending,
             storage,
+            device,
             started,
         });
         let config = shared.config.get();
-        let server = if config.http.enabled {
-            Some(Server::bind(&config.http, http::router(&shared)).await?)
-        } else {
-            None
-        };
+        let server = if config.http.enabled { Some(http::serve(&shared).await?) } else { None };
         if let Some(server) = &server {
             tell(Told::Page(&server.url()))?;
         }
-        if let Some(password) = password {
-            tell(Told::Password(&password))?;
-        }
+        tell_first_password(&shared, tell)?;
         #[cfg(feature = "mqtt")]
         let mqtt = Mqtt::start(&config.mqtt, &shared)?;
         let looking = Updater::keep_looking(&shared);
@@ -157,7 +158,10 @@ impl Daemon {
             tokio::select! {
                 _ = end.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload(reread).await,
+                _ = hangup.recv() => {
+                    self.reload(reread).await;
+                    tell_first_password(&self.shared, tell)?;
+                }
                 event = events.recv() => match event {
                     Ok(event) => tell(Told::Event(&event))?,
                     Err(RecvError::Lagged(events)) => tell(Told::Event(&Event::Missed { events }))?,
@@ -235,6 +239,7 @@ impl Daemon {
         camera: bool,
         kept: &[&str],
     ) -> Result<(), EdgeError> {
+        let accounts = configured(&config)?;
         for key in kept {
             tracing::warn!("{key} changes with the next start only");
         }
@@ -246,8 +251,9 @@ impl Daemon {
             self.keeper = None;
             self.keeper = Some(keep(&config, &self.shared.slot, &self.shared.source)?);
         }
+        self.shared.gate.configure(accounts);
         self.shared.config.set(config);
-        tracing::warn!("the configuration was read anew");
+        tracing::info!("the configuration was read anew");
         Ok(())
     }
 
@@ -294,6 +300,27 @@ fn keep(
 ) -> Result<Keeper, EdgeError> {
     let keeper = Keeper::start(keeping(config)?, slot.clone(), source.clone());
     keeper.map_err(|source| EdgeError::System { what: "start a thread", source })
+}
+
+/// Accounts and tokens that the configuration sets.
+fn configured(config: &DaemonConfig) -> Result<Configured, EdgeError> {
+    config.login.accounts().map_err(|mistakes| {
+        let source_name = "configuration".to_owned();
+        EdgeError::Config(ConfigError { source_name, mistakes })
+    })
+}
+
+/// Makes the administrator's password if a login needs one and there is none, and tells it this once.
+fn tell_first_password(shared: &Shared, tell: Tell<'_>) -> Result<(), EdgeError> {
+    let config = shared.config.get();
+    if !config.http.enabled || !config.login.enabled {
+        return Ok(());
+    }
+    let made = shared.gate.first_password();
+    match made.map_err(|error| EdgeError::Access(with_causes(&error)))? {
+        Some(password) => tell(Told::Password(&password)),
+        None => Ok(()),
+    }
 }
 
 fn signal_of(kind: SignalKind) -> Result<Signal, EdgeError> {

@@ -6,7 +6,7 @@ use redb::ReadableDatabase;
 
 use super::error::Fault;
 use super::file::in_memory_unchecked;
-use super::tables::{ADAPTERS, CLASSES, HEAD, JOURNAL, META};
+use super::tables::{ADAPTERS, CLASSES, HEAD, JOURNAL, JOURNAL_PARTS, META, PARTS};
 
 /// Names the first record whose checksum does not match, where the file as a whole is damaged and such a record is found.
 pub(super) fn named(fault: Fault, bytes: &[u8]) -> Fault {
@@ -23,10 +23,10 @@ pub(super) fn named(fault: Fault, bytes: &[u8]) -> Fault {
 fn verify(bytes: &[u8]) -> Result<(), Fault> {
     let database = in_memory_unchecked(bytes)?;
     let read = database.begin_read()?;
-    for table in [&META, &CLASSES, &HEAD] {
+    for table in [&META, &CLASSES, &PARTS, &HEAD] {
         table.read(&read)?.map_or(Ok(()), |rows| rows.verify())?;
     }
-    for table in [&JOURNAL, &ADAPTERS] {
+    for table in [&JOURNAL, &JOURNAL_PARTS, &ADAPTERS] {
         table.read(&read)?.map_or(Ok(()), |rows| rows.verify())?;
     }
     Ok(())

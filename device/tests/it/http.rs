@@ -175,6 +175,10 @@ fn every_file_that_the_page_asks_for_is_served() {
         let (status, text) = daemon.get(&path);
         assert_eq!(status, 200, "{path}");
         let text = text.as_str().expect("text").to_owned();
+        for from_root in ["\"/", "'/", "`/", "url(/"] {
+            let found = text.split(from_root).skip(1).find(|rest| !rest.starts_with('"'));
+            assert!(found.is_none(), "{path} has an address from the root: {from_root}{found:?}");
+        }
         for before in ["from \"./", "href=\"", "src=\""] {
             let names = text.split(before).skip(1).filter_map(|rest| rest.split('"').next());
             let files = names.filter(|name| name.contains(".js") || name.contains(".css"));

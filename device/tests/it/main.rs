@@ -1,15 +1,22 @@
 //! `fmlora-edge` as its user runs it: a process, files, exit codes.
 
+mod accounts;
 mod bad_clients;
 mod bad_input;
 mod bad_state;
 mod cameras;
+mod check;
 mod daemon;
 mod devices;
 mod documents;
 mod http;
 mod kills;
+mod log;
+mod metrics;
 mod mqtt;
+mod openapi;
+mod pictures;
+mod proxy;
 mod readme;
 mod round_trip;
 mod served;

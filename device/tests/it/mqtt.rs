@@ -1,8 +1,10 @@
 //! What Home Assistant and others hear, from a real broker: mosquitto.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use fmlora_device::Thing;
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 use serde_json::{Value, json};
 
-use crate::served::{Daemon, OPEN, jpegs, until};
+use crate::served::{Daemon, OPEN, form, jpegs, until};
 use crate::setting::{Setting, text};
 use crate::tls::certificate;
 
@@ -201,4 +203,94 @@ fn a_broker_with_tls_and_a_password_hears_no_names_that_are_hidden() {
     until("an answer", || heard.json("fmlora/hall/state")["class"].is_string());
     let all = heard.0.lock().expect("no panic");
     assert!(all.values().all(|payload| !payload.contains("Rosebud")), "{all:?}");
+}
+
+/// A broker that takes each connection and ends it at once, as one does whose other client has the same name.
+struct Fickle {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Fickle {
+    /// `greets`: whether it says that the connection is made before it ends it.
+    fn start(greets: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                counted.fetch_add(1, Ordering::SeqCst);
+                if greets {
+                    let _ = stream.read(&mut [0; 1024]);
+                    // CONNACK: accepted.
+                    let _ = stream.write_all(&[0x20, 2, 0, 0]);
+                }
+            }
+        });
+        Self { port, connections }
+    }
+
+    fn config(&self) -> String {
+        config(&format!("mqtt://127.0.0.1:{}", self.port), "")
+    }
+}
+
+#[test]
+fn another_box_of_the_same_name_is_told_by_its_key() {
+    let setting = Setting::new();
+    let broker = Fickle::start(true);
+    let mut daemon = Daemon::start(&setting, &broker.config());
+    let trouble = |daemon: &mut Daemon| {
+        let (_, info) = daemon.get("/api/v1/info");
+        info["mqtt"]["trouble"].as_str().unwrap_or_default().to_owned()
+    };
+    until("the trouble", || trouble(&mut daemon).contains("mqtt.name"));
+    assert!(trouble(&mut daemon).contains("fmlora-hall"));
+    // Three times in a row, with pauses that grow: not a fight.
+    let connections = broker.connections.load(Ordering::SeqCst);
+    assert!((3..=4).contains(&connections), "{connections}");
+    let log = std::fs::read_to_string(setting.path("log")).expect("a log");
+    assert_eq!(log.matches("mqtt.name").count(), 1, "{log}");
+}
+
+#[test]
+fn a_broker_that_refuses_is_asked_again_after_pauses() {
+    let setting = Setting::new();
+    let broker = Fickle::start(false);
+    let source = "device = \"cpu\"\n[camera]\nsource = \"synthetic://\"\n";
+    std::fs::write(setting.path("mqtt.toml"), format!("{source}{}", broker.config()))
+        .expect("a file");
+    let run = setting.run(&["run", "--config", "mqtt.toml", "--seconds", "2"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // At once, after a second, after two more.
+    let connections = broker.connections.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&connections), "{connections}");
+    let said = run.stderr.matches("broker: ").count();
+    assert_eq!(said, 1, "the same is said once: {}", run.stderr);
+    assert!(!run.stderr.contains("Custom"), "no debug form: {}", run.stderr);
+}
+
+#[test]
+fn many_long_names_of_classes_do_not_end_the_connection() {
+    let setting = Setting::new();
+    let Some(broker) = Broker::start(&setting, None, "allow_anonymous true\n") else { return };
+    let mut options = MqttOptions::new("listener", "127.0.0.1", broker.port);
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let heard = Listener::start(options);
+    let address = format!("mqtt://127.0.0.1:{}", broker.port);
+    let mut daemon = Daemon::start(&setting, &config(&address, ""));
+    heard.wait_for("fmlora/hall/availability", "online");
+    // 256 bytes a name: more than rumqttc sends by itself.
+    let names: Vec<String> = (0..50).map(|i| format!("{}{i:02}", "\u{1f600}".repeat(62))).collect();
+    let picture = jpegs(Thing::Mug, 1, 1).remove(0);
+    let pictures: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &*picture)).collect();
+    let (kind, body) = form(&pictures);
+    let (status, learned) = daemon.send("POST", "/api/v1/learn", &kind, &body);
+    assert_eq!(status, 200, "{learned}");
+    until("all names", || heard.json("fmlora/hall/classes")["count"] == 50);
+    assert_eq!(heard.json("fmlora/hall/classes")["names"].as_array().map(Vec::len), Some(50));
+    let (_, info) = daemon.get("/api/v1/info");
+    assert_eq!(info["mqtt"], json!({ "connected": true, "trouble": null }));
 }

@@ -91,13 +91,18 @@ impl Daemon {
         }
     }
 
+    /// The next line of any kind; `None` at the end of the output.
+    pub(crate) fn any_line(&mut self) -> Option<Value> {
+        self.lines.get_mut().expect("no panic").recv_timeout(PATIENCE).ok()
+    }
+
     /// Logs in with the password that was told at the first start.
     pub(crate) fn log_in(&mut self) {
         let login = self.line("login");
         let (status, _) =
             self.send("POST", "/api/v1/login", "application/json", login.to_string().as_bytes());
         assert_eq!(status, 200);
-        assert!(self.cookie.starts_with("fmlora_session="), "{}", self.cookie);
+        assert!(self.cookie.starts_with("fmlora_session_"), "{}", self.cookie);
     }
 
     /// Status and body of an answer; a cookie is kept.
@@ -209,6 +214,45 @@ impl Drop for Daemon {
         // It may be over already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// An answer as it came.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Status line and headers, in small letters.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The value of a header, in small letters.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.map(str::trim)
+    }
+}
+
+impl Daemon {
+    /// Sends exactly these headers, and reads the answer to its end.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+        let headers = [headers, &[""]].concat().join("\r\n");
+        let length = body.len();
+        let mut stream = self.write(&format!(
+            "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        let mut answer = Vec::new();
+        // A connection that is cut has said what it says.
+        let _ = stream.read_to_end(&mut answer);
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Answer { status: status.expect("a status"), body: answer.split_off(end), head }
     }
 }
 

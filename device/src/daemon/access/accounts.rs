@@ -35,7 +35,8 @@ struct Token {
 /// A token as others may see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct TokenDto {
-    pub(crate) id: u32,
+    /// Number by which it is taken back; null for a token of the configuration.
+    pub(crate) id: Option<u32>,
     pub(crate) name: String,
     pub(crate) role: Role,
 }
@@ -55,17 +56,17 @@ impl Accounts {
         self.next_id = id;
         let (name, sha256) = (name.to_owned(), digest(token));
         self.tokens.push(Token { id, name: name.clone(), role, sha256 });
-        TokenDto { id, name, role }
+        TokenDto { id: Some(id), name, role }
     }
 
-    /// Of digests, comparing in steady time is not needed: who could choose them would know the token.
-    pub(super) fn role_of_token(&self, token: &str) -> Option<Role> {
-        let sha256 = digest(token);
-        self.tokens.iter().find(|token| token.sha256 == sha256).map(|token| token.role)
+    /// Role of the token of this SHA-256. Comparing digests in steady time is not needed: whoever could choose them would
+    /// know the token.
+    pub(super) fn role_of(&self, sha256: &[u8; 32]) -> Option<Role> {
+        self.tokens.iter().find(|token| token.sha256 == *sha256).map(|token| token.role)
     }
 
     pub(super) fn tokens(&self) -> Vec<TokenDto> {
-        let dto = |t: &Token| TokenDto { id: t.id, name: t.name.clone(), role: t.role };
+        let dto = |t: &Token| TokenDto { id: Some(t.id), name: t.name.clone(), role: t.role };
         self.tokens.iter().map(dto).collect()
     }
 
@@ -81,8 +82,18 @@ pub(super) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// Refuses a text that is no hash of a password.
+pub(crate) fn check_hash(text: &str) -> Result<(), String> {
+    let expected = "expected $argon2id$..., as `fmlora-edge password --hash` prints it";
+    match PasswordHash::new(text) {
+        Ok(hash) if hash.algorithm.as_str() == "argon2id" && hash.hash.is_some() => Ok(()),
+        Ok(_) => Err(expected.to_owned()),
+        Err(error) => Err(format!("{error}; {expected}")),
+    }
+}
+
 /// A password as it is kept: argon2id with 19 MiB and two passes, as OWASP recommends, and a salt of its own.
-pub(super) fn hash(password: &str) -> Result<String, AccessError> {
+pub(crate) fn hash(password: &str) -> Result<String, AccessError> {
     let hash = Argon2::default().hash_password(password.as_bytes());
     hash.map(|hash| hash.to_string()).map_err(|e| AccessError::Hash(e.to_string()))
 }

@@ -58,9 +58,24 @@ struct Reading<'a> {
     /// Keys that have a value, right or wrong.
     given: Vec<String>,
     mistakes: Vec<Mistake>,
+    /// Keys whose value cannot be used, or is missing.
+    wrong: Vec<String>,
 }
 
-/// Reads a file's text and the variables that `variable` knows, which win.
+/// What a file and the environment say.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// With the default of each key that is wrong; `None` for a file that is no TOML.
+    pub(crate) config: Option<DaemonConfig>,
+    pub(crate) mistakes: Vec<Mistake>,
+    /// Keys whose value cannot be used, or is missing.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Stands for a source that is missing or wrong.
+const NO_SOURCE: &str = "synthetic://";
+
+/// Reads a file's text and the variables that `variable` knows, which win. An empty variable is one that is not set.
 ///
 /// # Errors
 ///
@@ -70,8 +85,21 @@ pub(crate) fn load(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<DaemonConfig, ConfigError> {
-    let mut reading =
-        Reading { text, keys: Keys::empty(), given: Vec::new(), mistakes: Vec::new() };
+    match read(text, variable) {
+        Read { config: Some(config), mistakes, .. } if mistakes.is_empty() => Ok(config),
+        Read { mistakes, .. } => Err(ConfigError { source_name: source_name.to_owned(), mistakes }),
+    }
+}
+
+/// The same with what can be read in spite of mistakes.
+pub(crate) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Read {
+    let mut reading = Reading {
+        text,
+        keys: Keys::empty(),
+        given: Vec::new(),
+        mistakes: Vec::new(),
+        wrong: Vec::new(),
+    };
     let table = DeTable::parse(text);
     match &table {
         Ok(table) => reading.table(&DaemonConfig::META, table.get_ref(), &[]),
@@ -88,12 +116,12 @@ pub(crate) fn load(
             reading.missing(path, field);
         });
     }
-    let Reading { keys, mistakes, .. } = reading;
-    let config = DaemonConfig::from_layer(keys.with_fallback(Keys::default_values()));
-    match config {
-        Ok(config) if mistakes.is_empty() => Ok(config),
-        _ => Err(ConfigError { source_name: source_name.to_owned(), mistakes }),
-    }
+    let Reading { keys, mistakes, wrong, .. } = reading;
+    let source = Value::String(NO_SOURCE.to_owned());
+    let stand_in = keys_of(&["camera", "source"], source).unwrap_or_else(|_| Keys::empty());
+    let keys = keys.with_fallback(Keys::default_values()).with_fallback(stand_in);
+    let config = DaemonConfig::from_layer(keys).ok().filter(|_| table.is_ok());
+    Read { config, mistakes, wrong }
 }
 
 /// Visits every key with its path.
@@ -136,6 +164,7 @@ impl Reading<'_> {
                 (FieldKind::Nested { .. }, other) => {
                     let (kind, key) = (other.type_str(), path.join("."));
                     let what = format!("`{key}` is a {kind}, expected a table: [{key}]");
+                    self.wrong.push(key);
                     self.mistakes.push(Mistake { place, what });
                 }
                 (FieldKind::Leaf { .. }, _) => {
@@ -175,7 +204,9 @@ impl Reading<'_> {
                 self.keys = keys.with_fallback(before);
             }
             Err(why) => {
-                let what = format!("`{}`: {why}", path.join("."));
+                let key = path.join(".");
+                let what = format!("`{key}`: {why}");
+                self.wrong.push(key);
                 self.mistakes.push(Mistake { place, what });
             }
         }
@@ -188,6 +219,7 @@ impl Reading<'_> {
         if needed && !self.given.contains(&key) {
             let doc: String = field.doc.concat();
             let what = format!("missing, expected:{doc}");
+            self.wrong.push(key.clone());
             self.mistakes.push(Mistake { place: key, what });
         }
     }
@@ -225,5 +257,42 @@ fn unknown(key: &str, name: &str, meta: &Meta) -> String {
             let known: Vec<&str> = meta.fields.iter().map(|field| field.name).collect();
             format!("unknown key `{key}`, expected one of: {}", known.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "[camera]\nsource = \"synthetic://\"\n[mqtt]\ntopic = \"boxes\"\n[http]\nmax_body_mib = 7\n";
+
+    #[test]
+    fn an_empty_variable_is_not_set_whatever_the_key_holds() {
+        let variables = [
+            "FMLORA_MQTT_TOPIC",
+            "FMLORA_HTTP_MAX_BODY_MIB",
+            "FMLORA_CAMERA_COMMAND",
+            "FMLORA_BASE",
+        ];
+        let empty = |name: &str| variables.contains(&name).then(String::new);
+        let with = load("test", FILE, &empty).expect("a configuration");
+        assert_eq!(with, load("test", FILE, &|_| None).expect("a configuration"));
+        assert_eq!((with.mqtt.topic.as_str(), with.http.max_body_mib), ("boxes", 7));
+        // A text is emptied by the file, or by quotes.
+        let quoted = |name: &str| (name == "FMLORA_MQTT_DISCOVERY").then(|| "\"\"".to_owned());
+        assert_eq!(load("test", FILE, &quoted).expect("a configuration").mqtt.discovery, "");
+    }
+
+    #[test]
+    fn what_is_right_is_read_beside_what_is_wrong() {
+        let text = "devise = 1\n[http]\nlisten = \"here\"\nmax_body_mib = 7\n[mqtt]\nbroker = \"mqtt://box\"\n";
+        let Read { config, mistakes, wrong } = read(text, &|_| None);
+        let config = config.expect("a configuration");
+        assert_eq!(
+            (config.http.max_body_mib, config.mqtt.broker.as_deref()),
+            (7, Some("mqtt://box"))
+        );
+        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+        assert_eq!(wrong, ["http.listen", "camera.source"]);
     }
 }

@@ -5,11 +5,15 @@ use std::path::Path;
 use fmlora_models::DeviceSpec;
 use url::Url;
 
-use super::{DaemonConfig, Mistake, MqttConfig, UpdateConfig};
+use super::{DaemonConfig, HttpConfig, Mistake, MqttConfig, UpdateConfig};
 use crate::daemon::source::SourceSpec;
 use crate::report::with_causes;
 use crate::tls_roots::Authorities;
 use crate::update::{Trusted, read_root};
+
+/// Most letters of this box's name at the broker, and bytes of the first part of topics.
+const LONGEST_NAME: usize = 64;
+const LONGEST_TOPIC: usize = 1024;
 
 /// Everything that is wrong with a configuration whose keys can be read.
 pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
@@ -50,22 +54,42 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
     if let Some(why) = config.base.as_deref().and_then(unreadable) {
         wrong("base", why);
     }
-    let http = &config.http;
-    for (key, path) in [("http.certificate", &http.certificate), ("http.key", &http.key)] {
-        if let Some(why) = path.as_deref().and_then(unreadable) {
-            wrong(key, why);
-        }
-    }
-    if http.certificate.is_some() != http.key.is_some() {
-        wrong("http", "certificate and key belong together, but one of them is missing".to_owned());
-    }
-    if http.enabled && !config.login.enabled && !http.listen.ip().is_loopback() {
+    http(&config.http, &mut wrong);
+    if config.http.enabled && !config.login.enabled && !config.http.listen.ip().is_loopback() {
         let what = "can be turned off only where http.listen is 127.0.0.1 or [::1]";
         wrong("login.enabled", what.to_owned());
+    }
+    if let Err(accounts) = config.login.accounts() {
+        for mistake in accounts {
+            wrong(&mistake.place, mistake.what);
+        }
     }
     mqtt(&config.mqtt, &mut wrong);
     update(&config.update, &mut wrong);
     mistakes
+}
+
+fn http(config: &HttpConfig, wrong: &mut dyn FnMut(&str, String)) {
+    for (key, path) in [("http.certificate", &config.certificate), ("http.key", &config.key)] {
+        if let Some(why) = path.as_deref().and_then(unreadable) {
+            wrong(key, why);
+        }
+    }
+    if config.certificate.is_some() != config.key.is_some() {
+        wrong("http", "certificate and key belong together, but one of them is missing".to_owned());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '/');
+    let base_path = &config.base_path;
+    let is_path = base_path.starts_with('/')
+        && !base_path.ends_with('/')
+        && !base_path.contains("//")
+        && base_path.chars().all(plain);
+    if !base_path.is_empty() && !is_path {
+        let what = format!(
+            "is {base_path:?}, expected a path such as \"/box1\": letters, digits, -, _, ., ~, and no / at its end"
+        );
+        wrong("http.base_path", what);
+    }
 }
 
 fn update(config: &UpdateConfig, wrong: &mut dyn FnMut(&str, String)) {
@@ -112,12 +136,25 @@ fn mqtt(config: &MqttConfig, wrong: &mut dyn FnMut(&str, String)) {
         Ok(_) => {}
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if config.name.is_empty() || !config.name.chars().all(plain) {
-        wrong("mqtt.name", format!("is {:?}, expected letters, digits, - and _", config.name));
+    if !(1..=LONGEST_NAME).contains(&config.name.len()) || !config.name.chars().all(plain) {
+        let what =
+            format!("is {:?}, expected 1 to {LONGEST_NAME} letters, digits, - and _", config.name);
+        wrong("mqtt.name", what);
+    }
+    match config.password() {
+        Ok(Some(_)) if config.user.is_none() => {
+            wrong("mqtt.user", "is missing, but mqtt.password is set".to_owned());
+        }
+        Ok(_) => {}
+        Err(mistake) => wrong(&mistake.place, mistake.what),
     }
     for (key, topic) in [("mqtt.topic", &config.topic), ("mqtt.discovery", &config.discovery)] {
         if topic.contains(['#', '+', '\0']) || topic.starts_with('/') || topic.ends_with('/') {
             wrong(key, format!("is {topic:?}, expected a topic without #, +, / at the ends"));
+        }
+        if topic.len() > LONGEST_TOPIC {
+            let bytes = topic.len();
+            wrong(key, format!("has {bytes} bytes, expected at most {LONGEST_TOPIC}"));
         }
     }
     if config.topic.is_empty() {

@@ -18,7 +18,7 @@ impl Secret {
         Self(password)
     }
 
-    /// The password itself, for the one it is meant for.
+    /// The password itself, for whom it is meant.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,21 +1,22 @@
 //! Logging in and out; passwords and tokens.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
+use super::address::Path;
 use super::body::{Body, permit};
-use super::door::{cookie, from_our_page, session_of};
+use super::client::Client;
+use super::door::{cookie, from_our_page, not_cross_site, session_of};
 use super::error::{ApiError, Problem};
-use crate::daemon::access::{AccessError, Role, TokenDto};
+use crate::daemon::access::{AccessError, Account, Role, TokenDto};
 use crate::daemon::shared::Shared;
 
 /// Who somebody is.
@@ -24,6 +25,7 @@ use crate::daemon::shared::Shared;
 pub(super) struct Credentials {
     /// admin or viewer.
     user: String,
+    /// The account's password.
     password: String,
 }
 
@@ -37,8 +39,10 @@ pub(super) struct LoggedIn {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPassword {
-    role: Role,
+    /// Whose password it is.
+    role: Account,
     /// 10 to 256 characters.
+    #[schema(min_length = 10, max_length = 256)]
     password: String,
 }
 
@@ -46,7 +50,8 @@ pub(super) struct NewPassword {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
-    /// What it is for.
+    /// What it is for: 1 to 64 characters.
+    #[schema(min_length = 1, max_length = 64)]
     name: String,
     role: Role,
 }
@@ -64,18 +69,21 @@ pub(super) struct MadeToken {
 #[utoipa::path(
     post, path = "/api/v1/login", tag = "access", request_body = Credentials,
     responses(
-        (status = 200, body = LoggedIn), (status = 401, body = Problem),
-        (status = 429, body = Problem, description = "too many tries"),
+        (status = 200, body = LoggedIn),
+        (status = 401, body = Problem, description = "User or password is wrong."),
+        (status = 403, body = Problem, description = "The request comes from another site's page."),
+        (status = 429, body = Problem, description = "Too many tries of this address; `Retry-After` says when to come again."),
     )
 )]
 pub(super) async fn log_in(
     State(api): State<Api>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     Body(credentials): Body<Credentials>,
 ) -> Result<impl IntoResponse, ApiError> {
-    from_our_page(&Method::POST, &headers)?;
-    api.limits.rates.login(from.ip())?;
+    // It uses no cookie, and another site's page cannot send JSON unasked: `Origin` says nothing more.
+    not_cross_site(&headers)?;
+    api.limits.rates.login(client.address)?;
     let _one = permit(&api.limits.logins, "too many logins are being checked")?;
     let config = api.shared.config.get();
     let lasts = Duration::from_secs(3600 * u64::from(config.login.session_hours));
@@ -84,30 +92,40 @@ pub(super) async fn log_in(
     });
     let (key, role) = found.await.inspect_err(|error| {
         api.shared.metrics.failed_logins.inc();
-        tracing::warn!("a login from {} failed: {}", from.ip(), error.detail());
+        tracing::warn!("a login from {} failed: {error}", client.address);
     })?;
-    let cookie = cookie(&key, lasts.as_secs(), config.http.certificate.is_some());
+    let cookie = cookie(&api, &key, lasts.as_secs(), &client);
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(LoggedIn { role })))
 }
 
 /// Log out.
-#[utoipa::path(post, path = "/api/v1/logout", tag = "access", responses((status = 204)))]
+#[utoipa::path(
+    post, path = "/api/v1/logout", tag = "access",
+    responses(
+        (status = 204),
+        (status = 403, body = Problem, description = "The request comes from another site's page."),
+    )
+)]
 pub(super) async fn log_out(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    from_our_page(&Method::POST, &headers)?;
-    if let Some(key) = session_of(&headers) {
+    from_our_page(&Method::POST, &headers, Some(&client))?;
+    if let Some(key) = session_of(&headers, &api) {
         api.shared.gate.log_out(&key);
     }
-    let tls = api.shared.config.get().http.certificate.is_some();
-    Ok((StatusCode::NO_CONTENT, AppendHeaders([(header::SET_COOKIE, cookie("", 0, tls))])))
+    let cookie = cookie(&api, "", 0, &client);
+    Ok((StatusCode::NO_CONTENT, AppendHeaders([(header::SET_COOKIE, cookie)])))
 }
 
 /// Give an account a password; those logged in with the old one are logged out.
 #[utoipa::path(
     put, path = "/api/v1/password", tag = "access", request_body = NewPassword,
-    responses((status = 204), (status = 422, body = Problem))
+    responses(
+        (status = 204),
+        (status = 409, body = Problem, description = "The configuration sets this password."),
+    )
 )]
 pub(super) async fn set_password(
     State(api): State<Api>,
@@ -119,7 +137,10 @@ pub(super) async fn set_password(
 }
 
 /// List the tokens.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", responses((status = 200, body = Vec<TokenDto>)))]
+#[utoipa::path(
+    get, path = "/api/v1/tokens", operation_id = "list_tokens", tag = "access",
+    responses((status = 200, body = Vec<TokenDto>))
+)]
 pub(super) async fn tokens(State(api): State<Api>) -> Json<Vec<TokenDto>> {
     Json(api.shared.gate.tokens())
 }
@@ -127,7 +148,10 @@ pub(super) async fn tokens(State(api): State<Api>) -> Json<Vec<TokenDto>> {
 /// Make a token for a script.
 #[utoipa::path(
     post, path = "/api/v1/tokens", tag = "access", request_body = NewToken,
-    responses((status = 201, body = MadeToken), (status = 409, body = Problem), (status = 422, body = Problem))
+    responses(
+        (status = 201, body = MadeToken),
+        (status = 409, body = Problem, description = "There are as many tokens as there may be."),
+    )
 )]
 pub(super) async fn add_token(
     State(api): State<Api>,
@@ -142,7 +166,7 @@ pub(super) async fn add_token(
 #[utoipa::path(
     delete, path = "/api/v1/tokens/{id}", tag = "access",
     params(("id" = u32, Path, description = "number of the token")),
-    responses((status = 204), (status = 404, body = Problem))
+    responses((status = 204), (status = 404, body = Problem, description = "There is no such token."))
 )]
 pub(super) async fn remove_token(
     State(api): State<Api>,

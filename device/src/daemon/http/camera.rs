@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use fmlora_learner::ClassName;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::address::Path;
 use super::body::{Body, permit};
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
@@ -30,14 +31,13 @@ pub(super) struct Showing {
 
 /// Teach a class with what the camera shows now.
 #[utoipa::path(
-    post, path = "/api/v1/classes/{name}/shots/camera", tag = "classes",
+    post, path = "/api/v1/classes/{name}/shots/camera", operation_id = "teach_class_from_camera", tag = "classes",
     params(("name" = String, Path, description = "class, new or known")),
     request_body = Showing,
     responses(
         (status = 201, body = TeachReport),
-        (status = 409, body = Problem, description = "another class is being shown"),
-        (status = 422, body = Problem),
-        (status = 503, body = Problem, description = "the camera shows nothing"),
+        (status = 409, body = Problem, description = "Another class is being shown to the camera."),
+        (status = 503, body = Problem, description = "The camera shows nothing, or too many operations wait."),
     )
 )]
 pub(super) async fn teach(
@@ -90,10 +90,16 @@ async fn frame(api: &Api, after: u64) -> Result<(u64, Vec<f32>), ApiError> {
         }
     });
     let frame = waiting.await.map_err(|_| ApiError::ending())?;
-    frame.ok_or_else(|| {
-        let trouble = api.shared.source.get().trouble;
+    frame.ok_or_else(|| api.no_frame())
+}
+
+impl Api {
+    /// The error of a camera that shows nothing.
+    pub(super) fn no_frame(&self) -> ApiError {
+        let seconds = self.shared.config.get().camera.timeout_seconds;
+        let trouble = self.shared.source.get().trouble;
         let why = trouble.map_or_else(String::new, |why| format!(": {why}"));
         let detail = format!("the camera shows nothing{why}");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds.ceil() as u64)
-    })
+    }
 }

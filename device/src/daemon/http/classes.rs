@@ -1,12 +1,13 @@
 //! What the box knows, and how it forgets.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use fmlora_learner::ClassName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
+use super::address::Path;
 use super::body::Body;
 use super::error::{ApiError, Problem};
 use crate::Session;
@@ -27,6 +28,8 @@ pub(super) struct Known {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewName {
+    /// 1 to 64 characters, without / and \\.
+    #[schema(min_length = 1)]
     name: String,
 }
 
@@ -35,6 +38,7 @@ pub(super) struct NewName {
 #[serde(deny_unknown_fields)]
 pub(super) struct Steps {
     /// At least 1.
+    #[schema(minimum = 1)]
     count: u32,
 }
 
@@ -48,7 +52,10 @@ pub(super) struct Changed {
 }
 
 /// List what the box knows.
-#[utoipa::path(get, path = "/api/v1/classes", tag = "classes", responses((status = 200, body = Known)))]
+#[utoipa::path(
+    get, path = "/api/v1/classes", operation_id = "list_classes", tag = "classes",
+    responses((status = 200, body = Known))
+)]
 pub(super) async fn list(State(api): State<Api>) -> Json<Known> {
     let known = api.shared.knowledge.get();
     Json(Known {
@@ -60,9 +67,13 @@ pub(super) async fn list(State(api): State<Api>) -> Json<Known> {
 
 /// Take a class away, as if it had never been taught.
 #[utoipa::path(
-    delete, path = "/api/v1/classes/{name}", tag = "classes",
+    delete, path = "/api/v1/classes/{name}", operation_id = "forget_class", tag = "classes",
     params(("name" = String, Path, description = "class")),
-    responses((status = 200, body = Changed), (status = 404, body = Problem))
+    responses(
+        (status = 200, body = Changed),
+        (status = 404, body = Problem, description = "There is no such class."),
+        (status = 422, body = Problem),
+    )
 )]
 pub(super) async fn forget(
     State(api): State<Api>,
@@ -79,10 +90,14 @@ pub(super) async fn forget(
 
 /// Give a class another name.
 #[utoipa::path(
-    post, path = "/api/v1/classes/{name}/rename", tag = "classes",
+    post, path = "/api/v1/classes/{name}/rename", operation_id = "rename_class", tag = "classes",
     params(("name" = String, Path, description = "class")),
     request_body = NewName,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
+    responses(
+        (status = 200, body = Changed),
+        (status = 404, body = Problem, description = "There is no such class."),
+        (status = 409, body = Problem, description = "Another class has this name."),
+    )
 )]
 pub(super) async fn rename(
     State(api): State<Api>,
@@ -101,7 +116,7 @@ pub(super) async fn rename(
 /// Take the last operations back.
 #[utoipa::path(
     post, path = "/api/v1/undo", tag = "classes", request_body = Steps,
-    responses((status = 200, body = Changed), (status = 409, body = Problem, description = "there are fewer"))
+    responses((status = 200, body = Changed), (status = 409, body = Problem, description = "There are fewer operations that can be taken back."))
 )]
 pub(super) async fn undo(
     State(api): State<Api>,

@@ -1,5 +1,7 @@
 //! What a request is told when it fails: a status, and a sentence as application/problem+json (RFC 9457).
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +24,8 @@ pub(crate) struct ApiError {
     status: StatusCode,
     detail: String,
     retry_seconds: Option<u64>,
+    /// Ways to log in that a 401 names.
+    challenge: &'static str,
 }
 
 /// The same as it is sent.
@@ -38,11 +42,20 @@ pub(crate) struct Problem {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_seconds: None }
+        Self { status, detail: detail.into(), retry_seconds: None, challenge: "Bearer" }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// The same where a Basic login is taken too.
+    pub(crate) fn or_basic(self) -> Self {
+        Self { challenge: "Basic realm=\"fmlora\", Bearer", ..self }
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
@@ -63,13 +76,14 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon ends")
     }
 
-    /// What is wrong, for the log.
-    pub(crate) fn detail(&self) -> &str {
-        &self.detail
-    }
-
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self { retry_seconds: Some(seconds), ..self }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
     }
 }
 
@@ -89,7 +103,8 @@ impl IntoResponse for ApiError {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let challenge = HeaderValue::from_static(self.challenge);
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
@@ -165,7 +180,7 @@ impl From<AccessError> for ApiError {
         let status = match &error {
             AccessError::Wrong => StatusCode::UNAUTHORIZED,
             AccessError::Password | AccessError::TokenName => StatusCode::UNPROCESSABLE_ENTITY,
-            AccessError::TooManyTokens => StatusCode::CONFLICT,
+            AccessError::TooManyTokens | AccessError::Configured(_) => StatusCode::CONFLICT,
             AccessError::NoSuchToken(_) => StatusCode::NOT_FOUND,
             AccessError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
             AccessError::Random(_) | AccessError::Hash(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,11 +1,12 @@
 //! What every request goes through before anybody looks at what it wants.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::Extension;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,7 +14,9 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::Api;
+use super::client::Client;
 use super::error::ApiError;
+use super::places::holding;
 use crate::daemon::metrics::RequestLabels;
 
 /// How long a request may take, its body included.
@@ -128,37 +131,50 @@ pub(super) async fn with_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Where no login is asked for, only those who mean this box are served: else a page of somebody else could send a
-/// browser to 127.0.0.1 under a name of its own.
+/// Where no login is asked for, only requests for this box by its own names are served: a page of another site could
+/// otherwise send a browser to 127.0.0.1 under a name of its own.
 pub(super) async fn for_this_host(
     State(api): State<Api>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if !api.shared.config.get().login.enabled {
+    let config = api.shared.config.get();
+    if !config.login.enabled {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let name = host.unwrap_or_default();
-        let name = match name.rsplit_once(':') {
-            Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
-            _ => name,
-        };
-        if !matches!(name, "localhost" | "127.0.0.1" | "[::1]") {
-            let detail = "without a login, this box is to be called localhost or 127.0.0.1";
+        let name = host_name(host.unwrap_or_default());
+        let own = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+        if !own && !config.http.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)) {
+            let detail = format!(
+                "without a login, this box is called localhost or 127.0.0.1, and not {name:?}; http.hosts may list more names"
+            );
             return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, detail));
         }
     }
     Ok(next.run(request).await)
 }
 
-/// Holds those back who ask too often.
+/// The host without its port.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Refuses a client that asks too often, or that has too many requests under way by a trusted proxy.
 pub(super) async fn at_a_fair_rate(
     State(api): State<Api>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(client): Extension<Client>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    api.limits.rates.request(from.ip())?;
-    Ok(next.run(request).await)
+    api.limits.rates.request(client.address)?;
+    if !client.proxied {
+        return Ok(next.run(request).await);
+    }
+    let place = api.limits.places.take_for_request(client.address);
+    let place = place.ok_or_else(|| ApiError::busy("too many requests from this address"))?;
+    Ok(next.run(request).await.map(|body| holding(place, body)))
 }
 
 /// Ends what takes too long. A stream has begun in time when its head is sent.

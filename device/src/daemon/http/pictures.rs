@@ -1,33 +1,35 @@
 //! Pictures that somebody posts: what is this, and this is that.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use fmlora_learner::ClassName;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::body::Picture;
-use super::error::{ApiError, Problem};
+use super::address::{Path, Query};
+use super::body::{Picture, PictureFile};
+use super::error::ApiError;
 use crate::report::{PredictionDto, TeachReport};
 use crate::session::teach_shots;
 
 /// How much is to be said.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
-    /// How many classes to name (3 if it is not said).
+    /// How many classes to name.
+    #[param(minimum = 1, maximum = 1000, default = 3)]
     top: Option<usize>,
 }
 
 /// Say what a picture shows.
 #[utoipa::path(
     post, path = "/api/v1/classify", tag = "pictures", params(Wanted),
-    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
+    request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
     responses(
         (status = 200, body = PredictionDto),
-        (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
-        (status = 503, body = Problem, description = "too many pictures wait"),
     )
 )]
 pub(super) async fn classify(
@@ -35,20 +37,22 @@ pub(super) async fn classify(
     Query(wanted): Query<Wanted>,
     Picture(pixels): Picture,
 ) -> Result<Json<PredictionDto>, ApiError> {
+    let top = wanted.top.unwrap_or(3);
+    if !(1..=1000).contains(&top) {
+        return Err(ApiError::bad_request(format!("top is {top}, expected 1 to 1000")));
+    }
     let mut prediction = api.shared.answers.ask(pixels).await?;
-    prediction.top.truncate(wanted.top.unwrap_or(3).max(1));
+    prediction.top.truncate(top);
     Ok(Json(PredictionDto::new(None, &prediction)))
 }
 
 /// Teach a class with a picture.
 #[utoipa::path(
-    post, path = "/api/v1/classes/{name}/shots", tag = "classes",
+    post, path = "/api/v1/classes/{name}/shots", operation_id = "teach_class", tag = "classes",
     params(("name" = String, Path, description = "class, new or known")),
-    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
+    request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
     responses(
         (status = 201, body = TeachReport),
-        (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
-        (status = 503, body = Problem, description = "too many operations wait"),
     )
 )]
 pub(super) async fn teach(

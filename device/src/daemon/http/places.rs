@@ -9,10 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum_server::accept::Accept;
+use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
+
+use crate::daemon::config::{HttpConfig, Network};
 
 /// How long a client may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(20);
@@ -27,8 +31,10 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: applicat
 pub(super) struct Places {
     taken: Arc<Mutex<Taken>>,
     all: usize,
-    /// Half of them: whoever holds as many connections as he can, slowly, leaves places for others.
+    /// Half of them: an address that holds as many connections as it can leaves places for others.
     of_an_address: usize,
+    /// A trusted proxy may take all places; the clients behind it are counted by their requests.
+    trusted: Arc<[Network]>,
 }
 
 #[derive(Debug, Default)]
@@ -38,19 +44,40 @@ struct Taken {
 }
 
 impl Places {
-    pub(super) fn new(all: usize) -> Self {
-        Self { taken: Arc::default(), all, of_an_address: all.div_ceil(2) }
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        let all = config.max_connections;
+        let trusted = config.trusted_proxies.iter().copied().collect();
+        Self { taken: Arc::default(), all, of_an_address: all.div_ceil(2), trusted }
     }
 
+    /// A place for a connection.
     fn take(&self, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let proxy = self.trusted.iter().any(|network| network.contains(address));
         let mut taken = lock(&self.taken);
-        let of = taken.of.get(&address).copied().unwrap_or(0);
-        if taken.all >= self.all || of >= self.of_an_address {
+        if taken.all >= self.all {
             return None;
         }
+        let address = if proxy { None } else { Some(address) };
+        self.count(&mut taken, address)?;
         taken.all += 1;
+        Some(Place { taken: self.taken.clone(), address, connection: true })
+    }
+
+    /// A place for a request of a client behind a trusted proxy.
+    pub(super) fn take_for_request(&self, address: IpAddr) -> Option<Place> {
+        self.count(&mut lock(&self.taken), Some(address))?;
+        Some(Place { taken: self.taken.clone(), address: Some(address), connection: false })
+    }
+
+    fn count(&self, taken: &mut Taken, address: Option<IpAddr>) -> Option<()> {
+        let Some(address) = address else { return Some(()) };
+        let of = taken.of.get(&address).copied().unwrap_or(0);
+        if of >= self.of_an_address {
+            return None;
+        }
         taken.of.insert(address, of + 1);
-        Some(Place { taken: self.taken.clone(), address })
+        Some(())
     }
 }
 
@@ -60,21 +87,57 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
 
 /// A place that is free again when this is dropped.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     taken: Arc<Mutex<Taken>>,
-    address: IpAddr,
+    /// The address that it counts for; `None` for a trusted proxy.
+    address: Option<IpAddr>,
+    /// Whether it is that of a connection.
+    connection: bool,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
-        taken.all -= 1;
-        if let Some(of) = taken.of.get_mut(&self.address) {
+        if self.connection {
+            taken.all -= 1;
+        }
+        let Some(address) = self.address else { return };
+        if let Some(of) = taken.of.get_mut(&address) {
             *of -= 1;
             if *of == 0 {
-                taken.of.remove(&self.address);
+                taken.of.remove(&address);
             }
         }
+    }
+}
+
+/// A body that holds a place until it is sent.
+pub(super) fn holding(place: Place, body: Body) -> Body {
+    Body::new(Held { body, _place: place })
+}
+
+struct Held {
+    body: Body,
+    _place: Place,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -146,10 +209,22 @@ mod tests {
 
     use super::*;
 
+    fn places(trusted: &[&str]) -> Places {
+        let text = format!(
+            "[camera]\nsource = \"synthetic://\"\n[http]\nmax_connections = 4\ntrusted_proxies = {trusted:?}\n"
+        );
+        let config =
+            crate::daemon::config::load("test", &text, &|_| None).expect("a configuration");
+        Places::new(&config.http)
+    }
+
+    fn addresses() -> [IpAddr; 2] {
+        [1, 2].map(|n| IpAddr::from(Ipv4Addr::new(127, 0, 0, n)))
+    }
+
     #[test]
     fn an_address_leaves_places_for_others() {
-        let [one, other] = [1, 2].map(|n| IpAddr::from(Ipv4Addr::new(127, 0, 0, n)));
-        let places = Places::new(4);
+        let ([one, other], places) = (addresses(), places(&[]));
         let first: Vec<Place> = (0..2).filter_map(|_| places.take(one)).collect();
         assert_eq!(first.len(), 2);
         assert!(places.take(one).is_none());
@@ -160,5 +235,19 @@ mod tests {
         assert!(places.take(one).is_some());
         drop(second);
         assert!(lock(&places.taken).of.is_empty(), "nothing is kept of who has gone");
+    }
+
+    #[test]
+    fn a_trusted_proxy_may_take_all_places_and_a_client_behind_it_half() {
+        let ([proxy, client], places) = (addresses(), places(&["127.0.0.1"]));
+        let connections: Vec<Place> = (0..4).filter_map(|_| places.take(proxy)).collect();
+        assert_eq!(connections.len(), 4);
+        assert!(places.take(proxy).is_none(), "all are taken");
+        let requests: Vec<Place> = (0..4).filter_map(|_| places.take_for_request(client)).collect();
+        assert_eq!(requests.len(), 2);
+        drop(requests);
+        drop(connections);
+        assert!(lock(&places.taken).of.is_empty());
+        assert_eq!(lock(&places.taken).all, 0);
     }
 }

@@ -37,7 +37,11 @@ impl Server {
     /// # Errors
     ///
     /// [`EdgeError::Listen`] if the address is not to be had, [`EdgeError::File`] if certificate or key cannot be used.
-    pub(crate) async fn bind(config: &HttpConfig, router: Router) -> Result<Self, EdgeError> {
+    pub(super) async fn bind(
+        config: &HttpConfig,
+        router: Router,
+        places: Places,
+    ) -> Result<Self, EdgeError> {
         let fail = |source| EdgeError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
@@ -52,7 +56,6 @@ impl Server {
         let mut server = axum_server::from_tcp(listener).map_err(fail)?.handle(handle.clone());
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let places = Places::new(config.max_connections);
         let serving = match &tls {
             None => tokio::spawn(server.http1_only().acceptor(places).serve(service)),
             Some(tls) => {
@@ -98,7 +101,10 @@ impl Server {
 }
 
 /// Certificate and key for what this server speaks: it would be taken at its word if it offered more.
-async fn read_certificate(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, EdgeError> {
+pub(crate) async fn read_certificate(
+    certificate: &Path,
+    key: &Path,
+) -> Result<Arc<ServerConfig>, EdgeError> {
     let what = "use it, or its key, for TLS";
     let fail = |source| EdgeError::File { path: certificate.to_owned(), what, source };
     let read = RustlsConfig::from_pem_file(certificate, key).await.map_err(fail)?;

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Api;
+use super::body::{PictureFile, permit};
 use super::door::Key;
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
@@ -33,6 +34,9 @@ const QUALITY: u8 = 75;
 /// What stands between two pictures.
 const BOUNDARY: &str = "fmlora-frame";
 
+/// Tells a proxy such as nginx to pass on what comes as it comes.
+const UNBUFFERED: [(&str, &str); 1] = [("x-accel-buffering", "no")];
+
 type Infallible = std::convert::Infallible;
 
 /// Follow what happens, as server-sent events.
@@ -40,7 +44,7 @@ type Infallible = std::convert::Infallible;
     get, path = "/api/v1/events", tag = "streams",
     responses(
         (status = 200, content_type = "text/event-stream", body = Event),
-        (status = 503, body = Problem, description = "too many listeners"),
+        (status = 503, body = Problem, description = "Too many listen already, or the daemon ends."),
     )
 )]
 pub(super) async fn events(
@@ -75,26 +79,23 @@ pub(super) async fn events(
         }
     });
     let events = Sse::new(ReceiverStream::new(receive)).keep_alive(KeepAlive::default());
-    Ok(events.into_response())
+    Ok((UNBUFFERED, events).into_response())
 }
 
 /// Watch the camera, as MJPEG.
 #[utoipa::path(
     get, path = "/api/v1/live.mjpg", tag = "streams",
     responses(
-        (status = 200, content_type = "multipart/x-mixed-replace", body = Vec<u8>),
-        (status = 403, body = Problem, description = "the configuration forbids it"),
-        (status = 503, body = Problem, description = "too many viewers"),
+        (status = 200, content_type = "multipart/x-mixed-replace", body = PictureFile),
+        (status = 403, body = Problem, description = "The configuration or the login forbids it."),
+        (status = 503, body = Problem, description = "Too many watch already, or the daemon ends."),
     )
 )]
 pub(super) async fn live(
     State(api): State<Api>,
     Extension(key): Extension<Key>,
 ) -> Result<Response, ApiError> {
-    if !api.shared.config.get().privacy.live_view {
-        let detail = "privacy.live_view is off: no picture leaves this box";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, detail));
-    }
+    allowed(&api)?;
     let place = place(&api.limits.viewers, "too many watch already")?;
     // A viewer who is slow gets the newest picture, not all of those before.
     let (send, receive) = mpsc::channel::<Result<Vec<u8>, Infallible>>(1);
@@ -120,20 +121,57 @@ pub(super) async fn live(
     });
     let kind = format!("multipart/x-mixed-replace; boundary={BOUNDARY}");
     let body = Body::from_stream(ReceiverStream::new(receive));
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    Ok((UNBUFFERED, [(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// Look at the camera once.
+#[utoipa::path(
+    get, path = "/api/v1/snapshot.jpg", tag = "streams",
+    responses(
+        (status = 200, content_type = "image/jpeg", body = PictureFile),
+        (status = 403, body = Problem, description = "The configuration or the login forbids it."),
+        (status = 503, body = Problem, description = "The camera shows nothing, or the daemon ends."),
+    )
+)]
+pub(super) async fn snapshot(State(api): State<Api>) -> Result<Response, ApiError> {
+    allowed(&api)?;
+    let _one = permit(&api.limits.uploads, "too many pictures are being made")?;
+    let (slot, seconds) = (api.shared.slot.clone(), api.shared.config.get().camera.timeout_seconds);
+    let fresh = Duration::from_secs_f64(seconds);
+    let making = tokio::task::spawn_blocking(move || {
+        // The newest frame, unless the camera has fallen silent since.
+        let frame = slot.watch(0, fresh).filter(|frame| frame.at.elapsed() <= fresh)?;
+        jpeg(&frame)
+    });
+    let jpeg = making.await.map_err(|_| ApiError::ending())?;
+    let jpeg = jpeg.ok_or_else(|| api.no_frame())?;
+    Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
+}
+
+/// Refuses to show a picture where the configuration keeps it.
+fn allowed(api: &Api) -> Result<(), ApiError> {
+    if api.shared.config.get().privacy.live_view {
+        return Ok(());
+    }
+    let detail = "privacy.live_view is off: no picture leaves this box";
+    Err(ApiError::new(StatusCode::FORBIDDEN, detail))
 }
 
 /// A frame as a part of the stream; `None` if it cannot be encoded.
 fn part(frame: &Frame) -> Option<Vec<u8>> {
-    let mut jpeg = Cursor::new(Vec::new());
-    let encoder = JpegEncoder::new_with_quality(&mut jpeg, QUALITY);
-    frame.picture.write_with_encoder(encoder).ok()?;
-    let jpeg = jpeg.into_inner();
+    let jpeg = jpeg(frame)?;
     let head = format!(
         "--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
         jpeg.len()
     );
     Some([head.as_bytes(), &jpeg, b"\r\n"].concat())
+}
+
+fn jpeg(frame: &Frame) -> Option<Vec<u8>> {
+    let mut jpeg = Cursor::new(Vec::new());
+    let encoder = JpegEncoder::new_with_quality(&mut jpeg, QUALITY);
+    frame.picture.write_with_encoder(encoder).ok()?;
+    Some(jpeg.into_inner())
 }
 
 fn place(places: &Arc<Semaphore>, busy: &str) -> Result<OwnedSemaphorePermit, ApiError> {

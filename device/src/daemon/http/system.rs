@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 use super::Api;
 use super::error::ApiError;
 use crate::daemon::access::Role;
+use crate::daemon::broker::BrokerHealth;
+use crate::daemon::metrics::{Format, Sources};
 use crate::daemon::shared::{About, Shared};
 use crate::daemon::source::SourceHealth;
 
@@ -30,6 +32,8 @@ pub(super) struct Info {
     /// Why it cannot be written.
     state_trouble: Option<String>,
     source: SourceHealth,
+    /// The connection to the MQTT broker; null without one.
+    mqtt: Option<BrokerHealth>,
     /// Frames that came, were left out, were answered.
     frames: u64,
     left_out: u64,
@@ -76,6 +80,7 @@ pub(super) async fn info(State(api): State<Api>, Extension(role): Extension<Role
         state_writable: state_trouble.is_none(),
         state_trouble,
         source: shared.source.get(),
+        mqtt: shared.broker.get(),
         frames: counts.frames + counts.too_soon,
         left_out: counts.replaced + counts.too_soon,
         answered,
@@ -93,7 +98,10 @@ pub(super) async fn healthz() -> Json<Health> {
 /// Say whether the box is ready: network loaded, a fresh frame, state writable.
 #[utoipa::path(
     get, path = "/readyz", tag = "system",
-    responses((status = 200, body = Readiness), (status = 503, body = Readiness))
+    responses(
+        (status = 200, body = Readiness, description = "Ready."),
+        (status = 503, body = Readiness, description = "Not ready."),
+    )
 )]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Response, ApiError> {
     let shared = api.shared.clone();
@@ -112,20 +120,34 @@ fn readiness(shared: &Shared) -> Readiness {
     Readiness { ready: frame && state, model: true, frame, state, state_trouble }
 }
 
-/// Counters and gauges for Prometheus.
+/// Counters and gauges for Prometheus, in its own text format or in that of `OpenMetrics`, as `Accept` wants it.
 #[utoipa::path(
     get, path = "/metrics", tag = "system",
-    responses((status = 200, content_type = "application/openmetrics-text", body = String))
+    responses((
+        status = 200,
+        content((String = "text/plain"), (String = "application/openmetrics-text")),
+    ))
 )]
-pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
+pub(super) async fn metrics(
+    State(api): State<Api>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let accepted: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::accepted(&accepted.join(","));
     let shared = &api.shared;
-    let (counts, source, known) =
-        (shared.slot.counts(), shared.source.get(), shared.knowledge.get());
-    let writable = shared.storage.trouble().is_none();
-    let text = shared.metrics.text(counts, &source, &known, writable);
+    let broker = shared.broker.get();
+    let sources = Sources {
+        counts: shared.slot.counts(),
+        source: &shared.source.get(),
+        knowledge: &shared.knowledge.get(),
+        broker: broker.as_ref(),
+        storage_writable: shared.storage.trouble().is_none(),
+    };
     let fail = |e: std::fmt::Error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string());
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text.map_err(fail)?).into_response())
+    let text = shared.metrics.text(format, sources).map_err(fail)?;
+    Ok(([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text)
+        .into_response())
 }
 
 /// Say how the box is configured; passwords are hidden.

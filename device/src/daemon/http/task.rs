@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{not_too_large, permit, ready};
+use super::body::{TaskForm, not_too_large, permit, ready};
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::report::LeftOutDto;
@@ -46,11 +46,10 @@ pub(super) struct Learned {
 /// learned; steps of a training are told as events.
 #[utoipa::path(
     post, path = "/api/v1/learn", tag = "classes",
-    request_body(content = Object, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
+    request_body(content = TaskForm, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
     responses(
         (status = 200, body = Learned),
-        (status = 400, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
-        (status = 503, body = Problem, description = "another task is being learned"),
+        (status = 503, body = Problem, description = "Another task is being learned, or the daemon ends."),
     )
 )]
 pub(super) async fn learn(

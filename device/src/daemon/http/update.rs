@@ -1,13 +1,13 @@
 //! Updates over the air, by hand.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
+use super::body::OptionalBody;
 use super::error::{ApiError, Problem};
 use crate::daemon::updating::{NotUpdated, Order, UpdateDto};
 use crate::report::with_causes;
@@ -58,7 +58,10 @@ pub(super) struct RollBack {
 }
 
 /// Say which update is in use or under way.
-#[utoipa::path(get, path = "/api/v1/update", tag = "update", responses((status = 200, body = UpdateDto)))]
+#[utoipa::path(
+    get, path = "/api/v1/update", operation_id = "update_status", tag = "update",
+    responses((status = 200, body = UpdateDto))
+)]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<UpdateDto>, ApiError> {
     let config = api.shared.config.get();
     Ok(Json(api.shared.updater.status(&config.update)?))
@@ -66,11 +69,11 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<UpdateDto>, Ap
 
 /// Look for an update.
 #[utoipa::path(
-    post, path = "/api/v1/update/check", tag = "update",
+    post, path = "/api/v1/update/check", operation_id = "check_for_update", tag = "update",
     responses(
         (status = 200, body = UpdateDto),
-        (status = 409, body = Problem, description = "update.from or a trusted root is not set"),
-        (status = 502, body = Problem, description = "the repository is not to be believed, or not to be reached"),
+        (status = 409, body = Problem, description = "Update.from or a trusted root is not set."),
+        (status = 502, body = Problem, description = "The repository is not to be believed, or not to be reached."),
     )
 )]
 pub(super) async fn check(State(api): State<Api>) -> Result<Json<UpdateDto>, ApiError> {
@@ -82,21 +85,20 @@ pub(super) async fn check(State(api): State<Api>) -> Result<Json<UpdateDto>, Api
 /// Put the update that is for this box to use, if there is one. It is on trial then. Without a body, no class is lost, and
 /// nothing is tried again.
 #[utoipa::path(
-    post, path = "/api/v1/update/apply", tag = "update", request_body = Option<Apply>,
+    post, path = "/api/v1/update/apply", operation_id = "apply_update", tag = "update", request_body = Option<Apply>,
     responses(
         (status = 200, body = UpdateDto),
-        (status = 404, body = Problem, description = "there is none for this box"),
-        (status = 409, body = Problem, description = "update.from is not set, another one is on trial, or classes would be lost"),
-        (status = 422, body = Problem, description = "it was refused, and is not tried again by itself"),
-        (status = 502, body = Problem, description = "the repository is not to be believed, or not to be reached"),
-        (status = 503, body = Problem, description = "another update is under way, or this one did not pass this time"),
+        (status = 404, body = Problem, description = "There is none for this box."),
+        (status = 409, body = Problem, description = "Update.from is not set, another one is on trial, or classes would be lost."),
+        (status = 422, body = Problem, description = "It was refused, and is not tried again by itself."),
+        (status = 502, body = Problem, description = "The repository is not to be believed, or not to be reached."),
+        (status = 503, body = Problem, description = "Another update is under way, or this one did not pass this time."),
     )
 )]
 pub(super) async fn apply(
     State(api): State<Api>,
-    body: Bytes,
+    OptionalBody(Apply { lose_classes, again }): OptionalBody<Apply>,
 ) -> Result<Json<UpdateDto>, ApiError> {
-    let Apply { lose_classes, again } = order(&body)?;
     let order = Order { classes: classes(lose_classes), again: again.into() };
     let shared = api.shared.clone();
     // Also where something was taken out that is withdrawn.
@@ -108,17 +110,16 @@ pub(super) async fn apply(
 
 /// Go back to what was in use before the last update. What was taught since stays.
 #[utoipa::path(
-    post, path = "/api/v1/update/rollback", tag = "update", request_body = Option<RollBack>,
+    post, path = "/api/v1/update/rollback", operation_id = "roll_back_update", tag = "update", request_body = Option<RollBack>,
     responses(
         (status = 200, body = UpdateDto),
-        (status = 409, body = Problem, description = "no update is in use that could be taken back, a task was learnt on it, or classes would be lost"),
+        (status = 409, body = Problem, description = "No update is in use that could be taken back, a task was learnt on it, or classes would be lost."),
     )
 )]
 pub(super) async fn roll_back(
     State(api): State<Api>,
-    body: Bytes,
+    OptionalBody(RollBack { lose_classes }): OptionalBody<RollBack>,
 ) -> Result<Json<UpdateDto>, ApiError> {
-    let RollBack { lose_classes } = order(&body)?;
     let (shared, classes) = (api.shared.clone(), classes(lose_classes));
     let back =
         async move { shared.updater.roll_back(&shared, "taken back by hand", classes).await };
@@ -128,14 +129,6 @@ pub(super) async fn roll_back(
 
 fn classes(may_be_lost: bool) -> Classes {
     if may_be_lost { Classes::MayBeLost } else { Classes::Keep }
-}
-
-/// A body of JSON, or none.
-fn order<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body).map_err(|e| ApiError::unprocessable(format!("the body: {e}")))
 }
 
 /// Does something to its end, even if whoever asked hangs up.

@@ -8,6 +8,9 @@ use crate::daemon::smoothing::Answer;
 use crate::daemon::updating::UpdateDto;
 use crate::update::Phase;
 
+/// Most bytes of a list of names in a message: brokers have limits of their own, such as 128 KiB, and listeners too.
+const LONGEST_LIST: usize = 32 << 10;
+
 /// Something to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Message {
@@ -57,11 +60,15 @@ impl Topics {
         self.message("state", state.to_string())
     }
 
-    /// What the box knows.
+    /// What the box knows. A list of names that is too long for a message ends early and says how many are missing.
     pub(super) fn classes(&self, names: &[String], hide_names: bool) -> Message {
         let mut classes = json!({ "count": names.len() });
         if !hide_names {
-            classes["names"] = json!(names);
+            let shown = fitting(names, LONGEST_LIST);
+            classes["names"] = json!(shown);
+            if shown.len() < names.len() {
+                classes["names_left_out"] = json!(names.len() - shown.len());
+            }
         }
         self.message("classes", classes.to_string())
     }
@@ -152,6 +159,17 @@ impl Topics {
     }
 }
 
+/// The first names that take at most so many bytes as JSON.
+fn fitting(names: &[String], bytes: usize) -> &[String] {
+    let mut left = bytes;
+    for (i, name) in names.iter().enumerate() {
+        let taken = json!(name).to_string().len() + 1;
+        let Some(rest) = left.checked_sub(taken) else { return &names[..i] };
+        left = rest;
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +196,24 @@ mod tests {
         assert!(topics().classes(&names, false).payload.contains("Rosebud"));
         assert!(topics().state(&answer(false), false).payload.contains("Rosebud"));
         assert!(!topics().state(&answer(true), false).payload.contains("Rosebud"));
+    }
+
+    #[test]
+    fn a_list_of_names_that_is_too_long_ends_early_and_says_so() {
+        let few = ["cup".to_owned(), "plant".to_owned()];
+        let classes = |names: &[String]| -> Value {
+            let message = topics().classes(names, false);
+            assert!(message.payload.len() < LONGEST_LIST + 1024, "{}", message.payload.len());
+            serde_json::from_str(&message.payload).expect("JSON")
+        };
+        assert_eq!(classes(&few), json!({ "count": 2, "names": few }));
+        // Four bytes a letter, and quotes that JSON writes as two bytes.
+        let many: Vec<String> =
+            (0..2000).map(|i| format!("{}\"{i}", "\u{1f600}".repeat(50))).collect();
+        let told = classes(&many);
+        let shown = told["names"].as_array().expect("names").len();
+        assert!((100..200).contains(&shown), "{shown}");
+        assert_eq!(told["names_left_out"], 2000 - shown);
+        assert_eq!(told["count"], 2000);
     }
 }

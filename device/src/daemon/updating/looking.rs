@@ -167,7 +167,7 @@ impl Updater {
         self.tell(shared);
         if let Some(offered) = &applied {
             let seconds = shared.config.get().update.trial_seconds;
-            tracing::warn!("{} is in use, on trial for {seconds} s", offered.target);
+            tracing::info!("{} is in use, on trial for {seconds} s", offered.target);
             for trouble in troubles {
                 tracing::warn!("update: {}", trouble.why());
             }

@@ -122,8 +122,8 @@ pub(crate) struct InUseDto {
 /// An adapter that was refused or taken back.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct QuarantinedDto {
-    target: String,
-    why: String,
+    pub(crate) target: String,
+    pub(crate) why: String,
     /// When it is tried again by itself; null is never.
     #[schema(value_type = Option<String>)]
     tried_again: Option<Timestamp>,

@@ -86,7 +86,7 @@ impl Updater {
         let committed = tokio::task::spawn_blocking(move || updates.commit()).await;
         match committed {
             Ok(Ok(())) => {
-                tracing::warn!("the adapter on trial stays");
+                tracing::info!("the adapter on trial stays");
                 self.seen().trial = None;
                 self.tell(shared);
                 self.stays.notify_one();

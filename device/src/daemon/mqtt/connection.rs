@@ -1,0 +1,193 @@
+//! Keeps the connection to the broker, with pauses that grow, and notices when another client has the same name.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rumqttc::{
+    ConnectReturnCode, ConnectionError, Event as Happened, EventLoop, Outgoing, Packet, StateError,
+};
+use tokio::sync::watch;
+
+use crate::daemon::broker::BrokerHealth;
+use crate::daemon::shared::Shared;
+use crate::report::with_causes;
+
+/// Pauses between two tries to reach the broker.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// A connection that lasted so long was a good one. It is longer than the longest pause: two boxes of one name end each
+/// other's connection once a pause.
+const STEADY: Duration = Duration::from_mins(2);
+
+/// So many connections in a row that were made at once and ended soon are another client's work.
+const CUT_SHORT: u32 = 3;
+
+/// The connection as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Link {
+    /// Whether there is one.
+    pub(super) up: bool,
+    /// How often everything that lasts had to be said: after each connection, and when a listener asked.
+    pub(super) introductions: u64,
+}
+
+/// When the next try is due.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+    connected_at: Option<Instant>,
+    cut_short: u32,
+}
+
+/// What follows from a lost connection or a try that failed.
+#[derive(Debug, PartialEq, Eq)]
+struct Lost {
+    pause: Duration,
+    /// Whether another client probably takes the connection over each time.
+    taken_over: bool,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        Self { next: FIRST_PAUSE, connected_at: None, cut_short: 0 }
+    }
+
+    fn connected(&mut self, now: Instant) {
+        self.connected_at = Some(now);
+    }
+
+    fn lost(&mut self, now: Instant) -> Lost {
+        match self.connected_at.take().map(|since| now.saturating_duration_since(since)) {
+            Some(lasted) if lasted >= STEADY => *self = Self::new(),
+            Some(_) => self.cut_short += 1,
+            // A broker that is away takes no connection, and nothing over.
+            None => self.cut_short = 0,
+        }
+        let pause = self.next;
+        self.next = (2 * pause).min(LONGEST_PAUSE);
+        Lost { pause, taken_over: self.cut_short >= CUT_SHORT }
+    }
+}
+
+/// Keeps the connection until it is ended from this side.
+pub(super) async fn keep(mut events: EventLoop, link: watch::Sender<Link>, shared: Arc<Shared>) {
+    let client_id = events.mqtt_options.client_id();
+    let mut pauses = Pauses::new();
+    // What was logged last: the same is not said again and again.
+    let mut logged = None;
+    let mut taken_over = false;
+    loop {
+        match events.poll().await {
+            Ok(Happened::Incoming(Packet::ConnAck(_))) => {
+                pauses.connected(Instant::now());
+                if !taken_over {
+                    logged = None;
+                    shared.broker.set(BrokerHealth { connected: true, trouble: None });
+                    tracing::info!("broker: connected");
+                }
+                link.send_modify(|link| {
+                    *link = Link { up: true, introductions: link.introductions + 1 };
+                });
+            }
+            // Home Assistant starts, and has forgotten what the broker does not keep.
+            Ok(Happened::Incoming(Packet::Publish(said))) if &said.payload[..] == b"online" => {
+                link.send_modify(|link| link.introductions += 1);
+            }
+            Ok(Happened::Outgoing(Outgoing::Disconnect)) => return,
+            Ok(_) => {}
+            Err(error) => {
+                link.send_modify(|link| link.up = false);
+                let lost = pauses.lost(Instant::now());
+                taken_over = lost.taken_over;
+                let trouble = if taken_over { same_name(&client_id) } else { words(&error) };
+                if logged.as_ref() != Some(&trouble) {
+                    let seconds = lost.pause.as_secs();
+                    tracing::warn!("broker: {trouble}; next try in {seconds} s");
+                    logged = Some(trouble.clone());
+                }
+                shared.broker.set(BrokerHealth { connected: false, trouble: Some(trouble) });
+                tokio::time::sleep(lost.pause).await;
+            }
+        }
+    }
+}
+
+fn same_name(client_id: &str) -> String {
+    format!(
+        "the connection ends again and again soon after it began: probably another box or program has the client id \
+         {client_id} too; give each box its own mqtt.name"
+    )
+}
+
+/// Why a connection failed, in words.
+pub(super) fn words(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::MqttState(StateError::Io(error)) | ConnectionError::Io(error) => {
+            with_causes(error)
+        }
+        ConnectionError::MqttState(StateError::ConnectionAborted) => {
+            "the broker closed the connection".to_owned()
+        }
+        ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
+            "no answer in time".to_owned()
+        }
+        ConnectionError::ConnectionRefused(code) => match code {
+            ConnectReturnCode::BadUserNamePassword => {
+                "user or password is wrong (mqtt.user, mqtt.password)".to_owned()
+            }
+            ConnectReturnCode::NotAuthorized => {
+                "the broker refuses this login (mqtt.user, mqtt.password)".to_owned()
+            }
+            ConnectReturnCode::BadClientId => {
+                "the broker refuses the client id (mqtt.name)".to_owned()
+            }
+            ConnectReturnCode::ServiceUnavailable => "the broker is not ready".to_owned(),
+            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => {
+                "the broker does not speak MQTT 3.1.1".to_owned()
+            }
+        },
+        ConnectionError::NotConnAck(_) => "what answers is no MQTT broker".to_owned(),
+        ConnectionError::Tls(error) => format!("TLS: {}", with_causes(error)),
+        other => with_causes(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_connection_was_good() {
+        let (mut pauses, now) = (Pauses::new(), Instant::now());
+        let tries: Vec<u64> = (0..9).map(|_| pauses.lost(now).pause.as_secs()).collect();
+        assert_eq!(tries, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        pauses.connected(now);
+        assert_eq!(pauses.lost(now + STEADY / 2).pause, LONGEST_PAUSE, "it did not last");
+        pauses.connected(now);
+        assert_eq!(pauses.lost(now + STEADY), Lost { pause: FIRST_PAUSE, taken_over: false });
+    }
+
+    #[test]
+    fn connections_that_end_at_once_again_and_again_are_taken_over() {
+        let (mut pauses, now) = (Pauses::new(), Instant::now());
+        let mut cut_short = |refused: bool| {
+            if !refused {
+                pauses.connected(now);
+            }
+            pauses.lost(now + LONGEST_PAUSE).taken_over
+        };
+        assert!(![false, false].map(&mut cut_short).contains(&true));
+        assert!(!cut_short(true), "a broker that starts anew refuses in between");
+        assert_eq!([false, false, false, false].map(&mut cut_short), [false, false, true, true]);
+    }
+
+    #[test]
+    fn errors_are_told_in_words() {
+        let refused = ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword);
+        assert!(words(&refused).contains("mqtt.password"));
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let reset = words(&ConnectionError::MqttState(StateError::Io(reset)));
+        assert_eq!(reset, "connection reset", "no debug form");
+    }
+}
