@@ -275,15 +275,6 @@ impl Updates {
         Ok(Some((record, until)))
     }
 
-    /// Whether a root was trusted before.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]
-    pub(crate) fn trusts_a_root(&self) -> Result<bool, StoreError> {
-        Ok(self.trusted.load::<Trusted>()?.is_some())
-    }
-
     /// Whether an adapter may come at all.
     ///
     /// # Errors

@@ -357,6 +357,7 @@ mod tests {
             source: &SourceHealth::default(),
             knowledge: &Knowledge { feature_space: "4567".to_owned(), ..Knowledge::default() },
             broker: None,
+            storage_writable: true,
         };
         metrics.text(format, sources).expect("text")
     }

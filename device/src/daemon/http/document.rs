@@ -17,7 +17,8 @@ const PROBLEM: &str = "application/problem+json";
 
 /// Kind of a picture that does not say what it is; the others follow from it.
 const ANY_PICTURE: &str = "application/octet-stream";
-const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/webp", "image/bmp"];
+const PICTURES: [&str; 6] =
+    ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/gif"];
 
 /// Who may use a group of routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
