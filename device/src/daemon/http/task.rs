@@ -9,7 +9,8 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use fmlora_learner::{ClassName, Step, TaskClass};
 
 use super::Api;
-use super::body::{TaskForm, not_too_large, permit, ready};
+use super::body::{not_too_large, permit, ready};
+use super::document::TaskForm;
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::task::{self, LearnReport, TaskShots};
