@@ -366,6 +366,13 @@ mod tests {
     #[test]
     fn each_name_is_registered_once_with_a_help_text_of_one_line() {
         let metrics = metrics();
+        // A family is written as soon as it has a series.
+        metrics.operated("teach");
+        let answer = Answer { class: None, confidence: 0.5, unknown: true, frames: 1 };
+        metrics.frame_answered(&answer, Duration::from_millis(1));
+        let request =
+            RequestLabels { method: "GET".to_owned(), route: "/".to_owned(), status: 200 };
+        metrics.requests.get_or_create(&request).inc();
         for format in [Format::Prometheus, Format::OpenMetrics] {
             let text = text(&metrics, format);
             let (mut typed, mut helped) = (BTreeSet::new(), BTreeSet::new());

@@ -26,7 +26,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body of JSON, or none at all.
+/// A body of JSON; none, or null, is the default.
 pub(super) struct OptionalBody<T>(pub(super) T);
 
 impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for OptionalBody<T> {
@@ -38,8 +38,8 @@ impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for OptionalB
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        match Json::<T>::from_bytes(&bytes) {
-            Ok(Json(value)) => Ok(Self(value)),
+        match Json::<Option<T>>::from_bytes(&bytes) {
+            Ok(Json(value)) => Ok(Self(value.unwrap_or_default())),
             Err(rejection) => Err(ApiError::new(rejection.status(), rejection.body_text())),
         }
     }
@@ -50,11 +50,6 @@ impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for OptionalB
 #[schema(value_type = String, format = Binary)]
 #[allow(dead_code, reason = "it stands in the document alone")]
 pub(super) struct PictureFile(Vec<u8>);
-
-/// Pictures by the name of what they show.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "it stands in the document alone")]
-pub(super) struct TaskForm(std::collections::HashMap<String, Vec<PictureFile>>);
 
 /// A picture, decoded and ready for the network.
 pub(super) struct Picture(pub(super) Vec<f32>);

@@ -1,24 +1,22 @@
 //! The `OpenAPI` document: what the handlers say of themselves, and what holds for all routes: logins, errors, kinds of
 //! pictures.
 
+use fmlora_learner::MAX_NAME_CHARS;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Components, Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{Modify, OpenApi as _};
+use utoipa::openapi::{
+    ArrayBuilder, Components, Content, ObjectBuilder, OpenApi, Ref, RefOr, Response,
+    ResponseBuilder, Schema, Type,
+};
+use utoipa::{Modify, OpenApi as _, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Api, error};
 
 /// Kind of the errors' bodies.
 const PROBLEM: &str = "application/problem+json";
-
-/// Kind of a picture that does not say what it is; the others follow from it.
-const ANY_PICTURE: &str = "application/octet-stream";
-const PICTURES: [&str; 6] =
-    ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/gif"];
 
 /// Who may use a group of routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +85,30 @@ impl Modify for Schemes {
     }
 }
 
+/// A form of pictures: one part or more for each class, named by it.
+pub(super) struct TaskForm;
+
+impl PartialSchema for TaskForm {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(MAX_NAME_CHARS))
+            .pattern(Some("^[^\\s./\\\\][^/\\\\\\p{C}]*$"))
+            .build();
+        let pictures =
+            ArrayBuilder::new().items(Ref::from_schema_name("PictureFile")).min_items(Some(1));
+        let form = ObjectBuilder::new()
+            .description(Some("Pictures by the name of the class that they show."))
+            .property_names(Some(Schema::Object(name)))
+            .additional_properties(Some(Schema::Array(pictures.build())))
+            .min_properties(Some(1));
+        RefOr::T(Schema::Object(form.build()))
+    }
+}
+
+impl ToSchema for TaskForm {}
+
 /// The routes with a document that says who may use them, and how each may fail.
 pub(super) fn completed(mut routes: OpenApiRouter<Api>, door: Door) -> OpenApiRouter<Api> {
     for item in routes.get_openapi_mut().paths.paths.values_mut() {
@@ -112,14 +134,7 @@ fn complete(operation: &mut Operation, door: Door) {
         Door::Viewer => Some(vec![security("token", "viewer")]),
         Door::Admin => Some(vec![security("token", "admin")]),
     };
-    let body = operation.request_body.as_mut().and_then(|body| match body {
-        RefOr::T(body) => Some(body),
-        RefOr::Ref(_) => None,
-    });
-    let has_body = body.is_some();
-    if let Some(body) = body {
-        each_kind_of_picture(body);
-    }
+    let has_body = operation.request_body.is_some();
     let has_address = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     let mut errors: Vec<u16> = vec![408, 421, 429, 500, 503];
     if has_body || has_address {
@@ -141,14 +156,6 @@ fn complete(operation: &mut Operation, door: Door) {
         if let RefOr::T(response) = response {
             describe(status, response);
         }
-    }
-}
-
-/// A body that is any picture is each kind of picture.
-fn each_kind_of_picture(body: &mut RequestBody) {
-    let Some(content) = body.content.get(ANY_PICTURE).cloned() else { return };
-    for kind in PICTURES {
-        body.content.insert(kind.to_owned(), content.clone());
     }
 }
 

@@ -20,14 +20,27 @@ use crate::session::teach_shots;
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// How many classes to name.
-    #[param(minimum = 1, maximum = 1000, default = 3)]
-    top: Option<usize>,
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 3)]
+    top: Option<Top>,
+}
+
+/// A number of classes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "usize")]
+struct Top(usize);
+
+impl TryFrom<usize> for Top {
+    type Error = String;
+
+    fn try_from(n: usize) -> Result<Self, String> {
+        if (1..=1000).contains(&n) { Ok(Self(n)) } else { Err(format!("{n}, expected 1 to 1000")) }
+    }
 }
 
 /// Say what a picture shows.
 #[utoipa::path(
     post, path = "/api/v1/classify", tag = "pictures", params(Wanted),
-    request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
+    request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP, BMP, TIFF or GIF, as this kind or as image/jpeg and so on"),
     responses(
         (status = 200, body = PredictionDto),
     )
@@ -37,10 +50,7 @@ pub(super) async fn classify(
     Query(wanted): Query<Wanted>,
     Picture(pixels): Picture,
 ) -> Result<Json<PredictionDto>, ApiError> {
-    let top = wanted.top.unwrap_or(3);
-    if !(1..=1000).contains(&top) {
-        return Err(ApiError::bad_request(format!("top is {top}, expected 1 to 1000")));
-    }
+    let Top(top) = wanted.top.unwrap_or(Top(3));
     let mut prediction = api.shared.answers.ask(pixels).await?;
     prediction.top.truncate(top);
     Ok(Json(PredictionDto::new(None, &prediction)))
@@ -50,7 +60,7 @@ pub(super) async fn classify(
 #[utoipa::path(
     post, path = "/api/v1/classes/{name}/shots", operation_id = "teach_class", tag = "classes",
     params(("name" = String, Path, description = "class, new or known")),
-    request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP, BMP, TIFF or GIF"),
+    request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP, BMP, TIFF or GIF, as this kind or as image/jpeg and so on"),
     responses(
         (status = 201, body = TeachReport),
     )

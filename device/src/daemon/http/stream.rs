@@ -43,7 +43,7 @@ type Infallible = std::convert::Infallible;
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "streams",
     responses(
-        (status = 200, content_type = "text/event-stream", body = Event),
+        (status = 200, content_type = "text/event-stream", body = String, description = "Each event has a name and as `data` the JSON of the schema `Event`."),
         (status = 503, body = Problem, description = "Too many listen already, or the daemon ends."),
     )
 )]

@@ -12,7 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{TaskForm, not_too_large, permit, ready};
+use super::body::{not_too_large, permit, ready};
+use super::document::TaskForm;
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::report::LeftOutDto;
