@@ -17,19 +17,28 @@ pub struct Class {
     pub name: ClassName,
     /// Count, mean and scatter of the shots of each mode, the oldest first; never empty.
     pub modes: Vec<ClassStatistics>,
-    /// The class without each adapter that brought shots of it, the oldest adapter first. A device keeps this beside the
-    /// class, and no file holds it.
+    /// What of it was taught here and what adapters brought; `None` if no adapter did. A device keeps this beside the class,
+    /// and no file holds it.
     #[serde(skip)]
-    pub without: Vec<WithoutAdapter>,
+    pub parts: Option<Box<ClassParts>>,
 }
 
-/// What a class would be without an adapter and those that came after it. Shots that are taught later count here too, so
-/// taking the adapter out gives the class as if the adapter had never been.
+/// What the modes of a class consist of: they are [`ClassParts::own`], to which the parts of adapters were joined in their
+/// order. So taking one out gives the class as if it had never been, to the bit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WithoutAdapter {
+pub struct ClassParts {
+    /// Modes of the shots that were taught here, in the order of [`Class::modes`]; empty if there are none.
+    pub own: Vec<ClassStatistics>,
+    /// What adapters brought, the oldest first; never empty.
+    pub brought: Vec<Brought>,
+}
+
+/// What an adapter brought to a class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
     /// SHA-256 of the adapter's content.
     pub adapter: [u8; 32],
-    /// As [`Class::modes`]; empty while all shots are the adapter's.
+    /// Its modes.
     pub modes: Vec<ClassStatistics>,
 }
 
@@ -50,7 +59,7 @@ impl Class {
     ///
     /// [`StatisticsError`] if there are none, or one does not fit.
     pub fn from_shots(name: ClassName, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
-        Ok(Self { name, modes: vec![ClassStatistics::from_shots(shots)?], without: Vec::new() })
+        Ok(Self { name, modes: vec![ClassStatistics::from_shots(shots)?], parts: None })
     }
 
     /// The class with more shots, taught together: in its nearest mode, or as a new one if they lie apart from all.
@@ -59,14 +68,16 @@ impl Class {
     ///
     /// [`StatisticsError`] if there are no shots, or one does not fit.
     pub fn with_shots(&self, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
-        let new = ClassStatistics::from_shots(shots)?;
-        let add = |modes: &[ClassStatistics]| with_mode(modes, &new, |mode| mode.with_shots(shots));
-        let mut class = self.clone();
-        class.modes = add(&self.modes)?;
-        for part in &mut class.without {
-            part.modes = if part.modes.is_empty() { vec![new.clone()] } else { add(&part.modes)? };
-        }
-        Ok(class)
+        let Some(parts) = &self.parts else {
+            let modes = modes_with_shots(&self.modes, shots)?;
+            return Ok(Self { modes, ..self.clone() });
+        };
+        let own = if parts.own.is_empty() {
+            vec![ClassStatistics::from_shots(shots)?]
+        } else {
+            modes_with_shots(&parts.own, shots)?
+        };
+        self.of_parts(own, parts.brought.clone())
     }
 
     /// Place of the mode whose mean is nearest to a point.
@@ -81,29 +92,62 @@ impl Class {
     ///
     /// [`StatisticsError`] if the two do not fit together.
     pub fn joined(&self, brought: &Self, adapter: [u8; 32]) -> Result<Self, StatisticsError> {
-        let mut class = self.clone();
-        for new in &brought.modes {
-            class.modes = with_mode(&class.modes, new, |mode| mode.merged(new))?;
-        }
-        class.without.push(WithoutAdapter { adapter, modes: self.modes.clone() });
-        Ok(class)
+        let (own, mut parts) = match &self.parts {
+            Some(parts) => (parts.own.clone(), parts.brought.clone()),
+            None => (self.modes.clone(), Vec::new()),
+        };
+        parts.push(Brought { adapter, modes: brought.modes.clone() });
+        self.of_parts(own, parts)
     }
 
-    /// The class without an adapter and those that came after it; `None` if nothing is left, and the class itself if that
-    /// adapter is not known to have brought shots of it.
-    pub fn taken_out(&self, adapter: &[u8; 32]) -> Option<Self> {
-        let mut class = self.clone();
-        let Some(i) = class.without.iter().position(|part| part.adapter == *adapter) else {
-            return Some(class);
+    /// The same class as one that an adapter brings, where nothing of it is known yet.
+    #[must_use]
+    pub fn brought_by(&self, adapter: [u8; 32]) -> Self {
+        let brought = vec![Brought { adapter, modes: self.modes.clone() }];
+        let parts = Some(Box::new(ClassParts { own: Vec::new(), brought }));
+        Self { parts, ..self.clone() }
+    }
+
+    /// The class without what an adapter brought; `None` if nothing is left, and the class itself if that adapter is not known
+    /// to have brought shots of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if the numbers together are out of range.
+    pub fn taken_out(&self, adapter: &[u8; 32]) -> Result<Option<Self>, StatisticsError> {
+        let Some(parts) = self.parts.as_deref().filter(|_| self.has_shots_of(adapter)) else {
+            return Ok(Some(self.clone()));
         };
-        class.modes = class.without.swap_remove(i).modes;
-        class.without.truncate(i);
-        (!class.modes.is_empty()).then_some(class)
+        let mut brought = parts.brought.clone();
+        brought.retain(|brought| brought.adapter != *adapter);
+        if brought.is_empty() && parts.own.is_empty() {
+            return Ok(None);
+        }
+        self.of_parts(parts.own.clone(), brought).map(Some)
     }
 
     /// Whether that adapter is known to have brought shots of it.
     pub fn has_shots_of(&self, adapter: &[u8; 32]) -> bool {
-        self.without.iter().any(|part| part.adapter == *adapter)
+        let brought = self.parts.iter().flat_map(|parts| &parts.brought);
+        brought.into_iter().any(|brought| brought.adapter == *adapter)
+    }
+
+    /// The class of these parts: each mode that was brought joins its nearest mode, or stays one of its own.
+    fn of_parts(
+        &self,
+        own: Vec<ClassStatistics>,
+        brought: Vec<Brought>,
+    ) -> Result<Self, StatisticsError> {
+        let mut modes = own.clone();
+        for new in brought.iter().flat_map(|brought| &brought.modes) {
+            if modes.is_empty() {
+                modes.push(new.clone());
+            } else {
+                modes = with_mode(&modes, new, |mode| mode.merged(new))?;
+            }
+        }
+        let parts = (!brought.is_empty()).then(|| Box::new(ClassParts { own, brought }));
+        Ok(Self { name: self.name.clone(), modes, parts })
     }
 
     /// The class with each of its modes moved.
@@ -118,12 +162,14 @@ impl Class {
         let all = |modes: &[ClassStatistics]| -> Result<Vec<ClassStatistics>, StatisticsError> {
             modes.iter().map(&moved).collect()
         };
-        let mut class = self.clone();
-        class.modes = all(&self.modes)?;
-        for part in &mut class.without {
-            part.modes = all(&part.modes)?;
+        let Some(parts) = &self.parts else {
+            return Ok(Self { modes: all(&self.modes)?, ..self.clone() });
+        };
+        let mut brought = parts.brought.clone();
+        for brought in &mut brought {
+            brought.modes = all(&brought.modes)?;
         }
-        Ok(class)
+        self.of_parts(all(&parts.own)?, brought)
     }
 
     /// All modes as one.
@@ -153,14 +199,28 @@ impl Class {
     ///
     /// [`StatisticsError`] names the part that does not fit.
     pub fn check(&self, d_feature: usize) -> Result<(), StatisticsError> {
-        let sizes = self.without.iter().map(|part| part.modes.len());
-        if self.modes.is_empty() || sizes.chain([self.modes.len()]).any(|n| n > MAX_MODES) {
+        let parts = self.parts.as_deref();
+        let own = parts.map_or(&[][..], |parts| &parts.own);
+        let brought = parts.map_or(&[][..], |parts| &parts.brought);
+        let mut sizes = [self.modes.len(), own.len()]
+            .into_iter()
+            .chain(brought.iter().map(|brought| brought.modes.len()));
+        if self.modes.is_empty() || sizes.any(|n| n > MAX_MODES) {
             let (what, expected) = ("the number of modes", d_feature);
             return Err(StatisticsError::Inconsistent { what, expected });
         }
-        let parts = self.without.iter().flat_map(|part| &part.modes);
-        self.modes.iter().chain(parts).try_for_each(|mode| mode.check(d_feature))
+        let brought = brought.iter().flat_map(|brought| &brought.modes);
+        self.modes.iter().chain(own).chain(brought).try_for_each(|mode| mode.check(d_feature))
     }
+}
+
+/// Modes with more shots, taught together.
+fn modes_with_shots(
+    modes: &[ClassStatistics],
+    shots: &[Vec<f32>],
+) -> Result<Vec<ClassStatistics>, StatisticsError> {
+    let new = ClassStatistics::from_shots(shots)?;
+    with_mode(modes, &new, |mode| mode.with_shots(shots))
 }
 
 /// Modes with another one: it joins the nearest by `join`, or is added if it lies apart from all.
@@ -270,24 +330,28 @@ mod tests {
     fn what_an_adapter_brought_is_taken_out_to_the_bit() {
         let (own, since) = (shots(0.0, 12, 1), shots(0.1, 7, 31));
         let taught = class(&own).with_shots(&since).expect("sound shots");
+        let without =
+            |class: &Class, adapter| class.taken_out(&[adapter; 32]).expect("finite numbers");
         for brought in [shots(0.0, 9, 400), shots(2.0, 9, 7)] {
             let (first, second) = (class(&brought), class(&shots(0.5, 6, 90)));
-            let mixed = class(&own).joined(&first, [1; 32]).expect("sound shots");
-            let mixed = mixed.joined(&second, [2; 32]).expect("sound shots");
+            let joined = |class: &Class, part, adapter| {
+                class.joined(part, [adapter; 32]).expect("sound shots")
+            };
+            let mixed = joined(&joined(&class(&own), &first, 1), &second, 2);
             let mixed = mixed.with_shots(&since).expect("sound shots");
             assert_eq!(mixed.count(), 12 + 9 + 6 + 7);
-            assert_eq!(mixed.taken_out(&[1; 32]), Some(taught.clone()));
-            let one_left = mixed.taken_out(&[2; 32]).expect("shots that are left");
-            assert_eq!((one_left.count(), one_left.has_shots_of(&[1; 32])), (12 + 9 + 7, true));
-            assert_eq!(one_left.taken_out(&[1; 32]), Some(taught.clone()));
-            assert_eq!(mixed.taken_out(&[3; 32]), Some(mixed.clone()));
+            for (out, part, left) in [(1, &second, 2), (2, &first, 1)] {
+                let rest = without(&mixed, out).expect("shots that are left");
+                assert_eq!(rest, joined(&taught, part, left), "as if it had never been");
+                assert_eq!(without(&rest, left), Some(taught.clone()));
+            }
+            assert_eq!(without(&mixed, 3), Some(mixed.clone()));
         }
         // Nothing was taught here.
-        let part = WithoutAdapter { adapter: [1; 32], modes: Vec::new() };
-        let brought = Class { without: vec![part], ..class(&own) };
-        assert_eq!(brought.taken_out(&[1; 32]), None);
+        let brought = class(&own).brought_by([1; 32]);
+        assert_eq!(without(&brought, 1), None);
         let more = brought.with_shots(&since).expect("sound shots");
-        assert_eq!(more.taken_out(&[1; 32]), Some(class(&since)));
+        assert_eq!((more.count(), without(&more, 1)), (12 + 7, Some(class(&since))));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use adapter::{
     TaskFactors, TaskUpdate,
 };
 pub use byte_rows::ByteRows;
-pub use class::{Class, MAX_MODES, WithoutAdapter};
+pub use class::{Brought, Class, ClassParts, MAX_MODES};
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
 pub use complexity::Complexity;
 pub use head::{

@@ -65,7 +65,7 @@ impl TaskSummary {
     pub fn of(classes: &[Arc<Class>], n_rest: usize) -> Result<Self, StatisticsError> {
         let one_mode = |class: &Arc<Class>| {
             let modes = vec![class.as_one_mode()?];
-            Ok(Arc::new(Class { name: class.name.clone(), modes, without: Vec::new() }))
+            Ok(Arc::new(Class { name: class.name.clone(), modes, parts: None }))
         };
         let classes: Vec<Arc<Class>> =
             classes.iter().map(one_mode).collect::<Result<_, StatisticsError>>()?;
@@ -114,11 +114,7 @@ impl TaskSummary {
         let class = |summary: &ClassSummary| {
             let rows = shape.next(summary.count, f64::from(summary.energy));
             let mode = ClassStatistics::from_parts(summary.count, summary.mean.values(), &rows)?;
-            Ok(Arc::new(Class {
-                name: summary.name.clone(),
-                modes: vec![mode],
-                without: Vec::new(),
-            }))
+            Ok(Arc::new(Class { name: summary.name.clone(), modes: vec![mode], parts: None }))
         };
         self.classes.iter().map(class).collect()
     }

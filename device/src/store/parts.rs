@@ -1,31 +1,31 @@
-//! What adapters brought to classes, beside the classes: [`WithoutAdapter`] by class.
+//! What of a class was taught here and what adapters brought, beside the classes.
 //!
 //! Tables of their own, so that rows of classes are what they were before there was such a thing. Each row names the class
 //! that it belongs to by a fingerprint: one that a program without these tables left behind counts for nothing.
 
-use fmlora_learner::{Class, WithoutAdapter};
+use fmlora_learner::{Class, ClassParts};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// What adapters brought to one class.
+/// The parts of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parts {
     /// Fingerprint of the class.
     of: [u8; 32],
-    without: Vec<WithoutAdapter>,
+    parts: ClassParts,
 }
 
 impl Parts {
     /// Those of a class; `None` if no adapter brought shots of it.
     pub(crate) fn of(class: &Class) -> Option<Self> {
-        let without = class.without.clone();
-        (!without.is_empty()).then(|| Self { of: fingerprint(class), without })
+        let parts = class.parts.as_deref()?.clone();
+        Some(Self { of: fingerprint(class), parts })
     }
 
     /// The class with its parts, if these are its own.
     pub(crate) fn attached_to(self, class: Class) -> Class {
         if self.of == fingerprint(&class) {
-            Class { without: self.without, ..class }
+            Class { parts: Some(Box::new(self.parts)), ..class }
         } else {
             class
         }

@@ -127,33 +127,53 @@ impl Way {
     /// Takes a class to the end of the way: without what adapters brought to it that are taken out, with what those bring
     /// that come into use again.
     fn go(&self, class: &Class) -> Result<Arrived, StatisticsError> {
-        let mut class = class.clone();
+        let is_affected = |step: &Step| {
+            let stays = self
+                .0
+                .iter()
+                .any(|other| other.direction != step.direction && other.sha256 == step.sha256);
+            !stays && (class.has_shots_of(&step.sha256) || step.brings(class).is_some())
+        };
+        let affected = self.0.iter().any(is_affected);
+        let mut gone = Some(class.clone());
         // Of a class that an older program wrote, it is not known what adapters brought: it keeps that, and gets no more.
         let mut told_apart = true;
+        let mut taken_out = Vec::new();
         for step in &self.0 {
-            if step.direction == Direction::Back {
-                if step.brings(&class).is_some() && !class.has_shots_of(&step.sha256) {
+            if step.direction == Direction::Back && affected {
+                if class.has_shots_of(&step.sha256) {
+                    taken_out.push(step.sha256);
+                } else if step.brings(class).is_some() {
                     told_apart = false;
                 }
-                let Some(rest) = class.taken_out(&step.sha256) else { return Ok(Arrived::Empty) };
-                class = rest;
+                gone = match gone {
+                    Some(class) => class.taken_out(&step.sha256)?,
+                    None => None,
+                };
             }
-            class = match (&step.adapter.task, &step.adapter.drift, step.direction) {
-                (None, ..) => class,
-                (Some(_), None, _) => return Ok(Arrived::Lost),
-                (_, Some(drift), Direction::Back) => {
-                    class.moved(|mode| drift.transport_back(mode))?
-                }
-                (_, Some(drift), Direction::Forth) => class.moved(|mode| drift.transport(mode))?,
+            gone = match (gone, &step.adapter.task, &step.adapter.drift) {
+                (None, ..) => None,
+                (Some(class), None, _) => Some(class),
+                (Some(_), Some(_), None) => return Ok(Arrived::Lost),
+                (Some(class), _, Some(drift)) => Some(match step.direction {
+                    Direction::Back => class.moved(|mode| drift.transport_back(mode))?,
+                    Direction::Forth => class.moved(|mode| drift.transport(mode))?,
+                }),
             };
-            if let Some(brought) = step.brings(&class)
-                && step.direction == Direction::Forth
-                && told_apart
+            if step.direction == Direction::Forth
+                && affected
+                && (told_apart || taken_out.contains(&step.sha256))
+                && let Some(brought) = step.brings(class)
             {
-                class = class.joined(brought, step.sha256)?;
+                gone = Some(if let Some(class) = gone {
+                    class.joined(brought, step.sha256)?
+                } else {
+                    let brought = brought.brought_by(step.sha256);
+                    Class { name: class.name.clone(), ..brought }
+                });
             }
         }
-        Ok(Arrived::Class(Box::new(class)))
+        Ok(gone.map_or(Arrived::Empty, |class| Arrived::Class(Box::new(class))))
     }
 }
 

@@ -128,10 +128,18 @@ impl Transport for Files {
         Box::pin(async move {
             let asked = url.clone();
             let read = tokio::task::spawn_blocking(move || files.read(&asked)).await;
-            let bytes = read.map_err(|error| {
+            let read = read.map_err(|error| {
                 TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error)
-            })??;
-            Ok(Box::pin(iter([Ok(Bytes::from(bytes))])) as TransportStream)
+            })?;
+            let piece = match read {
+                Ok(bytes) => Ok(Bytes::from(bytes)),
+                Err(error) if error.kind() == TransportErrorKind::FileNotFound => {
+                    return Err(error);
+                }
+                // tough takes whatever fails here for a next root that is not there; within the stream it is a failure.
+                Err(error) => Err(error),
+            };
+            Ok(Box::pin(iter([piece])) as TransportStream)
         })
     }
 }

@@ -16,7 +16,7 @@ use tough::schema::{RoleType, Root, Signed};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 use url::Url;
 
-use super::origin::Origin;
+use super::origin::{FetchError, Origin};
 use super::transport::{Copies, Files, HERE, MAX_METADATA, check_type};
 use crate::report::with_causes;
 
@@ -137,8 +137,9 @@ impl Trusted {
         clock: Timestamp,
     ) -> Result<Repository, TrustError> {
         let address = origin.location().address("");
-        let failed = |error: &dyn std::error::Error| {
-            TrustError::Repository(with_causes(error).replace(HERE, &address))
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            let why = fetch_error(error).map_or_else(|| with_causes(error), ToString::to_string);
+            TrustError::Repository(why.replace(HERE, &address))
         };
         // tough writes here and reads nothing from it that matters: what lasts is in our store.
         let folder = TempDir::new().map_err(|e| failed(&e))?;
@@ -240,6 +241,18 @@ impl Trusted {
         self.versions = found;
         Ok(())
     }
+}
+
+/// The failure to fetch a file among the causes of an error: it says all that tough says, and by the right address.
+fn fetch_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a FetchError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn parse(root: &[u8]) -> Result<Signed<Root>, TrustError> {

@@ -193,11 +193,11 @@ fn replaced(ids: &[String], named: &[String]) -> Result<Vec<usize>> {
     }
     let mut places = Vec::new();
     for id in named {
-        let begins = |i: &usize| !id.is_empty() && ids[*i].starts_with(&id.to_lowercase());
+        let begins = |i: &usize| ids[*i].starts_with(&id.to_lowercase());
         let found: Vec<usize> = (0..ids.len()).filter(begins).collect();
         ensure!(
             found.len() == 1,
-            "--replace {id}: {} key ids begin with it, expected one",
+            "--replace {id}: {} keys begin with it, expected one",
             found.len()
         );
         ensure!(!places.contains(&found[0]), "--replace {id}: named twice");
@@ -220,9 +220,9 @@ mod tests {
         assert_eq!(places(&[]), Ok(vec![0, 1, 2]));
         assert_eq!(places(&[&ids[1], "CD"]), Ok(vec![1, 2]));
         for (named, says) in [
-            ("ab", "2 key ids begin with it"),
-            ("", "0 key ids begin with it"),
-            (&*format!("{}0", ids[0]), "0 key ids begin with it"),
+            ("ab", "2 keys begin with it"),
+            ("", "3 keys begin with it"),
+            (&*format!("{}0", ids[0]), "0 keys begin with it"),
         ] {
             assert!(places(&[named]).is_err_and(|error| error.contains(says)), "{named}");
         }

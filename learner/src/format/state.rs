@@ -45,7 +45,7 @@ struct Version2 {
 
 impl From<OneMode> for Class {
     fn from(old: OneMode) -> Self {
-        Self { name: old.name, modes: vec![old.statistics], without: Vec::new() }
+        Self { name: old.name, modes: vec![old.statistics], parts: None }
     }
 }
 

@@ -122,7 +122,9 @@ impl Updater {
             Err(error) => Err(error),
         };
         let trouble = obeyed.as_ref().err().filter(|error| !error.is_known_otherwise());
-        self.seen().trouble = trouble.map(NotUpdated::why);
+        if let Some(error) = trouble {
+            self.seen().trouble = Some(error.why());
+        }
         self.tell(shared);
         obeyed.map(|_| ())
     }

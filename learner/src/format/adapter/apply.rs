@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::AdapterFile;
 use crate::{
     Adapter, AdapterError, AdapterState, AdapterTask, BaseId, Class, FeatureSpaceId,
-    StatisticsError, WithoutAdapter,
+    StatisticsError,
 };
 
 /// What a device has, for an adapter to be applied to.
@@ -103,8 +103,7 @@ impl Applied {
             if let Some(class) = classes.iter_mut().find(|class| class.name.key() == key) {
                 *class = Arc::new(class.joined(brought, adapter)?);
             } else {
-                let without = vec![WithoutAdapter { adapter, modes: Vec::new() }];
-                classes.push(Arc::new(Class { without, ..(**brought).clone() }));
+                classes.push(Arc::new(brought.brought_by(adapter)));
             }
         }
         Ok(classes)

@@ -85,7 +85,7 @@ fn metadata_that_the_right_keys_did_not_sign_is_refused() {
         },
         Attack {
             name: "a snapshot in place of the timestamp",
-            says: "timestamp.json: its _type is \"snapshot\", expected \"timestamp\"",
+            says: r#"timestamp.json: its _type is \"snapshot\", expected \"timestamp\""#,
             make: |scene| {
                 let snapshot = scene.site.read("metadata/2.snapshot.json");
                 scene.site.put("metadata/timestamp.json", &snapshot);
