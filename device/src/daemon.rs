@@ -16,6 +16,7 @@ mod metrics;
 mod mqtt;
 mod reload;
 mod shared;
+mod signals;
 mod slot;
 mod smoothing;
 pub(crate) mod source;
@@ -34,6 +35,7 @@ pub(crate) use event::{Event, Seen};
 pub(crate) use http::read_certificate;
 #[cfg(feature = "mqtt")]
 pub(crate) use mqtt::try_broker;
+use signals::Signals;
 use source::{Keeping, SourceSpec};
 use supervisor::Daemon;
 pub(crate) use updating::{InUseDto, QuarantinedDto};
@@ -101,8 +103,9 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunReport, EdgeError> {
         .map_err(|source| EdgeError::System { what: "start threads", source })?;
     let report = runtime.block_on(async {
         let Run { config, session, until, reread, tell } = run;
+        let signals = Signals::register()?;
         let (mut daemon, events) = Daemon::start(config, session, tell).await?;
-        let watched = daemon.watch(events, until, reread, tell).await;
+        let watched = daemon.watch(events, signals, until, reread, tell).await;
         let report = daemon.end(watched.is_ok()).await;
         watched.map(|()| report)
     });

@@ -17,6 +17,7 @@ use rustls::crypto::{
 };
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -103,11 +104,12 @@ impl Authorities {
     }
 }
 
-/// All certificates of a PEM file.
+/// All certificates of a PEM file. Those that cannot be read as X.509 are left out: no handshake can be checked with them.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let fail = |source| AuthorityError::Read { path: path.to_owned(), source };
     let found = CertificateDer::pem_file_iter(path).map_err(fail)?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(fail)?;
+    let mut found: Vec<_> = found.collect::<Result<_, _>>().map_err(fail)?;
+    found.retain(|certificate| ParsedCertificate::try_from(certificate).is_ok());
     if found.is_empty() {
         return Err(AuthorityError::NoCertificate(path.to_owned()));
     }

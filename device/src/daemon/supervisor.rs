@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
 use tokio::task::JoinHandle;
@@ -19,6 +18,7 @@ use super::metrics::Metrics;
 use super::mqtt::Mqtt;
 use super::reload::{Reloaded, reload};
 use super::shared::{About, Ending, Shared};
+use super::signals::{Signal, Signals};
 use super::slot::Slot;
 use super::source::{Keeper, SharedHealth, SourceHealth};
 use super::systemd::Systemd;
@@ -144,24 +144,23 @@ impl Daemon {
     pub(super) async fn watch(
         &mut self,
         mut events: Receiver<Event>,
+        mut signals: Signals,
         until: Option<Instant>,
         reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>,
         tell: Tell<'_>,
     ) -> Result<(), EdgeError> {
-        let mut end = signal_of(SignalKind::terminate())?;
-        let mut interrupt = signal_of(SignalKind::interrupt())?;
-        let mut hangup = signal_of(SignalKind::hangup())?;
         let mut round = tokio::time::interval(ROUND);
         let mut source = SourceHealth::default();
         let mut trouble: Option<String> = None;
         loop {
             tokio::select! {
-                _ = end.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => {
-                    self.reload(reread).await;
-                    tell_first_password(&self.shared, tell)?;
-                }
+                signal = signals.next() => match signal {
+                    Signal::End => return Ok(()),
+                    Signal::Reload => {
+                        self.reload(reread).await;
+                        tell_first_password(&self.shared, tell)?;
+                    }
+                },
                 event = events.recv() => match event {
                     Ok(event) => tell(Told::Event(&event))?,
                     Err(RecvError::Lagged(events)) => tell(Told::Event(&Event::Missed { events }))?,
@@ -321,8 +320,4 @@ fn tell_first_password(shared: &Shared, tell: Tell<'_>) -> Result<(), EdgeError>
         Some(password) => tell(Told::Password(&password)),
         None => Ok(()),
     }
-}
-
-fn signal_of(kind: SignalKind) -> Result<Signal, EdgeError> {
-    signal(kind).map_err(|source| EdgeError::System { what: "wait for signals", source })
 }

@@ -1,6 +1,6 @@
 //! Which record of a damaged file is damaged.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
 use redb::ReadableDatabase;
 
@@ -13,8 +13,12 @@ pub(super) fn named(fault: Fault, bytes: &[u8]) -> Fault {
     if !matches!(fault, Fault::Redb(redb::Error::Corrupted(_))) {
         return fault;
     }
-    // redb may panic on what it has not checked.
-    match catch_unwind(AssertUnwindSafe(|| verify(bytes))) {
+    // redb may panic on what it has not checked, which is no news: the file is damaged.
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let verified = catch_unwind(AssertUnwindSafe(|| verify(bytes)));
+    set_hook(hook);
+    match verified {
         Ok(Err(record @ Fault::Damaged { .. })) => record,
         _ => fault,
     }

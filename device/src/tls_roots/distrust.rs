@@ -14,7 +14,8 @@ pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<Str
     let rustls::Error::InvalidCertificate(refused) = tls_error(failure)? else { return None };
     let itself = format!("or put the server's own certificate into the PEM file of {key}");
     Some(match refused {
-        Refused::UnknownIssuer => format!(
+        // A bad signature: an authority of the same name, but another key.
+        Refused::UnknownIssuer | Refused::BadSignature => format!(
             "its certificate comes from an unknown issuer: give that issuer's certificate, or the server's own, as \
              {key} (a PEM file), or take those of this system with {key} = \"system\""
         ),

@@ -1,5 +1,7 @@
 //! Keeps the connection to the broker, with pauses that grow, and notices when another client has the same name.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,15 +122,29 @@ fn same_name(client_id: &str) -> String {
     )
 }
 
+/// The trouble of a connection that the broker ends. Depending on timing, the system reports it in several ways.
+const CLOSED: &str = "the broker closed the connection";
+
+fn is_closed(kind: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// The error of the system behind another one.
+fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|error| error.downcast_ref())
+}
+
 /// Why a connection failed, in words.
 pub(super) fn words(error: &ConnectionError) -> String {
     match error {
-        ConnectionError::MqttState(StateError::Io(error)) | ConnectionError::Io(error) => {
-            with_causes(error)
-        }
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            "the broker closed the connection".to_owned()
-        }
+        ConnectionError::MqttState(StateError::ConnectionAborted) => CLOSED.to_owned(),
+        ConnectionError::MqttState(_) | ConnectionError::Io(_) => match io_cause(error) {
+            Some(cause) if is_closed(cause.kind()) => CLOSED.to_owned(),
+            Some(cause) => with_causes(cause),
+            None => with_causes(error),
+        },
         ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
             "no answer in time".to_owned()
         }

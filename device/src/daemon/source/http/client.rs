@@ -155,7 +155,7 @@ impl Client {
                 let elsewhere =
                     if *url == self.address.url { "" } else { ", to which the camera redirects," };
                 return Err(refused(format!(
-                    "{host}{elsewhere} asks for a user and a password; write camera.source as http://USER:PASSWORD@{host}/..."
+                    "{host}{elsewhere} asks for a user and a password; write them before the host in camera.source: USER:PASSWORD@{host}"
                 )));
             }
             let asked: Vec<String> = response
