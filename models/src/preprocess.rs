@@ -133,7 +133,7 @@ fn span(size: u32) -> impl Fn((u32, u32, u32)) -> [f64; 2] {
 /// of a cut after resizing the whole.
 ///
 /// Two passes, widths first: each rounds to bytes and cuts what is below 0 or above 255, so their order shows where
-/// neighbours differ much. Pillow takes this order; the resizer by itself would take the other one.
+/// neighbours differ much. Pillow up to version 12 takes this order; the resizer by itself would take the other one.
 fn resize(picture: &RgbImage, size: u32, x: [f64; 2], y: [f64; 2]) -> Image<'static> {
     let (width, height) = picture.dimensions();
     let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3);

@@ -132,8 +132,10 @@ fn is_closed(kind: ErrorKind) -> bool {
 
 /// The error of the system behind another one.
 fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.find_map(|error| error.downcast_ref())
+    match error.downcast_ref() {
+        Some(found) => Some(found),
+        None => io_cause(error.source()?),
+    }
 }
 
 /// Why a connection failed, in words.

@@ -140,14 +140,16 @@ impl Scene {
         Known { exported: self.exported(), predictions: exam.stdout, files: self.files() }
     }
 
-    /// A value of the table `meta` in the state.
+    /// A value of the table `meta` in the state, without the checksum that follows it.
     pub(crate) fn remembered(&self, key: &str) -> Option<Vec<u8>> {
         let state = self.setting.path("state/state.redb");
         let database = redb::Database::open(state).expect("the state");
         let read = database.begin_read().expect("a transaction");
         let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
         let meta = read.open_table(meta).expect("a table");
-        meta.get(key).expect("read").map(|value| value.value().to_vec())
+        let stored = meta.get(key).expect("read")?.value().to_vec();
+        let (value, _) = stored.split_last_chunk::<32>().expect("a checksum");
+        Some(value.to_vec())
     }
 
     /// One round in which nothing is put to use, for this reason.
