@@ -55,6 +55,14 @@ pub(crate) enum AuthorityError {
     /// The file is PEM or text without a certificate.
     #[error("{}: holds no certificate, expected PEM with -----BEGIN CERTIFICATE-----", .0.display())]
     NoCertificate(PathBuf),
+    /// What the file calls a certificate is none.
+    #[error("{}: certificate {number} is broken", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Which one, from 1.
+        number: usize,
+    },
     /// The system has no store of certificates.
     #[error("the system's certificates cannot be read: {0}")]
     System(String),
@@ -91,7 +99,12 @@ impl Authorities {
             }
             Self::File(path) => {
                 exact = certificates(path)?;
-                roots.add_parsable_certificates(exact.iter().cloned());
+                for (n, certificate) in exact.iter().enumerate() {
+                    let authority = roots.add(certificate.clone()).is_ok();
+                    if !authority && ParsedCertificate::try_from(certificate).is_err() {
+                        return Err(AuthorityError::Broken { path: path.clone(), number: n + 1 });
+                    }
+                }
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -104,12 +117,11 @@ impl Authorities {
     }
 }
 
-/// All certificates of a PEM file. Those that cannot be read as X.509 are left out: no handshake can be checked with them.
+/// All certificates of a PEM file.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let fail = |source| AuthorityError::Read { path: path.to_owned(), source };
     let found = CertificateDer::pem_file_iter(path).map_err(fail)?;
-    let mut found: Vec<_> = found.collect::<Result<_, _>>().map_err(fail)?;
-    found.retain(|certificate| ParsedCertificate::try_from(certificate).is_ok());
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(fail)?;
     if found.is_empty() {
         return Err(AuthorityError::NoCertificate(path.to_owned()));
     }

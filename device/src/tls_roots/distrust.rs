@@ -14,10 +14,14 @@ pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<Str
     let rustls::Error::InvalidCertificate(refused) = tls_error(failure)? else { return None };
     let itself = format!("or put the server's own certificate into the PEM file of {key}");
     Some(match refused {
-        // A bad signature: an authority of the same name, but another key.
-        Refused::UnknownIssuer | Refused::BadSignature => format!(
+        Refused::UnknownIssuer => format!(
             "its certificate comes from an unknown issuer: give that issuer's certificate, or the server's own, as \
              {key} (a PEM file), or take those of this system with {key} = \"system\""
+        ),
+        // Certificates of another maker have another issuer; this is one that was made anew.
+        Refused::BadSignature => format!(
+            "its certificate is signed by another key than that of the issuer of this name in {key}: give the issuer's new \
+             certificate, {itself}"
         ),
         Refused::Expired => format!("its certificate has expired: renew it, {itself}"),
         Refused::ExpiredContext { time, not_after } => format!(

@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, ServerConfig, ServerConnection};
 use tempfile::TempDir;
@@ -38,6 +40,7 @@ fn self_signed(params: &CertificateParams) -> Identity {
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = params("", YEARS);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "an authority");
     let key = KeyPair::generate().expect("a key");
     CertifiedIssuer::self_signed(params, key).expect("a certificate")
 }
@@ -124,7 +127,11 @@ fn a_certificate_of_a_named_authority_is_trusted_and_others_are_refused_with_the
             assert!(why.contains(text), "{text:?} is not in {why:?}");
         }
     }
-    let web = greet(&Authorities::WebRoots, &good).expect_err("nobody knows this authority");
+    // An authority that was made anew, under its old name.
+    let anew = file(&folder, &[&self::authority().pem()]);
+    let why = greet(&anew, &good).expect_err("another key");
+    assert!(why.contains("another key"), "{why}");
+    let web = greet(&Authorities::WebRoots, &good).expect_err("no authority of the web");
     assert!(web.contains("unknown issuer"), "{web}");
 }
 

@@ -69,6 +69,10 @@ fn secret_length(rest: &str) -> usize {
     if host.contains(['@', ':']) { rest.rfind('@').unwrap_or(0) } else { 0 }
 }
 
+pub(super) fn hidden<S: Serializer>(_: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(HIDDEN)
+}
+
 pub(super) fn uri<S: Serializer>(uri: &str, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&masked_address(uri))
 }

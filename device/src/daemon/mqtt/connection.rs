@@ -204,8 +204,20 @@ mod tests {
     fn errors_are_told_in_words() {
         let refused = ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword);
         assert!(words(&refused).contains("mqtt.password"));
-        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        let reset = words(&ConnectionError::MqttState(StateError::Io(reset)));
-        assert_eq!(reset, "connection reset", "no debug form");
+        let state = |kind: ErrorKind| ConnectionError::MqttState(StateError::Io(kind.into()));
+        assert_eq!(
+            words(&state(ErrorKind::PermissionDenied)),
+            "permission denied",
+            "no debug form"
+        );
+        // The broker ends a connection; timing decides how the system reports it.
+        let closed = [
+            ConnectionError::MqttState(StateError::ConnectionAborted),
+            state(ErrorKind::ConnectionReset),
+            ConnectionError::Io(ErrorKind::UnexpectedEof.into()),
+        ];
+        for error in closed {
+            assert_eq!(words(&error), CLOSED);
+        }
     }
 }

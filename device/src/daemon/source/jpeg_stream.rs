@@ -355,7 +355,7 @@ mod tests {
                 let got = given(stream, told, &sent);
                 let good: Vec<usize> = got.iter().copied().flatten().collect();
                 assert_eq!(good, expected, "damage {n}, framed {framed}, told {told:?}");
-                // Without delimiters, a picture cut within its tables may go on in those of the next: nothing is lost then.
+                // Bare, the rest of a head may become a part of the next picture, which replaces what it says.
                 assert!(!framed || got.len() > good.len(), "damage {n} is told");
             }
         }

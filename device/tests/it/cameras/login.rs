@@ -107,7 +107,7 @@ fn a_camera_that_asks_for_basic_gets_the_password_that_was_meant() {
         }
         for (url, expected) in [
             (camera.url_with("ann:other", "/"), "refuses user and password"),
-            (camera.url("/"), "in camera.source: USER:PASSWORD@"),
+            (camera.url("/"), "write USER:PASSWORD@ before the host in camera.source"),
         ] {
             let before = camera.requests().len();
             let (code, said) = check(&Setting::new(), &url, "");

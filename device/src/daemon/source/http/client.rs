@@ -1,5 +1,6 @@
 //! Asks a camera for its pictures: logs in as the camera wants it, follows redirects, gives up in time.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use http_auth::{PasswordClient, PasswordParams};
@@ -155,7 +156,7 @@ impl Client {
                 let elsewhere =
                     if *url == self.address.url { "" } else { ", to which the camera redirects," };
                 return Err(refused(format!(
-                    "{host}{elsewhere} asks for a user and a password; write them before the host in camera.source: USER:PASSWORD@{host}"
+                    "{host}{elsewhere} asks for a user and a password; write USER:PASSWORD@ before the host in camera.source"
                 )));
             }
             let asked: Vec<String> = response
@@ -218,6 +219,9 @@ impl Client {
             ),
             ureq::Error::Protocol(why) => {
                 format!("{host} answers with something that is no HTTP: {why}")
+            }
+            ureq::Error::Io(why) if why.kind() == ErrorKind::UnexpectedEof => {
+                format!("{host} closes the connection within an answer")
             }
             ureq::Error::Io(why) => why.to_string(),
             other => other.to_string(),
