@@ -103,6 +103,16 @@ impl<K: Key + 'static> Table<K> {
         Ok(value.to_vec())
     }
 
+    /// The bytes of a value without their checksum.
+    fn bytes_in(
+        &self,
+        table: &impl ReadableTable<K, &'static [u8]>,
+        key: &K::SelfType<'_>,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(stored) = table.get(key)? else { return Ok(None) };
+        self.unsealed(K::as_bytes(key).as_ref(), stored.value()).map(Some)
+    }
+
     fn decoded<T: DeserializeOwned>(&self, key: &[u8], value: &[u8]) -> Result<T, Fault> {
         let damaged = |e: postcard::Error| self.damaged(key, e.to_string());
         postcard::from_bytes(value).map_err(damaged)
@@ -113,28 +123,30 @@ impl<K: Key + 'static> Table<K> {
     }
 }
 
+/// The bytes of a value as they are stored, with their checksum.
+fn stored_in<K: Key + 'static>(
+    table: &impl ReadableTable<K, &'static [u8]>,
+    key: &K::SelfType<'_>,
+) -> Result<Option<Vec<u8>>, Fault> {
+    Ok(table.get(key)?.map(|stored| stored.value().to_vec()))
+}
+
 impl<K: Key + 'static> ReadRows<K> {
     /// The bytes of a value without their checksum.
     pub(super) fn bytes(&self, key: K::SelfType<'_>) -> Result<Option<Vec<u8>>, Fault> {
-        let stored = self.table.get(&key)?;
-        let key = K::as_bytes(&key);
-        stored.map(|stored| self.of.unsealed(key.as_ref(), stored.value())).transpose()
+        self.of.bytes_in(&self.table, &key)
     }
 
     /// The bytes of a value as they are stored.
     pub(super) fn stored(&self, key: K::SelfType<'_>) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.table.get(&key)?.map(|stored| stored.value().to_vec()))
+        stored_in(&self.table, &key)
     }
 
     pub(super) fn get<T: DeserializeOwned>(
         &self,
         key: K::SelfType<'_>,
     ) -> Result<Option<T>, Fault> {
-        let bytes = {
-            let stored = self.table.get(&key)?;
-            let key = K::as_bytes(&key);
-            stored.map(|stored| self.of.unsealed(key.as_ref(), stored.value())).transpose()?
-        };
+        let bytes = self.of.bytes_in(&self.table, &key)?;
         bytes.map(|bytes| self.of.decoded(K::as_bytes(&key).as_ref(), &bytes)).transpose()
     }
 
@@ -165,14 +177,12 @@ impl<K: Key + 'static> ReadRows<K> {
 impl<K: Key + 'static> WriteRows<'_, K> {
     /// The bytes of a value without their checksum.
     pub(super) fn bytes(&self, key: K::SelfType<'_>) -> Result<Option<Vec<u8>>, Fault> {
-        let stored = self.table.get(&key)?;
-        let key = K::as_bytes(&key);
-        stored.map(|stored| self.of.unsealed(key.as_ref(), stored.value())).transpose()
+        self.of.bytes_in(&self.table, &key)
     }
 
     /// The bytes of a value as they are stored.
     pub(super) fn stored(&self, key: K::SelfType<'_>) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.table.get(&key)?.map(|stored| stored.value().to_vec()))
+        stored_in(&self.table, &key)
     }
 
     pub(super) fn insert_bytes(

@@ -130,6 +130,8 @@ fn home_assistant_finds_the_box_sees_what_it_sees_and_that_it_is_gone() {
     }
 
     until("updates", || heard.json("fmlora/hall/update")["phase"] == "idle");
+    let update = heard.json("fmlora/hall/update");
+    assert!(update["feature_space"].is_string() && update["last_refusal"].is_null(), "{update}");
     for thing in [Thing::Ball, Thing::Mug] {
         for picture in jpegs(thing, 3, 1) {
             let path = format!("/api/v1/classes/{}/shots", thing.name());

@@ -140,6 +140,37 @@ fn one_adapter_comes_after_the_other() {
     answers(&mut daemon);
 }
 
+/// A box whose features changed refuses adapters for the base's, and everybody can see so.
+#[test]
+fn which_features_a_box_has_and_what_it_refuses_is_told() {
+    let mut scene = Scene::new(Workshop::toy());
+    let moving = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
+    scene.site.publish(Listed::of(&moving));
+    scene.taken("moving-1.fmla");
+    scene.offer(2);
+    let mut daemon = start(&scene, BY_HAND);
+    let space = moving.facts.space_after.to_string();
+    assert_eq!(status(&mut daemon)["feature_space"], space);
+    assert_eq!(post(&mut daemon, "check", &json!({})).0, 200);
+    let told = status(&mut daemon);
+    let refusal = &told["last_refusal"];
+    assert_eq!(
+        (&told["phase"], &refusal["target"]),
+        (&json!("committed"), &json!("garden-2.fmla"))
+    );
+    let why = refusal["why"].as_str().expect("a reason");
+    assert!(why.contains("made for other features than this box has now"), "{told}");
+    assert_eq!(metric(&mut daemon, "fmlora_update_unusable"), 1);
+    for name in [
+        format!("fmlora_feature_space_info{{feature_space=\"{space}\"}}"),
+        format!("fmlora_update_refusal_info{{target=\"garden-2.fmla\",reason=\"{why}\"}}"),
+    ] {
+        assert_eq!(metric(&mut daemon, &name), 1, "{name}");
+    }
+    let log = std::fs::read_to_string(scene.setting.path("log")).expect("the log");
+    assert!(log.contains("garden-2.fmla is not used"), "{log}");
+}
+
 #[test]
 fn why_one_is_not_in_use_is_told_though_another_one_is() {
     let mut scene = Scene::new(Workshop::toy());

@@ -135,6 +135,31 @@ fn the_newest_release_is_taken() {
     assert_eq!(applied(&scene.update()), "");
 }
 
+#[test]
+fn a_round_says_what_waits_and_the_status_what_is_in_use() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let tools = scene.workshop.rank_0("tools", 2, &[("box", Thing::Box)]);
+    scene.site.publish(Listed::of(&tools));
+    let (url, root) = (scene.server.url(), scene.setting.path("root.json"));
+    let look = scene.json(&["update", "--from", &url, "--root", text(&root), "--check"]);
+    assert_eq!(look["waiting"], serde_json::json!(["garden-1.fmla", "tools-2.fmla"]));
+    let round = scene.json(&["update", "--from", &url, "--root", text(&root)]);
+    assert_eq!(round["applied"]["target"], "garden-1.fmla");
+    assert_eq!(round["waiting"], serde_json::json!(["tools-2.fmla"]));
+    let told = scene.json(&["status"]);
+    let update = &told["update"];
+    assert_eq!(
+        (&update["in_use"][0]["name"], &update["phase"]),
+        (&"garden".into(), &"committed".into())
+    );
+    assert!(update["device"].as_str().is_some_and(|id| id.len() == 32), "{told}");
+    assert_eq!((&look["device"], &round["device"]), (&update["device"], &update["device"]));
+    assert_eq!(told["state"]["feature_space"], round["feature_space"]);
+    let words = scene.setting.run(&["--device", "cpu", "--base", "base.fmlb", "status"]).stdout;
+    assert!(words.contains("in use: garden release 1 (garden-1.fmla)"), "{words}");
+}
+
 /// Going back is no way to an older release that never was in use here.
 #[test]
 fn what_is_older_than_what_was_taken_back_needs_a_word() {
