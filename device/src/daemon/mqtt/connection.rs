@@ -167,7 +167,7 @@ pub(super) fn words(error: &ConnectionError) -> String {
         },
         ConnectionError::NotConnAck(_) => "what answers is no MQTT broker".to_owned(),
         ConnectionError::Tls(error) => format!("TLS: {}", with_causes(error)),
-        other => with_causes(other),
+        ConnectionError::RequestsDone => with_causes(error),
     }
 }
 
