@@ -246,7 +246,7 @@ async function showTokens() {
   $("tokens").replaceChildren(...tokens.map(({ id, name, role }) => {
     const item = element("li", "");
     item.append(element("span", `${name} (${role})`));
-    if (id === null) {
+    if (id === undefined) {
       item.append(element("small", "set by the configuration", { className: "hint" }));
       return item;
     }

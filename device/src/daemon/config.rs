@@ -169,8 +169,11 @@ impl MqttConfig {
     ///
     /// The mistake, with its key.
     pub(crate) fn password(&self) -> Result<Option<String>, Mistake> {
-        let found =
-            login::secret("mqtt.password", self.password.as_ref(), self.password_file.as_deref())?;
+        let found = login::secret_of(
+            "mqtt.password",
+            self.password.as_ref(),
+            self.password_file.as_deref(),
+        )?;
         Ok(found.map(|(_, password)| password))
     }
 }

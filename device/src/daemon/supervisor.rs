@@ -82,8 +82,8 @@ impl Daemon {
             ends: updater.ends().clone(),
         })?;
         let state = session.store().path().to_owned();
-        let configured = configured(&config.get())?;
-        let gate = Gate::open(session.store().record("accounts")?, configured);
+        let accounts = configured(&config.get())?;
+        let gate = Gate::open(session.store().record("accounts")?, accounts);
         let gate = gate.map_err(|error| EdgeError::Access(with_causes(&error)))?;
         // Without it the page is served all the same.
         let device =
@@ -159,7 +159,9 @@ impl Daemon {
                 _ = interrupt.recv() => return Ok(()),
                 _ = hangup.recv() => {
                     self.reload(reread).await;
-                    tell_first_password(&self.shared, tell)?;
+                    if let Err(error) = tell_first_password(&self.shared, tell) {
+                        tracing::error!("{}", with_causes(&error));
+                    }
                 }
                 event = events.recv() => match event {
                     Ok(event) => tell(Told::Event(&event))?,

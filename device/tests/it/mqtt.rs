@@ -222,8 +222,9 @@ impl Fickle {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
                 counted.fetch_add(1, Ordering::SeqCst);
+                // What is left unread would end the connection with another error.
+                let _ = stream.read(&mut [0; 1024]);
                 if greets {
-                    let _ = stream.read(&mut [0; 1024]);
                     // CONNACK: accepted.
                     let _ = stream.write_all(&[0x20, 2, 0, 0]);
                 }

@@ -35,7 +35,8 @@ struct Token {
 /// A token as others may see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct TokenDto {
-    /// Number by which it is taken back; null for a token of the configuration.
+    /// Number by which it is taken back; a token of the configuration has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<u32>,
     pub(crate) name: String,
     pub(crate) role: Role,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use confique::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{Mistake, Secret};
+use super::{Mistake, Secret, secret};
 use crate::daemon::access::{Configured, ConfiguredToken, Role, check_hash, parse_digest};
 
 /// Largest file that holds a secret.
@@ -48,6 +48,7 @@ pub(crate) struct TokenConfig {
     pub(crate) name: String,
     pub(crate) role: Role,
     /// SHA-256 of the token, 64 hexadecimal digits.
+    #[serde(serialize_with = "secret::hidden")]
     pub(crate) sha256: String,
 }
 
@@ -60,7 +61,7 @@ impl LoginConfig {
     pub(crate) fn accounts(&self) -> Result<Configured, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let mut hash = |key: &str, hash: Option<&Secret>, file: Option<&Path>| {
-            let found = secret(key, hash, file).and_then(|found| {
+            let found = secret_of(key, hash, file).and_then(|found| {
                 let Some((place, hash)) = found else { return Ok(None) };
                 check_hash(&hash).map_err(|what| Mistake { place, what })?;
                 Ok(Some(hash))
@@ -106,7 +107,7 @@ impl LoginConfig {
 /// # Errors
 ///
 /// The mistake: both are set, or the file cannot be read.
-pub(super) fn secret(
+pub(super) fn secret_of(
     key: &str,
     value: Option<&Secret>,
     file: Option<&Path>,

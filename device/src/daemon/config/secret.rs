@@ -52,6 +52,10 @@ pub(crate) fn masked(text: &str) -> String {
     shown + rest
 }
 
+pub(super) fn hidden<S: Serializer>(_: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(HIDDEN)
+}
+
 pub(super) fn uri<S: Serializer>(uri: &str, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&masked(uri))
 }

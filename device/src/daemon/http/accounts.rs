@@ -51,7 +51,11 @@ pub(super) struct NewPassword {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
     /// What it is for: 1 to 64 characters.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^(?=[\s\S]*\S)[^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     name: String,
     role: Role,
 }

@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
@@ -43,6 +45,23 @@ impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for OptionalB
             Err(rejection) => Err(ApiError::new(rejection.status(), rejection.body_text())),
         }
     }
+}
+
+/// A number without fraction, also where JSON writes it as 5.0.
+pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
+    whole_or_null(from)?.ok_or_else(|| D::Error::custom("null, expected a whole number"))
+}
+
+/// The same, or null.
+pub(super) fn whole_or_null<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
+    let wrong =
+        || D::Error::custom(format!("{number}, expected a whole number that is not too large"));
+    let fits = |number: &f64| number.fract() == 0.0 && (0.0..9.0e15).contains(number);
+    let whole = number.as_u64().or_else(|| number.as_f64().filter(fits).map(|n| n as u64));
+    whole.and_then(|whole| T::try_from(whole).ok()).map(Some).ok_or_else(wrong)
 }
 
 /// A file that holds a picture.
@@ -105,4 +124,36 @@ pub(super) fn permit<'a>(
     busy: &str,
 ) -> Result<SemaphorePermit<'a>, ApiError> {
     places.try_acquire().map_err(|_| ApiError::busy(busy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Order {
+        #[serde(deserialize_with = "whole")]
+        count: u32,
+        #[serde(default, deserialize_with = "whole_or_null")]
+        pause: Option<u64>,
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_point() {
+        for (text, read) in [
+            (r#"{"count": 5}"#, Some((5, None))),
+            (r#"{"count": 5.0, "pause": 3e2}"#, Some((5, Some(300)))),
+            (r#"{"count": 0, "pause": null}"#, Some((0, None))),
+            (r#"{"count": 5.5}"#, None),
+            (r#"{"count": -1}"#, None),
+            (r#"{"count": 4294967296}"#, None),
+            (r#"{"count": 1e300}"#, None),
+            (r#"{"count": null}"#, None),
+            (r#"{"count": "5"}"#, None),
+        ] {
+            let order = serde_json::from_str::<Order>(text);
+            let found = order.as_ref().ok().map(|order| (order.count, order.pause));
+            assert_eq!(found, read, "{text}: {order:?}");
+        }
+    }
 }

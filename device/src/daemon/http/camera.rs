@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::address::Path;
-use super::body::{Body, permit};
+use super::body::{Body, permit, whole, whole_or_null};
+use super::document::NameOfClass;
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::report::TeachReport;
@@ -23,16 +24,18 @@ use crate::session::teach_shots;
 pub(super) struct Showing {
     /// Pictures to take, 1 to 100.
     #[schema(minimum = 1, maximum = 100)]
+    #[serde(deserialize_with = "whole")]
     count: usize,
     /// Milliseconds between two of them, 0 to 5000 (300 if it is not said): what moves meanwhile makes them differ.
     #[schema(minimum = 0, maximum = 5000)]
+    #[serde(default, deserialize_with = "whole_or_null")]
     interval_milliseconds: Option<u64>,
 }
 
 /// Teach a class with what the camera shows now.
 #[utoipa::path(
     post, path = "/api/v1/classes/{name}/shots/camera", operation_id = "teach_class_from_camera", tag = "classes",
-    params(("name" = String, Path, description = "class, new or known")),
+    params(("name" = NameOfClass, Path, description = "class, new or known")),
     request_body = Showing,
     responses(
         (status = 201, body = TeachReport),

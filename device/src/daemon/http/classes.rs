@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::address::Path;
-use super::body::Body;
+use super::body::{Body, whole};
+use super::document::NameOfClass;
 use super::error::{ApiError, Problem};
 use crate::Session;
 use crate::daemon::knowledge::ClassDto;
@@ -28,8 +29,7 @@ pub(super) struct Known {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewName {
-    /// 1 to 64 characters, without / and \\.
-    #[schema(min_length = 1)]
+    #[schema(value_type = NameOfClass)]
     name: String,
 }
 
@@ -39,6 +39,7 @@ pub(super) struct NewName {
 pub(super) struct Steps {
     /// At least 1.
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole")]
     count: u32,
 }
 
@@ -68,7 +69,7 @@ pub(super) async fn list(State(api): State<Api>) -> Json<Known> {
 /// Take a class away, as if it had never been taught.
 #[utoipa::path(
     delete, path = "/api/v1/classes/{name}", operation_id = "forget_class", tag = "classes",
-    params(("name" = String, Path, description = "class")),
+    params(("name" = NameOfClass, Path, description = "class")),
     responses(
         (status = 200, body = Changed),
         (status = 404, body = Problem, description = "There is no such class."),
@@ -91,7 +92,7 @@ pub(super) async fn forget(
 /// Give a class another name.
 #[utoipa::path(
     post, path = "/api/v1/classes/{name}/rename", operation_id = "rename_class", tag = "classes",
-    params(("name" = String, Path, description = "class")),
+    params(("name" = NameOfClass, Path, description = "class")),
     request_body = NewName,
     responses(
         (status = 200, body = Changed),

@@ -85,22 +85,43 @@ impl Modify for Schemes {
     }
 }
 
+/// The name of a class, as `fmlora_learner::ClassName` takes it.
+pub(super) struct NameOfClass;
+
+/// No path separators, no control characters, none that turn text around; not space or dots alone.
+const NAME: &str = r"^(?=[\s\S]*\S)(?!\s*\.+\s*$)[^/\\\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
+
+impl NameOfClass {
+    fn object() -> ObjectBuilder {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(
+                "Name of a class; those that differ by upper and lower case alone are one.",
+            ))
+            .min_length(Some(1))
+            .max_length(Some(MAX_NAME_CHARS))
+            .pattern(Some(NAME))
+    }
+}
+
+impl PartialSchema for NameOfClass {
+    fn schema() -> RefOr<Schema> {
+        RefOr::T(Schema::Object(Self::object().build()))
+    }
+}
+
+impl ToSchema for NameOfClass {}
+
 /// A form of pictures: one part or more for each class, named by it.
 pub(super) struct TaskForm;
 
 impl PartialSchema for TaskForm {
     fn schema() -> RefOr<Schema> {
-        let name = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .min_length(Some(1))
-            .max_length(Some(MAX_NAME_CHARS))
-            .pattern(Some("^[^\\s./\\\\][^/\\\\\\p{C}]*$"))
-            .build();
         let pictures =
             ArrayBuilder::new().items(Ref::from_schema_name("PictureFile")).min_items(Some(1));
         let form = ObjectBuilder::new()
             .description(Some("Pictures by the name of the class that they show."))
-            .property_names(Some(Schema::Object(name)))
+            .property_names(Some(Schema::Object(NameOfClass::object().build())))
             .additional_properties(Some(Schema::Array(pictures.build())))
             .min_properties(Some(1));
         RefOr::T(Schema::Object(form.build()))

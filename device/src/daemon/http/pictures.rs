@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 use super::Api;
 use super::address::{Path, Query};
 use super::body::{Picture, PictureFile};
+use super::document::NameOfClass;
 use super::error::ApiError;
 use crate::report::{PredictionDto, TeachReport};
 use crate::session::teach_shots;
@@ -59,7 +60,7 @@ pub(super) async fn classify(
 /// Teach a class with a picture.
 #[utoipa::path(
     post, path = "/api/v1/classes/{name}/shots", operation_id = "teach_class", tag = "classes",
-    params(("name" = String, Path, description = "class, new or known")),
+    params(("name" = NameOfClass, Path, description = "class, new or known")),
     request_body(content = PictureFile, content_type = "application/octet-stream", description = "JPEG, PNG, WebP or BMP, as this kind or as image/jpeg and so on"),
     responses(
         (status = 201, body = TeachReport),

@@ -129,6 +129,7 @@ pub(super) fn words(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             "the broker closed the connection".to_owned()
         }
+        ConnectionError::MqttState(StateError::Deserialization(error)) => error.to_string(),
         ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
             "no answer in time".to_owned()
         }
