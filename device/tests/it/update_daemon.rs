@@ -179,9 +179,12 @@ fn why_one_is_not_in_use_is_told_though_another_one_is() {
     scene.offer(2);
     let mut daemon = start(&scene, "poll_seconds = 1\ntrial_seconds = 1\n");
     until("another one", || status(&mut daemon)["in_use"][0]["name"] == "garden");
-    let told = status(&mut daemon);
-    let trouble = told["trouble"].as_str().unwrap_or_default();
-    assert!(trouble.contains("moving-1.fmla changes the features"), "{told}");
+    // The reason is known when the look is over, just after the adapter is in use.
+    until("the reason", || {
+        let told = status(&mut daemon);
+        let trouble = told["trouble"].as_str().unwrap_or_default();
+        trouble.contains("moving-1.fmla changes the features")
+    });
 }
 
 #[test]
