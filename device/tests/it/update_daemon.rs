@@ -41,7 +41,9 @@ pub(crate) fn wait_for(daemon: &mut Daemon, phase: &str) -> Value {
     let mut last = Value::Null;
     until(phase, || {
         last = status(daemon);
+        // The status is read from the state; metrics follow once the classes do.
         last["phase"] == phase
+            && metric(daemon, &format!("fmlora_update_phase{{phase=\"{phase}\"}}")) == 1
     });
     last
 }

@@ -1,9 +1,10 @@
 //! How a box speaks with the server of a repository: certificates, proxies, what it says of itself, what it makes of pages.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -16,9 +17,18 @@ use crate::served::{Daemon, until};
 use crate::setting::{Run, finish, text};
 use crate::update_daemon::{BY_HAND, CAMERA, config, post};
 
-/// Serves a folder by https, with a certificate of its own that it writes to `certificate`, until the test ends.
-fn serve_tls(folder: &Path, name: &str, certificate: &Path) -> SocketAddr {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+/// What a server has to give.
+enum Site {
+    /// The files of a folder.
+    Folder(PathBuf),
+    /// Redirects to the same path of this address.
+    Moved(String),
+}
+
+/// Serves a site by https as 127.0.0.1, with a certificate of its own that it writes to `certificate`, until the test ends.
+fn serve_tls(site: Site, certificate: &Path) -> SocketAddr {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
     std::fs::write(certificate, made.cert.pem()).expect("a file");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server =
@@ -28,20 +38,20 @@ fn serve_tls(folder: &Path, name: &str, certificate: &Path) -> SocketAddr {
     let server =
         Arc::new(server.with_single_cert(vec![made.cert.der().clone()], key).expect("a key"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let (address, folder) = (listener.local_addr().expect("an address"), folder.to_owned());
+    let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let connection = ServerConnection::new(server.clone()).expect("a connection");
             // A client that trusts nothing here hangs up.
-            let _ = answer(StreamOwned::new(connection, stream), &folder);
+            let _ = answer(StreamOwned::new(connection, stream), &site);
         }
     });
     address
 }
 
 fn answer(
-    mut stream: StreamOwned<ServerConnection, std::net::TcpStream>,
-    folder: &Path,
+    mut stream: StreamOwned<ServerConnection, TcpStream>,
+    site: &Site,
 ) -> std::io::Result<()> {
     let mut path = String::new();
     for line in BufReader::new(&mut stream).lines() {
@@ -53,9 +63,12 @@ fn answer(
             asked.split(' ').next().unwrap_or_default().clone_into(&mut path);
         }
     }
-    let (status, body) = match std::fs::read(folder.join(path)) {
-        Ok(body) => ("200 OK", body),
-        Err(_) => ("404 Not Found", Vec::new()),
+    let (status, body) = match site {
+        Site::Moved(to) => (format!("302 Found\r\nLocation: {to}{path}"), Vec::new()),
+        Site::Folder(folder) => match std::fs::read(folder.join(path)) {
+            Ok(body) => ("200 OK".to_owned(), body),
+            Err(_) => ("404 Not Found".to_owned(), Vec::new()),
+        },
     };
     write!(
         stream,
@@ -65,6 +78,43 @@ fn answer(
     stream.write_all(&body)?;
     stream.conn.send_close_notify();
     stream.flush()
+}
+
+/// A proxy that opens tunnels, until the test ends. Gives its address and the lines of the requests that it gets.
+fn serve_proxy() -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (heard, lines) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let heard = heard.clone();
+            std::thread::spawn(move || tunnel(&client, &heard));
+        }
+    });
+    (address, lines)
+}
+
+/// Answers a request for a tunnel and copies both ways until one side ends.
+fn tunnel(client: &TcpStream, heard: &Sender<String>) -> std::io::Result<()> {
+    let mut target = None;
+    for line in BufReader::new(client).lines() {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        if let Some(asked) = line.strip_prefix("CONNECT ") {
+            target = asked.split(' ').next().map(TcpStream::connect);
+        }
+        // A test that has heard enough listens no longer.
+        let _ = heard.send(line);
+    }
+    let Some(server) = target else { return Ok(()) };
+    let (mut to, mut from) = (client.try_clone()?, server?);
+    to.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    let (mut client, mut server) = (client.try_clone()?, from.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+    std::io::copy(&mut from, &mut to)?;
+    to.shutdown(Shutdown::Both)
 }
 
 /// A command with variables of the environment.
@@ -85,7 +135,7 @@ fn a_certificate_of_ones_own_is_named_and_then_trusted() {
     let mut scene = Scene::new(Workshop::toy());
     scene.offer(1);
     let certificate = scene.setting.path("authority.pem");
-    let address = serve_tls(scene.site.folder(), "127.0.0.1", &certificate);
+    let address = serve_tls(Site::Folder(scene.site.folder().to_owned()), &certificate);
     let (url, root) = (format!("https://{address}/"), scene.setting.path("root.json"));
     let update = ["update", "--from", &url, "--root", text(&root)];
     let run = scene.run(&update);
@@ -128,6 +178,42 @@ fn a_proxy_of_the_environment_is_used_unless_the_host_is_excepted() {
     scene.offer(2);
     let past = update_with(&scene, &[("http_proxy", &proxy), ("no_proxy", "127.0.0.0/8")]);
     assert_eq!(applied(&past), "garden-2.fmla", "{}", past.stderr);
+}
+
+#[test]
+fn a_tunnel_of_a_proxy_leads_to_a_repository_by_https() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let certificate = scene.setting.path("authority.pem");
+    let server = serve_tls(Site::Folder(scene.site.folder().to_owned()), &certificate);
+    let (proxy, lines) = serve_proxy();
+    let (url, root) = (format!("https://{server}/"), scene.setting.path("root.json"));
+    let update =
+        ["update", "--from", &url, "--root", text(&root), "--authority", text(&certificate)];
+    let proxy = format!("http://ann:secret@{proxy}");
+    let run = with_variables(&scene, &update, &[("https_proxy", &proxy)]);
+    assert_eq!((run.code, &*applied(&run)), (0, "garden-1.fmla"), "{}", run.stderr);
+    let lines: Vec<String> = lines.try_iter().collect();
+    assert_eq!(lines[0], format!("CONNECT {server} HTTP/1.1"));
+    // "ann:secret" in base 64.
+    let login =
+        |line: &String| line.eq_ignore_ascii_case("proxy-authorization: basic YW5uOnNlY3JldA==");
+    assert!(lines.iter().any(login), "{lines:?}");
+}
+
+#[test]
+fn a_redirect_does_not_lead_out_of_https() {
+    let mut scene = Scene::new(Workshop::toy());
+    scene.offer(1);
+    let certificate = scene.setting.path("authority.pem");
+    let moved = serve_tls(Site::Moved(scene.server.url()), &certificate);
+    let (url, root) = (format!("https://{moved}/"), scene.setting.path("root.json"));
+    let update =
+        ["update", "--from", &url, "--root", text(&root), "--authority", text(&certificate)];
+    let run = scene.run(&update);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stderr.contains("https"), "{}", run.stderr);
+    assert!(scene.server.asked().is_empty(), "nothing was asked in the clear");
 }
 
 #[test]
