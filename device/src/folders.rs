@@ -52,7 +52,13 @@ pub(crate) fn class_folders(dir: &Path) -> Result<ClassFolders, EdgeError> {
             found.left_out.push(LeftOut { path, reason });
             continue;
         }
-        let inside = pictures_in(&path, &format!("class {name}"))?;
+        let inside = match pictures_in(&path, &format!("class {name}")) {
+            Err(EdgeError::EmptyFolder { path, expected }) => {
+                found.left_out.push(LeftOut { path, reason: expected.to_owned() });
+                continue;
+            }
+            inside => inside?,
+        };
         found.left_out.extend(inside.left_out);
         let pictures = inside.pictures;
         found.classes.push(ClassFolder { name: ClassName::new(&name)?, pictures });

@@ -49,8 +49,8 @@ pub use error::StoreError;
 pub use journal::JOURNAL_LIMIT;
 pub(crate) use parts::{Parts, fingerprint};
 pub(crate) use record::{Record, Value};
-pub(crate) use storage::Storage;
 use storage::{End, read_only};
+pub(crate) use storage::{Storage, refusal};
 use tables::{CLASSES, HEAD, META, PARTS};
 
 /// Version of what the tables hold.

@@ -65,4 +65,7 @@ fn what_cannot_be_done_is_told_and_writes_nothing() {
         assert!(done.stderr.contains(words), "{arguments:?} should say {words:?}: {}", done.stderr);
     }
     assert!(!folder.path().join("x.fmlb").exists());
+    let told = run(folder.path(), &["--json", "inspect", "text.safetensors"]).stderr;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert!(told["error"].as_str().is_some_and(|why| why.contains("none of our files")), "{told}");
 }

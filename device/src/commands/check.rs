@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::daemon::{environment, merged, read_text};
+use super::daemon::{environment, merged, read_text, variables};
 use super::update;
 use crate::EdgeError;
 use crate::cli::{CheckArgs, Global};
@@ -35,10 +35,10 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
     let Some(path) = args.config.as_deref().filter(|_| !args.example) else {
         return report::line(config::example().trim_end());
     };
-    let config::Read { config, mistakes, wrong } = config::read(&read_text(path)?, &environment);
+    let read = config::read(&read_text(path)?, &environment).checked(variables());
+    let config::Read { config, mistakes, wrong } = read;
     let mut found = Found { mistakes, wrong, ..Found::default() };
     if let Some(config) = &config {
-        found.check_values(config);
         // What fails is the value of `device`, which was told already.
         if let Ok(global) = merged(global, config) {
             state::try_state(&mut found, &global, config);
@@ -67,17 +67,6 @@ impl Found {
             wrong.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         !self.wrong.iter().any(|wrong| keys.iter().any(|key| names(wrong, key)))
-    }
-
-    /// What is wrong without trying anything.
-    fn check_values(&mut self, config: &DaemonConfig) {
-        for mistake in config::check(config) {
-            // A value that cannot be read has its default here, and was told already.
-            if !self.wrong.contains(&mistake.place) {
-                self.wrong.push(mistake.place.clone());
-                self.mistakes.push(mistake);
-            }
-        }
     }
 
     /// Address and certificate of the page.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::cli::{Global, RunArgs};
-use crate::daemon::config::{self, ConfigError, DaemonConfig, Mistake};
+use crate::daemon::config::{self, ConfigError, DaemonConfig, Mistake, Read};
 use crate::daemon::{self, Event, Run, Seen, Told};
 use crate::report;
 use crate::store::Access;
@@ -102,13 +102,12 @@ fn print_change(shown: &mut Option<Shown>, seen: &Seen) -> Result<(), EdgeError>
 /// Reads a configuration that a daemon can run with.
 fn checked(path: &Path) -> Result<DaemonConfig, EdgeError> {
     let name = path.display().to_string();
-    let config = config::load(&name, &read_text(path)?, &environment);
-    let config = config.map_err(EdgeError::Config)?;
-    let mistakes = config::check(&config);
-    if mistakes.is_empty() {
-        return Ok(config);
+    match config::read(&read_text(path)?, &environment).checked(variables()) {
+        Read { config: Some(config), mistakes, .. } if mistakes.is_empty() => Ok(config),
+        Read { mistakes, .. } => {
+            Err(EdgeError::Config(ConfigError { source_name: name, mistakes }))
+        }
     }
-    Err(EdgeError::Config(ConfigError { source_name: name, mistakes }))
 }
 
 /// Reads a configuration file.
@@ -121,6 +120,11 @@ pub(super) fn read_text(path: &Path) -> Result<String, EdgeError> {
 /// A variable of the environment.
 pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Names of all variables of the environment.
+pub(super) fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
 /// What the command line says, and where it says nothing, what the configuration does.

@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use confique::Config;
 use serde::Serialize;
 
+use crate::tls_roots::Authorities;
 pub(crate) use http::{HttpConfig, Network};
 pub use load::{ConfigError, Mistake};
 pub(crate) use load::{Read, load, read};
 pub(crate) use login::LoginConfig;
-pub(crate) use sanity::check;
+use sanity::check;
 pub(crate) use secret::{Secret, masked, masked_address};
 pub(crate) use update::UpdateConfig;
 
@@ -152,7 +153,7 @@ pub(crate) struct MqttConfig {
     /// A file that holds the password and nothing else: a path, such as that of a systemd credential.
     #[config(env = "FMLORA_MQTT_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Certificate of the authority that signed the broker's, for mqtts: a path of a PEM file. Without it, the system's.
+    /// For mqtts: the certificates that are trusted, a path of a PEM file with the authority's or the broker's own. Without it, the system's.
     #[config(env = "FMLORA_MQTT_AUTHORITY")]
     pub(crate) authority: Option<PathBuf>,
     /// Name of this box: letters, digits, - and _. It stands in topics, and has to be unique at the broker.
@@ -179,5 +180,13 @@ impl MqttConfig {
             self.password_file.as_deref(),
         )?;
         Ok(found.map(|(_, password)| password))
+    }
+
+    /// The certificates that a broker is checked with.
+    pub(crate) fn authorities(&self) -> Authorities {
+        match &self.authority {
+            None => Authorities::System,
+            path => Authorities::from_value(path.as_deref()),
+        }
     }
 }

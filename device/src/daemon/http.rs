@@ -22,6 +22,7 @@ mod server;
 mod stream;
 mod system;
 mod task;
+mod unread;
 mod update;
 
 use std::sync::Arc;
@@ -160,6 +161,7 @@ fn router(shared: &Arc<Shared>, places: Places) -> Router {
         .layer(from_fn_with_state(api.clone(), guard::for_this_host))
         .layer(from_fn_with_state(api.clone(), client::identified))
         .layer(from_fn_with_state(api.clone(), guard::counted))
+        .layer(from_fn(unread::read_or_closed))
         .layer(from_fn(guard::with_headers))
         .with_state(api)
 }

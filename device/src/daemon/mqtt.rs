@@ -175,15 +175,11 @@ fn options(broker: &str, config: &MqttConfig, client_id: String) -> Result<MqttO
         options.set_credentials(user, password.unwrap_or_default());
     }
     if tls {
-        let configuration = match &config.authority {
-            None => TlsConfiguration::default(),
-            Some(path) => {
-                let what = "read the broker's authority";
-                let fail = |source| EdgeError::File { path: path.clone(), what, source };
-                let ca = std::fs::read(path).map_err(fail)?;
-                TlsConfiguration::Simple { ca, alpn: None, client_auth: None }
-            }
-        };
+        let trusted = config.authorities().client_config().map_err(|error| {
+            let mistake = Mistake { place: "mqtt.authority".to_owned(), what: with_causes(&error) };
+            EdgeError::Config(ConfigError::one("configuration", mistake))
+        })?;
+        let configuration = TlsConfiguration::Rustls(Arc::new(trusted));
         options.set_transport(Transport::tls_with_config(configuration));
     }
     Ok(options)

@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "camera", test))]
 mod camera;
+mod content;
 mod directory;
 mod exec;
 mod http;
@@ -10,6 +11,7 @@ mod keeper;
 mod opening;
 mod pace;
 mod synthetic;
+mod thinned;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -175,7 +177,9 @@ impl SourceSpec {
                 Self::Synthetic { seed, fps: rate(take("fps"))? }
             }
             "dir" => Self::Directory(DirectorySpec {
-                path: folder(&url).ok_or_else(|| format!("{shown:?}: expected dir:///path"))?,
+                path: folder(&url).ok_or_else(|| {
+                    format!("{shown:?}: expected dir:///path, three slashes and the path from / on")
+                })?,
                 fps: rate(take("fps"))?,
                 repeat: number(take("loop"), "loop", 1_u8)? != 0,
                 subfolders: number(take("subfolders"), "subfolders", 1_u8)? != 0,
@@ -230,9 +234,13 @@ fn by_ffmpeg(address: &str) -> String {
     )
 }
 
-/// The folder of a `dir:` URI, which is written like that of a `file:` URI.
+/// The folder of a `dir:` URI, which is written like that of a `file:` URI, but without a host.
 fn folder(url: &Url) -> Option<PathBuf> {
-    Url::parse(&format!("file://{}", url.path())).ok()?.to_file_path().ok()
+    let path = Some(url.path()).filter(|path| path.starts_with('/'))?;
+    if url.host_str().is_some_and(|host| !host.is_empty()) {
+        return None;
+    }
+    Url::parse(&format!("file://{path}")).ok()?.to_file_path().ok()
 }
 
 fn number<T: std::str::FromStr>(text: Option<String>, name: &str, default: T) -> Result<T, String> {
@@ -246,5 +254,28 @@ fn rate(text: Option<String>) -> Result<f64, String> {
         Ok(fps)
     } else {
         Err(format!("fps={fps}: expected 0.1 to 60"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_named_by_its_path_from_the_root_on() {
+        let of = |text: &str| folder(&Url::parse(text).expect("an address"));
+        for (text, expected) in [
+            ("dir:///a/b%20c", Some("/a/b c")),
+            ("dir:/a", Some("/a")),
+            ("dir:///", Some("/")),
+            ("dir://./a", None),
+            ("dir://a", None),
+            ("dir://a/b", None),
+            ("dir://", None),
+            ("dir:a", None),
+            ("dir:./a", None),
+        ] {
+            assert_eq!(of(text), expected.map(PathBuf::from), "{text}");
+        }
     }
 }

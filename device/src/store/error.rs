@@ -34,7 +34,7 @@ pub enum StoreError {
         source: Box<redb::Error>,
     },
     /// The file under the path is not the one that was opened.
-    #[error("state {}: the file was moved or replaced while the program runs; start the program anew", path.display())]
+    #[error("state {}: the file was moved or replaced while the program runs; put it back, or start the program anew", path.display())]
     Replaced {
         /// The path.
         path: PathBuf,

@@ -154,9 +154,18 @@ impl StorageBackend for Door {
     }
 }
 
-/// Whether there is a state; a folder that may not be looked into is an error, not an empty state.
+/// Whether there is a state. A folder that may not be looked into is an error, not an empty state, and so is a link to a file
+/// that is not there, as where the stick that holds it is away.
 pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
-    path.try_exists().map_err(|e| Fault::from(e).at(path, "be looked for"))
+    let fail = |error: io::Error| Fault::from(error).at(path, "be looked for");
+    if path.try_exists().map_err(fail)? {
+        return Ok(true);
+    }
+    if path.is_symlink() {
+        let why = "it is a link to a file that is not there";
+        return Err(fail(io::Error::new(io::ErrorKind::NotFound, why)));
+    }
+    Ok(false)
 }
 
 /// The bytes of a state that no process is writing.

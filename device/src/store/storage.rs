@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fail::fail_point;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::error::Fault;
@@ -90,7 +91,7 @@ impl Storage {
 
     /// The same, and what the system says of the place without a write.
     pub(crate) fn trouble_now(&self) -> Option<String> {
-        self.trouble().or_else(|| self.refusal())
+        self.trouble().or_else(|| refusal(&self.path))
     }
 
     /// Reads within one transaction.
@@ -149,32 +150,15 @@ impl Storage {
                 // What still fails is remembered as the trouble.
                 let _ = self.write(super::touch);
             }
-        } else if let Some(why) = self.refusal() {
+        } else if let Some(why) = refusal(&self.path) {
             self.state_fails(&why);
         }
     }
 
     fn takes_bytes(&self) -> std::io::Result<()> {
-        let mut file = tempfile::tempfile_in(self.folder())?;
+        let mut file = tempfile::tempfile_in(folder_of(&self.path))?;
         file.write_all(&vec![0x55; TRIAL_BYTES])?;
         file.sync_all()
-    }
-
-    /// Why the system would refuse a write: a disk that failed is often made read-only.
-    fn refusal(&self) -> Option<String> {
-        let refused = [self.folder(), &self.path].into_iter().find_map(|path| {
-            let why = writable(path).err()?;
-            Some(format!("{}: cannot be written: {why}", path.display()))
-        });
-        refused.or_else(|| {
-            let left = bytes_left(self.folder()).filter(|left| *left < TRIAL_BYTES as u64)?;
-            let (folder, kib) = (self.folder().display(), left >> 10);
-            Some(format!("{folder}: the disk is full: {kib} KiB are left"))
-        })
-    }
-
-    fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// The open database; while the disk refuses to open it anew, a copy in memory.
@@ -258,11 +242,28 @@ impl Storage {
 
     /// A write succeeded.
     fn works(&self) {
-        if self.trouble().is_some() && self.refusal().is_none() {
+        if self.trouble().is_some() && refusal(&self.path).is_none() {
             self.state().trouble = None;
-            tracing::warn!("state {}: can be written again", self.path.display());
+            tracing::info!("state {}: can be written again", self.path.display());
         }
     }
+}
+
+/// Why the system would refuse to write a state there: a disk that failed is often made read-only.
+pub(crate) fn refusal(path: &Path) -> Option<String> {
+    let folder = folder_of(path);
+    let refused = [folder, path].into_iter().find_map(|path| {
+        let why = writable(path).err()?;
+        Some(format!("{}: cannot be written: {why}", path.display()))
+    });
+    refused.or_else(|| {
+        let left = bytes_left(folder).filter(|left| *left < TRIAL_BYTES as u64)?;
+        Some(format!("{}: the disk is full: {} KiB are left", folder.display(), left >> 10))
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// The error of a command that wants to write but opened the state to read it.
@@ -287,6 +288,7 @@ fn writable(path: &Path) -> std::io::Result<()> {
 /// Bytes that this process may still write in a folder; `None` where the system does not say.
 #[cfg(unix)]
 fn bytes_left(folder: &Path) -> Option<u64> {
+    fail_point!("storage-left", |bytes| bytes.and_then(|bytes| bytes.parse().ok()));
     let about = rustix::fs::statvfs(folder).ok().filter(|about| about.f_blocks > 0)?;
     let is_root = rustix::process::geteuid().is_root();
     let blocks = if is_root { about.f_bfree } else { about.f_bavail };

@@ -14,10 +14,7 @@ pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<Str
     let rustls::Error::InvalidCertificate(refused) = tls_error(failure)? else { return None };
     let itself = format!("or put the server's own certificate into the PEM file of {key}");
     Some(match refused {
-        Refused::UnknownIssuer => format!(
-            "its certificate comes from an unknown issuer: give that issuer's certificate, or the server's own, as \
-             {key} (a PEM file), or take those of this system with {key} = \"system\""
-        ),
+        Refused::UnknownIssuer => unknown_issuer(key),
         // Certificates of another maker have another issuer; this is one that was made anew.
         Refused::BadSignature => format!(
             "its certificate is signed by another key than that of the issuer of this name in {key}: give the issuer's new \
@@ -49,8 +46,35 @@ pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<Str
                 "its certificate is for {names}, which is not the name {expected}: use a name that it is for, {itself}"
             )
         }
+        Refused::Other(other) => match other.0.to_string().as_str() {
+            // Signed by itself, and marked as an authority: `openssl req -x509` does both.
+            "CaUsedAsEndEntity" => unknown_issuer(key),
+            "UnsupportedCertVersion" => {
+                "its certificate is of version 1 of X.509, which has no names: make one of version 3".to_owned()
+            }
+            name => format!("its certificate is refused: {}; mend it, {itself}", spaced(name)),
+        },
         other => format!("its certificate is refused: {other}; mend it, {itself}"),
     })
+}
+
+fn unknown_issuer(key: &str) -> String {
+    format!(
+        "its certificate comes from an unknown issuer: give that issuer's certificate, or the server's own, as {key} (a PEM \
+         file), or take those of this system with {key} = \"system\""
+    )
+}
+
+/// `RequiredEkuNotFound`, the name of an error, as words.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
 
 /// The error of TLS within another one.

@@ -112,8 +112,11 @@ fn a_certificate_of_a_named_authority_is_trusted_and_others_are_refused_with_the
     let trusted = file(&folder, &[&authority.pem()]);
     let good = signed(&params("box.example", YEARS), &authority);
     assert_eq!(greet(&trusted, &good), Ok(()));
+    let mut as_authority = params("box.example", YEARS);
+    as_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let refused = [
         (self_signed(&params("box.example", YEARS)), vec!["unknown issuer", "\"system\""]),
+        (self_signed(&as_authority), vec!["unknown issuer", "\"system\""]),
         (signed(&params("box.example", (2020, 2021)), &authority), vec!["expired on 2021-01-01"]),
         (signed(&params("box.example", (3990, 4000)), &authority), vec!["valid from 3990-01-01"]),
         (

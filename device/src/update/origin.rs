@@ -51,7 +51,7 @@ pub(crate) struct Origin {
 /// Why a file of a repository is not to be had. The file is named by its whole address.
 #[derive(Debug, Error)]
 pub(crate) enum FetchError {
-    #[error("{0}: there is no such file")]
+    #[error("{0}")]
     Missing(String),
     #[error("{file}: {why}")]
     Failed { file: String, why: String },
@@ -107,7 +107,7 @@ impl Origin {
     ) -> Result<Vec<u8>, FetchError> {
         let path = folder.join(file);
         let error = |e: std::io::Error| match e.kind() {
-            ErrorKind::NotFound => FetchError::Missing(self.location.address(file)),
+            ErrorKind::NotFound => self.missing(file, "there is no such file"),
             _ => self.failed(file, e.to_string()),
         };
         // Reading a pipe would never end.
@@ -149,11 +149,17 @@ impl Origin {
         }
     }
 
+    fn missing(&self, file: &str, why: &str) -> FetchError {
+        FetchError::Missing(format!("{}: {why}", self.location.address(file)))
+    }
+
     /// Says why a server gave no file.
     fn refused(&self, file: &str, error: &ureq::Error) -> FetchError {
         let why = match error {
-            ureq::Error::StatusCode(403 | 404 | 410) => {
-                return FetchError::Missing(self.location.address(file));
+            ureq::Error::StatusCode(404 | 410) => return self.missing(file, "there is no such file"),
+            ureq::Error::StatusCode(403) => {
+                let why = "the server refuses it (status 403), or says so of files that are not there";
+                return self.missing(file, why);
             }
             // What was there is the whole file.
             ureq::Error::StatusCode(416) => "the server has no more of it".to_owned(),

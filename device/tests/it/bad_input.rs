@@ -100,6 +100,11 @@ fn pictures_count_by_content_and_all_others_are_named() {
     for hidden in ["task/mug/._0.jpg", "task/mug/.DS_Store", "task/Thumbs.db", "task/.hidden"] {
         std::fs::write(setting.path(hidden), b"for systems").expect("a file");
     }
+    for folder in ["task/$RECYCLE.BIN", "task/System Volume Information", "task/lost+found"] {
+        std::fs::create_dir(setting.path(folder)).expect("a folder");
+        std::fs::write(setting.path(&format!("{folder}/0.dat")), b"for systems").expect("a file");
+    }
+    std::fs::create_dir(setting.path("task/hollow")).expect("a folder");
     let learned = setting.json(&["learn", "task"]);
     assert_eq!(learned["shots"], 9, "{learned}");
     let taught = setting.json(&["teach", "--class", "mug", "task/mug"]);
@@ -111,7 +116,11 @@ fn pictures_count_by_content_and_all_others_are_named() {
         let expected = others.iter().all(|name| text.contains(name));
         assert!(expected && text.contains("HEIC is not read"), "{text}");
         assert_eq!(text.contains("loose.jpg"), loose, "{text}");
-        assert!(!text.contains("DS_Store") && !text.contains("._0"), "{text}");
+        assert_eq!(text.contains("hollow"), loose, "{text}");
+        assert!(
+            !text.contains("DS_Store") && !text.contains("._0") && !text.contains(".dat"),
+            "{text}"
+        );
     }
     let run = setting.run(&["teach", "--class", "mug", "task/mug"]);
     assert!(

@@ -114,6 +114,31 @@ fn a_state_that_is_damaged_is_not_trusted() {
     assert_eq!(setting.json(&["classes"])[0]["name"], "ball");
 }
 
+/// As where the stick that holds the state is away.
+#[test]
+#[cfg(unix)]
+fn a_link_to_a_state_that_is_away_is_no_new_state() {
+    let setting = Setting::new();
+    setting.pictures("balls", Thing::Ball, 2, 1);
+    let (state, away) = (setting.path("state"), setting.path("stick/state.redb"));
+    std::fs::create_dir(&state).expect("a folder");
+    std::os::unix::fs::symlink(&away, state.join("state.redb")).expect("a link");
+    let config = setting.path("fmlora.toml");
+    std::fs::write(&config, "[camera]\nsource = \"synthetic://\"\n").expect("a file");
+    let commands: [&[&str]; 3] = [
+        &["teach", "--class", "ball", "balls"],
+        &["classes"],
+        &["check", "--config", text(&config)],
+    ];
+    for arguments in commands {
+        let run = setting.run(arguments);
+        assert_eq!(run.code, 1, "{arguments:?}: {}", run.stdout);
+        assert!(run.stderr.contains("a link to a file that is not there"), "{}", run.stderr);
+    }
+    std::fs::create_dir(setting.path("stick")).expect("a folder");
+    assert!(!away.exists());
+}
+
 #[test]
 fn a_second_owner_is_told_so() {
     let setting = Setting::new();

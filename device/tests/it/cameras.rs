@@ -164,7 +164,7 @@ fn damaged_pictures_are_skipped_and_counted_and_the_stream_stays() {
     let metrics = metrics.as_str().expect("text");
     assert!(metrics.contains("fmlora_frames_damaged_total 10"), "{metrics}");
     let log = std::fs::read_to_string(setting.path("log")).expect("a log");
-    assert!(log.contains("skipped a damaged picture"), "{log}");
+    assert!(log.contains("a damaged picture: ") && log.contains("; skipped, 1 so far"), "{log}");
 }
 
 #[test]
@@ -180,7 +180,87 @@ fn a_failing_snapshot_is_asked_for_again_at_its_pace() {
     assert_eq!(number(&info, "/source/openings"), 1, "{info}");
     assert!(number(&info, "/source/damaged") >= 10, "{info}");
     let log = std::fs::read_to_string(setting.path("log")).expect("a log");
-    assert!(log.contains("503"), "{log}");
+    assert!(log.contains("source: the camera answers 503"), "{log}");
+    assert!(!log.contains("cannot be opened"), "it was open: {log}");
+}
+
+#[test]
+fn a_stream_that_ends_soon_is_no_trouble_as_long_as_frames_come() {
+    let picture = jpegs(Thing::ALL[0], 1, 1).remove(0);
+    let camera = BoxCamera::start(move |_, _, to| {
+        say(to, STREAM);
+        for _ in 0..3 {
+            say(to, &part(&picture));
+        }
+    });
+    let setting = Setting::new();
+    let patient =
+        config(&camera.url("/")).replace("timeout_seconds = 0.5", "timeout_seconds = 30.0");
+    let mut daemon = Daemon::start_with(&setting, &patient, &[]);
+    until("the first frame", || number(&info(&mut daemon), "/frames") > 0);
+    until("many openings", || {
+        let seen = info(&mut daemon);
+        assert!(seen["source"]["trouble"].is_null(), "{seen}");
+        number(&seen, "/source/openings") >= 7
+    });
+    let log = std::fs::read_to_string(setting.path("log")).expect("a log");
+    assert_eq!(log.matches("the server ended the stream").count(), 3, "1st, 2nd, 4th: {log}");
+}
+
+#[test]
+fn an_answer_without_a_picture_that_is_read_is_named() {
+    let answer = |kind: &str, bytes: &[u8]| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
+        [head.as_bytes(), bytes].concat()
+    };
+    let png = b"--frame\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n\x1a\n and more\r\n";
+    let stream = answer("multipart/x-mixed-replace; boundary=frame", png);
+    let avif = answer("image/jpeg", b"\0\0\0\x1cftypavif and more");
+    for (bytes, lasts, expected) in [
+        (stream, true, "begins with a part of type image/png, which holds PNG"),
+        (avif, false, "begins with AVIF"),
+        (answer("text/html", b"<html>Login"), false, "begins with the text \"<html>Login\""),
+    ] {
+        let camera = BoxCamera::start(move |_, _, to| {
+            say(to, &bytes);
+            if lasts {
+                BoxCamera::keep_until_closed(to);
+            }
+        });
+        let (code, said) = check(&Setting::new(), &camera.url("/"), "timeout_seconds = 0.5\n");
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_single_picture_may_be_a_gif() {
+    let picture = image::load_from_memory(&jpegs(Thing::ALL[0], 1, 1)[0]).expect("a picture");
+    let mut gif = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut gif, image::ImageFormat::Gif).expect("a GIF");
+    let answer = snapshot(gif.get_ref());
+    let camera = BoxCamera::start(move |_, _, to| say(to, &answer));
+    let (code, said) = check(&Setting::new(), &camera.url("/"), "");
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn an_address_that_leads_nowhere_is_named_with_its_port() {
+    let setting = Setting::new();
+    for (url, expected) in [
+        ("http://127.0.0.1:9/", &["127.0.0.1:9: Connection refused"][..]),
+        (
+            "http://127.0.0.1:9/x@box/",
+            &["127.0.0.1:9: Connection refused", "/ as %2F", "as %5C"][..],
+        ),
+        ("http://no-such-host.invalid/", &["no-such-host.invalid:80"][..]),
+    ] {
+        let (code, said) = check(&setting, url, "");
+        assert_eq!(code, 1, "{said}");
+        for text in expected {
+            assert!(said.contains(text), "{text:?} is not in {said}");
+        }
+    }
 }
 
 #[test]
@@ -224,4 +304,11 @@ fn mistakes_of_the_camera_are_told_with_all_others() {
         assert!(said.contains(text), "{text:?} is not in {said}");
     }
     assert!(!said.contains("secret"), "{said}");
+    let (_, said) = check(&setting, "rtsp://box/1?user=ann&pwd=secret&channel=1", "");
+    assert!(said.contains("pwd=***&channel=1") && !said.contains("secret"), "{said}");
+    for source in ["dir://./x", "dir://x", "dir:x"] {
+        let (code, said) = check(&setting, source, "");
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("expected dir:///path"), "{source}: {said}");
+    }
 }

@@ -27,6 +27,24 @@ fn places(told: &Value, list: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_full_disk_is_a_mistake_also_beside_a_running_daemon() {
+    let setting = Setting::new();
+    let told = |setting: &Setting| {
+        let path = setting.path("http.toml");
+        let mut command = setting.command(&["check", "--config", text(&path)]);
+        finish(command.env("FAILPOINTS", "storage-left=return(1000)"))
+    };
+    let daemon = Daemon::start_with(&setting, CAMERA, &[]);
+    for run in [told(&setting), {
+        drop(daemon);
+        told(&setting)
+    }] {
+        assert_eq!(run.code, 1, "{}", run.stdout);
+        assert!(run.stderr.contains("the disk is full: 0 KiB are left"), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn everything_that_run_needs_is_tried_in_one_round() {
     let setting = Setting::new();
     // A file where the state's folder is to be made.

@@ -75,7 +75,7 @@ fn values_that_fit_no_box_are_refused() {
     let setting = Setting::new();
     let config = configured(
         &setting,
-        "[camera]\nsource = \"dir:///no/such/folder\"\nfps = 1000.0\ntimeout_seconds = -1\n[predict]\nsmoothing_frames = 0\n",
+        "[camera]\nsource = \"dir://no/such/folder\"\nfps = 1000.0\ntimeout_seconds = -1\n[predict]\nsmoothing_frames = 0\n",
     );
     for command in ["check", "run"] {
         let run = setting.run(&[command, "--config", &config]);
@@ -185,9 +185,9 @@ fn a_program_that_ends_is_started_again() {
     let openings = report["openings"].as_u64().expect("a number");
     assert!((3..=8).contains(&openings), "with pauses of half a second: {report}");
     assert_eq!(report["frames"], openings, "a frame of each: {report}");
-    let troubles: Vec<&Value> = lines.iter().filter(|l| l["source"]["open"] == false).collect();
-    let why = troubles[0]["source"]["trouble"].as_str().expect("a reason");
-    assert!(why.contains("writes no more pictures"), "{why}");
+    // Frames that come within the time-out are no trouble worth a line of output; the log says why the program was started again.
+    assert!(lines.iter().all(|line| line["source"]["open"] != false), "{lines:?}");
+    assert!(run.stderr.contains("writes no more pictures"), "{}", run.stderr);
 }
 
 #[test]

@@ -219,3 +219,43 @@ fn a_bad_file_of_a_task_is_left_out_and_named() {
     let (_, known) = daemon.get("/api/v1/classes");
     assert_eq!(known["classes"].as_array().map(Vec::len), Some(2), "{known}");
 }
+
+/// Reads one answer of a connection: its head.
+fn next_head(connection: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let n_read = connection.read_line(&mut head).expect("a line in time");
+        assert!(n_read > 0, "closed after {head:?}");
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: u64 = length.expect("a length").parse().expect("a number");
+    std::io::copy(&mut connection.take(length), &mut std::io::sink()).expect("a body");
+    head
+}
+
+/// A refusal leaves the body unread; the next request comes on the same connection, or the client is told to open another one.
+#[test]
+fn a_refused_request_breaks_no_connection() {
+    let daemon = Daemon::start(&Setting::new(), OPEN);
+    let request = |path: &str, length: usize| {
+        let (head, body) = (
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"),
+            "x".repeat(length),
+        );
+        format!("{head}Content-Length: {length}\r\n\r\n{body}")
+    };
+    for length in [1, 100, 20_000, 500_000] {
+        let mut connection = BufReader::new(daemon.write(""));
+        for (path, expected) in [("/api/v1/classify", "415"), ("/nowhere", "404")].repeat(10) {
+            let asked = connection.get_mut().write_all(request(path, length).as_bytes());
+            asked.expect("an open connection");
+            let head = next_head(&mut connection);
+            assert!(head.starts_with(&format!("HTTP/1.1 {expected}")), "{length}: {head}");
+        }
+    }
+    let long = request("/api/v1/classify", 5_000_000);
+    let (head, _) = long.split_once("\r\n\r\n").expect("a head and a body");
+    let mut connection = BufReader::new(daemon.write(&format!("{head}\r\n\r\n")));
+    let head = next_head(&mut connection);
+    assert!(head.contains("connection: close"), "{head}");
+}

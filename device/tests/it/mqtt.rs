@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fmlora_device::Thing;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 use serde_json::{Value, json};
 
@@ -205,6 +207,35 @@ fn a_broker_with_tls_and_a_password_hears_no_names_that_are_hidden() {
     until("an answer", || heard.json("fmlora/hall/state")["class"].is_string());
     let all = heard.0.lock().expect("no panic");
     assert!(all.values().all(|payload| !payload.contains("Rosebud")), "{all:?}");
+}
+
+/// As `openssl req -x509` makes them: signed by itself, and marked as an authority.
+#[test]
+fn a_brokers_own_certificate_is_asked_for_and_then_trusted() {
+    let setting = Setting::new();
+    let mut params = CertificateParams::new(vec!["another.name".to_owned()]).expect("a name");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let made = params.self_signed(&key).expect("a certificate");
+    let (chain, own_key) = (setting.path("certificate.pem"), setting.path("key.pem"));
+    std::fs::write(&chain, made.pem()).expect("a file");
+    std::fs::write(&own_key, key.serialize_pem()).expect("a file");
+    let secured =
+        format!("certfile {}\nkeyfile {}\nallow_anonymous true\n", text(&chain), text(&own_key));
+    let Some(broker) = Broker::start(&setting, None, &secured) else { return };
+    let address = format!("mqtts://localhost:{}", broker.port);
+    let other = Setting::new();
+    certificate(&other);
+    let authority = |path: &Path| config(&address, &format!("authority = \"{}\"\n", text(path)));
+    let mut daemon = Daemon::start(&setting, &authority(&other.path("certificate.pem")));
+    let health = |daemon: &mut Daemon| daemon.get("/api/v1/info").1["mqtt"].take();
+    until("the trouble", || health(&mut daemon)["trouble"].is_string());
+    let told = health(&mut daemon);
+    let trouble = told["trouble"].as_str().expect("a text");
+    assert!(trouble.contains("unknown issuer") && trouble.contains("mqtt.authority"), "{told}");
+    drop(daemon);
+    let mut daemon = Daemon::start(&setting, &authority(&chain));
+    until("the broker", || health(&mut daemon)["connected"] == true);
 }
 
 /// A broker that takes each connection and ends it at once, as one does whose other client has the same name.

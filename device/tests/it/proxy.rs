@@ -139,6 +139,17 @@ fn without_a_login_a_proxy_may_call_the_box_by_names_that_are_listed() {
     let status = |host: &str| daemon.ask("GET", "/api/v1/info", &[host], "").status;
     assert_eq!(status("Host: cam.lan:8080"), 200);
     assert_eq!(status("Host: elsewhere.example"), 421);
+    // By another header where the proxy is trusted, and by none where it is not.
+    let forwarded = |daemon: &Daemon, name: &str| {
+        let name = format!("X-Forwarded-Host: {name}");
+        daemon.ask("GET", "/api/v1/info", &["Host: 10.0.0.7", &name], "").status
+    };
+    assert_eq!(forwarded(&daemon, "cam.lan"), 421);
+    drop(daemon);
+    let trusting = "[http]\nhosts = [\"cam.lan\"]\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let daemon = Daemon::start(&setting, &format!("{OPEN}{trusting}"));
+    assert_eq!(forwarded(&daemon, "cam.lan"), 200);
+    assert_eq!(forwarded(&daemon, "elsewhere.example"), 421);
 }
 
 #[test]

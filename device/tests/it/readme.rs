@@ -12,6 +12,7 @@ fn every_command_of_the_readme_runs() {
     // The pictures that the examples speak of.
     setting.pictures("photos/cup", Thing::Mug, 3, 1);
     setting.pictures("photos/plant", Thing::Tree, 3, 1);
+    setting.pictures("lamp-photos", Thing::Box, 3, 1);
     setting.class_folders("test-photos", &[Thing::Mug], 1, 2);
     let picture = setting.pictures("new", Thing::Mug, 1, 3).remove(0);
     std::fs::rename(picture, setting.path("what-is-this.jpg")).expect("the picture");

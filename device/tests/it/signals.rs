@@ -83,7 +83,7 @@ fn a_hangup_takes_over_what_can_be_taken_over() {
     let source = |daemon: &mut Daemon| daemon.get("/api/v1/config").1["camera"]["source"].clone();
     assert_eq!(source(&mut daemon), "synthetic://?seed=1&fps=10");
 
-    let other = camera("dir:///nowhere?fps=5");
+    let other = camera("dir://nowhere?fps=5");
     configure(&setting, &format!("{other}[http]\nmax_body_mib = 1\n"));
     daemon.signal("HUP");
     let log = || std::fs::read_to_string(setting.path("log")).expect("a log");

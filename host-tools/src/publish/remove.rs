@@ -2,6 +2,8 @@
 //!
 //! Its file stays in `targets/`: a device may be between the list before and the file.
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde_json::json;
 use tough::TargetName;
@@ -27,10 +29,14 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
     let mut lines = Vec::new();
     let mut removed = Vec::new();
     for name in &args.names {
-        // As after a command that was interrupted at its end.
-        let Ok(target) = target_mut(&mut targets, name) else {
-            warn(&format!("{name} is not on the list"));
-            continue;
+        let target = match target_mut(&mut targets, name) {
+            Ok(target) => target,
+            // As after a command that was interrupted at its end.
+            Err(_) if was_published(&args.repo.repo, name) => {
+                warn(&format!("{name} is not on the list"));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         if withdrawal_of(name, target)?.is_none() {
             warn(&format!(
@@ -54,4 +60,11 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
     }
     let done = plan.carry_out(args.repo.dry_run)?;
     done.print(as_json, json!({ "removed": removed }), &lines)
+}
+
+/// Whether the repository has a file of a target of that name, on the list or not.
+fn was_published(repository: &Path, name: &str) -> bool {
+    let files = std::fs::read_dir(repository.join("targets")).into_iter().flatten().flatten();
+    let end = format!(".{name}");
+    files.into_iter().any(|file| file.file_name().to_string_lossy().ends_with(&end))
 }

@@ -11,7 +11,7 @@ use super::arguments::WithdrawArgs;
 use super::freshness::Signing;
 use super::key_ring::KeyRing;
 use super::lock::Lock;
-use super::offers::{Published, custom, published, target_mut};
+use super::offers::{Published, custom, published, target_mut, withdrawal_of};
 use super::repository::Repository;
 use super::role::{Lifetimes, Role};
 use super::signing::next_state;
@@ -30,6 +30,9 @@ pub(super) fn run(args: &WithdrawArgs, as_json: bool) -> Result<()> {
     for Published { target: name, mut offer, .. } in named(args, published(&targets)?)? {
         let target = target_mut(&mut targets, &name)?;
         offer.rollout.percent = 0;
+        // A reason that was given before stays where none is given now.
+        let before = withdrawal_of(&name, target)?.filter(|_| order.reason.is_empty());
+        let order = before.unwrap_or_else(|| order.clone());
         target.custom = custom(&offer)?;
         target.custom.insert(Withdrawal::KEY.to_owned(), serde_json::to_value(&order)?);
         lines.push(format!("{name}: devices of channel {} take it out of use", offer.channel));

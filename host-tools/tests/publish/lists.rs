@@ -88,7 +88,15 @@ fn what_is_removed_is_off_the_list_and_stays_a_file() {
     assert!(again.stderr.contains("birds-1.fmla is not on the list"), "{}", again.stderr);
     assert_eq!(site.versions(), versions);
     add(&site, "birds-1.fmla");
+    let wrong = site.run(&["remove", "birds"]);
+    assert_eq!(wrong.code, 1, "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("birds-1.fmla"), "{}", wrong.stderr);
+    site.run(&["withdraw", "birds-1.fmla", "--reason", "takes sparrows for bats"]).done();
+    // Without a reason, the one before stays.
     site.run(&["withdraw", "birds-1.fmla"]).done();
+    let published = site.load().expect("a repository");
+    let target = published.targets().signed.targets.values().next().expect("a target");
+    assert_eq!(target.custom["withdrawn"]["reason"], "takes sparrows for bats");
     assert_eq!(site.run(&["remove", "birds-1.fmla"]).stderr, "");
 }
 

@@ -63,8 +63,19 @@ impl PictureFolder {
 
 /// Whether a file or folder is there for the system rather than for people.
 pub fn is_hidden_name(name: &str) -> bool {
-    let for_systems = ["thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"];
-    name.starts_with('.') || for_systems.contains(&name.to_lowercase().as_str())
+    const FOR_SYSTEMS: [&str; 10] = [
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+    ];
+    name.starts_with('.') || FOR_SYSTEMS.contains(&name.to_lowercase().as_str())
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {

@@ -9,7 +9,7 @@ use crate::base_file::BaseFile;
 use crate::cli::Global;
 use crate::daemon::config::{DaemonConfig, UpdateConfig};
 use crate::report::with_causes;
-use crate::store::Access;
+use crate::store::{Access, refusal};
 use crate::update::Updates;
 use crate::{EdgeError, Session, StoreError};
 
@@ -59,9 +59,17 @@ fn open(found: &mut Found, global: &Global) -> Option<Opened> {
         },
     };
     match Session::open_at(global, &place, Access::Write) {
-        Ok(session) => Some(Opened { session, real: true, _folder: folder }),
+        Ok(session) => {
+            if let Some(why) = session.store().storage().trouble_now() {
+                found.mistake("state", why);
+            }
+            Some(Opened { session, real: true, _folder: folder })
+        }
         Err(EdgeError::Store(StoreError::InUse { path })) => {
             found.daemon_runs = true;
+            if let Some(why) = refusal(&path) {
+                found.mistake("state", why);
+            }
             let path = path.display();
             found.note("state", format!("{path} is in use by a running daemon, and was not tried"));
             None
@@ -76,7 +84,8 @@ fn open(found: &mut Found, global: &Global) -> Option<Opened> {
 /// What is there of the path of a state that is still to be made; `None` where there is a state.
 fn missing_below(directory: &Path) -> Option<PathBuf> {
     let file = directory.join(crate::store::FILE);
-    if file.exists() {
+    // A link to a file that is not there is opened, which says so.
+    if file.exists() || file.is_symlink() {
         return None;
     }
     let above = file.ancestors().skip(1).find(|above| above.exists());

@@ -72,6 +72,21 @@ pub(crate) struct Read {
     pub(crate) wrong: Vec<String>,
 }
 
+impl Read {
+    /// With what single values cannot say, and with variables among `names` that are none of ours though they begin like some.
+    pub(crate) fn checked(mut self, names: impl Iterator<Item = String>) -> Self {
+        self.mistakes.extend(unknown_variables(names));
+        for mistake in self.config.iter().flat_map(super::check) {
+            // A value that cannot be read has its default here, and was told already.
+            if !self.wrong.contains(&mistake.place) {
+                self.wrong.push(mistake.place.clone());
+                self.mistakes.push(mistake);
+            }
+        }
+        self
+    }
+}
+
 /// Stands for a source that is missing or wrong.
 const NO_SOURCE: &str = "synthetic://";
 
@@ -122,6 +137,31 @@ pub(crate) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Rea
     let keys = keys.with_fallback(Keys::default_values()).with_fallback(stand_in);
     let config = DaemonConfig::from_layer(keys).ok().filter(|_| table.is_ok());
     Read { config, mistakes, wrong }
+}
+
+/// Variables that begin as those of a table do (`FMLORA_CAMERA_`), and are not known.
+fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Mistake> {
+    let mut known: Vec<&str> = Vec::new();
+    each_key(&DaemonConfig::META, &mut Vec::new(), &mut |_, field| {
+        if let FieldKind::Leaf { env: Some(name), .. } = field.kind {
+            known.push(name);
+        }
+    });
+    let is_of_table = |name: &str| {
+        let tables = DaemonConfig::META.fields.iter();
+        let mut tables = tables.filter(|field| matches!(field.kind, FieldKind::Nested { .. }));
+        tables.any(|table| name.starts_with(&format!("FMLORA_{}_", table.name.to_uppercase())))
+    };
+    let unknown = names.filter(|name| is_of_table(name) && !known.contains(&name.as_str()));
+    let mistake = |place: String| {
+        let distance = |known: &&&str| strsim::damerau_levenshtein(known, &place);
+        let what = match known.iter().min_by_key(distance) {
+            Some(meant) => format!("unknown variable, did you mean {meant}?"),
+            None => "unknown variable".to_owned(),
+        };
+        Mistake { place, what }
+    };
+    unknown.map(mistake).collect()
 }
 
 /// Visits every key with its path.
@@ -265,6 +305,14 @@ mod tests {
     use super::*;
 
     const FILE: &str = "[camera]\nsource = \"synthetic://\"\n[mqtt]\ntopic = \"boxes\"\n[http]\nmax_body_mib = 7\n";
+
+    #[test]
+    fn a_variable_that_begins_like_some_and_is_none_is_told() {
+        let names = ["FMLORA_CAMERA_SORCE", "FMLORA_CAMERA_SOURCE", "FMLORA_DATA", "PATH"];
+        let read = read(FILE, &|_| None).checked(names.into_iter().map(str::to_owned));
+        let what = "unknown variable, did you mean FMLORA_CAMERA_SOURCE?".to_owned();
+        assert_eq!(read.mistakes, [Mistake { place: names[0].to_owned(), what }]);
+    }
 
     #[test]
     fn an_empty_variable_is_not_set_whatever_the_key_holds() {

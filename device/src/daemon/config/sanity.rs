@@ -25,12 +25,9 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
         wrong("device", why);
     }
     let camera = &config.camera;
-    match SourceSpec::of(camera) {
-        Ok(SourceSpec::Directory(folder)) if !folder.path.is_dir() => {
-            wrong("camera.source", format!("{}: no such folder", folder.path.display()));
-        }
-        Ok(_) => {}
-        Err(why) => wrong("camera.source", why),
+    // A folder that is not there yet is waited for, as a camera is.
+    if let Err(why) = SourceSpec::of(camera) {
+        wrong("camera.source", why);
     }
     let authorities = camera.authority.as_deref().map(|value| Authorities::from_value(Some(value)));
     if let Some(Err(error)) = authorities.map(|authorities| authorities.client_config()) {
@@ -160,8 +157,10 @@ fn mqtt(config: &MqttConfig, wrong: &mut dyn FnMut(&str, String)) {
     if config.topic.is_empty() {
         wrong("mqtt.topic", "is empty".to_owned());
     }
-    if let Some(why) = config.authority.as_deref().and_then(unreadable) {
-        wrong("mqtt.authority", why);
+    if config.authority.is_some()
+        && let Err(error) = config.authorities().client_config()
+    {
+        wrong("mqtt.authority", with_causes(&error));
     }
 }
 

@@ -36,30 +36,137 @@ impl Serialize for Secret {
     }
 }
 
-/// A text with user and password of every address in it hidden.
+/// Endings of the names of values that are secrets: `?loginpas=`, `&access_token=`.
+const SECRET_VALUES: [&str; 12] = [
+    "password", "passwd", "passw", "pass", "pas", "pwd", "psw", "pw", "token", "secret", "apikey",
+    "api_key",
+];
+
+/// Schemes of `Authorization`, which are no secret.
+const LOGIN_SCHEMES: [&str; 3] = ["basic", "bearer", "digest"];
+
+/// A text with everything in it hidden that enters a device: user and password of addresses, values of queries that are
+/// passwords, logins of HTTP.
 pub(crate) fn masked(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        shown.push_str(before);
-        let end = after.find(|c: char| "\"'<>".contains(c) || c.is_whitespace());
-        let hidden = secret_length(&after[..end.unwrap_or(after.len())]);
-        if hidden > 0 {
-            shown.push_str(HIDDEN);
-        }
-        rest = &after[hidden..];
-    }
-    shown + rest
+    let text = without_logins(text);
+    let text = without_values(&text, |c| "&\"'<>".contains(c) || c.is_whitespace());
+    without_headers(&text)
 }
 
 /// The same of a text that is one address as a whole: quotes and spaces in it belong to a password.
 pub(crate) fn masked_address(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    match secret_length(rest) {
-        0 => text.to_owned(),
-        hidden => format!("{scheme}://{HIDDEN}{}", &rest[hidden..]),
+    let shown = match text.split_once("://") {
+        None => without_login(text),
+        Some((scheme, rest)) => match secret_length(rest) {
+            0 => text.to_owned(),
+            hidden => format!("{scheme}://{HIDDEN}{}", &rest[hidden..]),
+        },
+    };
+    without_values(&shown, |c| c == '&')
+}
+
+/// Hides user and password of every address, with a scheme or without one.
+fn without_logins(text: &str) -> String {
+    let is_end = |c: char| "\"'<>".contains(c) || c.is_whitespace();
+    let hide = |word: &str| {
+        let Some(mut at) = word.find("://") else { return without_login(word) };
+        let mut shown = String::with_capacity(word.len());
+        let mut rest = word;
+        loop {
+            let (before, after) = rest.split_at(at + 3);
+            shown.push_str(before);
+            let hidden = secret_length(after);
+            if hidden > 0 {
+                shown.push_str(HIDDEN);
+            }
+            rest = &after[hidden..];
+            match rest.find("://") {
+                Some(next) => at = next,
+                None => return shown + rest,
+            }
+        }
+    };
+    text.split_inclusive(is_end).map(hide).collect()
+}
+
+/// Hides what stands before the `@` of an address without a scheme, if it has a user and a password.
+fn without_login(word: &str) -> String {
+    let hidden = || {
+        let at = word.rfind('@')?;
+        let colon = word[..at].find(':')?;
+        let from = word[..colon].rfind(['=', '(', '[', ',']).map_or(0, |before| before + 1);
+        let is_host = word[at + 1..].starts_with(|c: char| c == '[' || c.is_alphanumeric());
+        (from < colon && is_host).then_some((from, at))
+    };
+    match hidden() {
+        Some((from, at)) => format!("{}{HIDDEN}{}", &word[..from], &word[at..]),
+        None => word.to_owned(),
     }
+}
+
+/// Hides the values of `NAME=VALUE` whose names are those of passwords. A value goes up to an end.
+fn without_values(text: &str, is_end: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('=') {
+        let (before, value) = rest.split_at(at + 1);
+        shown.push_str(before);
+        rest = value;
+        if !is_secret_name(&before[..at]) {
+            continue;
+        }
+        let value = &value[..value.find(&is_end).unwrap_or(value.len())];
+        // What closes a sentence is no part of it.
+        let value = value.trim_end_matches([':', ',', '.', ')', ']']);
+        if !value.is_empty() {
+            shown.push_str(HIDDEN);
+        }
+        rest = &rest[value.len()..];
+    }
+    shown + rest
+}
+
+/// Whether the name that a text ends with is that of a secret. The short ones are names by themselves alone: a compass is
+/// none.
+fn is_secret_name(text: &str) -> bool {
+    let from = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let name = text[from.map_or(0, |at| at + 1)..].to_ascii_lowercase();
+    SECRET_VALUES.iter().any(|secret| {
+        let before = name.strip_suffix(secret);
+        before.is_some_and(|before| {
+            let known = matches!(before, "" | "user" | "login" | "http" | "rtsp");
+            known || before.ends_with('_') || secret.len() > 4
+        })
+    })
+}
+
+/// Hides the credentials of `Authorization: SCHEME CREDENTIALS`, up to the end of the line or a quotation mark.
+fn without_headers(text: &str) -> String {
+    const NAME: &str = "authorization:";
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.to_ascii_lowercase().find(NAME) {
+        let (before, value) = rest.split_at(at + NAME.len());
+        shown.push_str(before);
+        let (value, after) =
+            value.split_at(value.find(['\n', '\r', '\'', '"']).unwrap_or(value.len()));
+        let credentials = value.trim_start();
+        let scheme = credentials.split(' ').next().unwrap_or_default();
+        let is_scheme = LOGIN_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str());
+        let told = if is_scheme { format!(" {scheme}") } else { String::new() };
+        shown.push_str(&told);
+        if credentials.len() > told.trim_start().len() {
+            shown.push(' ');
+            shown.push_str(HIDDEN);
+        }
+        // The values of a digest stand in quotation marks.
+        rest = if scheme.eq_ignore_ascii_case("digest") {
+            &after[after.find(['\n', '\r']).unwrap_or(after.len())..]
+        } else {
+            after
+        };
+    }
+    shown + rest
 }
 
 /// How many bytes before an `@` are user and password, of an address without its scheme. A password that is written without
@@ -105,6 +212,21 @@ mod tests {
                 "'http://ann:a@box' or \"http://ann:a@box\"",
                 "'http://***@box' or \"http://***@box\"",
             ),
+            ("rtsp://box/x?user=a&pwd=hush&ch=1: 401", "rtsp://box/x?user=a&pwd=***&ch=1: 401"),
+            ("http://box/x?Password=hush: 401", "http://box/x?Password=***: 401"),
+            (
+                "?loginpas=a&access_token=b&user_pass=c",
+                "?loginpas=***&access_token=***&user_pass=***",
+            ),
+            ("rtsp://box/user=a_password=hush_1.sdp?x", "rtsp://box/user=a_password=***"),
+            ("pass=hush 'token=hush' compass=9", "pass=*** 'token=***' compass=9"),
+            ("password= and pwd", "password= and pwd"),
+            ("to ann:a@b@box/1, (ann:a@box)", "to ***@box/1, (***@box)"),
+            ("url=ann:a@box", "url=***@box"),
+            ("12:30 ann@box, box:80 a:b@", "12:30 ann@box, box:80 a:b@"),
+            ("> Authorization: Basic aHVzaA==", "> Authorization: Basic ***"),
+            ("-H 'authorization: hush' -v", "-H 'authorization: ***' -v"),
+            ("Authorization: Digest username=\"a\", b=\"c\"\nx", "Authorization: Digest ***\nx"),
         ] {
             assert_eq!(masked(text), shown);
         }
@@ -112,6 +234,8 @@ mod tests {
             ("http://ann:a 'b\" c@box/1", "http://***@box/1"),
             ("http://box/a@b", "http://box/a@b"),
             ("exec:", "exec:"),
+            ("rtsp://box/x?pwd=a 'b\" c&ch=1", "rtsp://box/x?pwd=***&ch=1"),
+            ("rtsp:ann:a b@box/1", "***@box/1"),
         ] {
             assert_eq!(masked_address(text), shown);
         }

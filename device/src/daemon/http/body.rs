@@ -66,7 +66,7 @@ pub(super) fn whole_or_null<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
 
 /// A file that holds a picture.
 #[derive(ToSchema)]
-#[schema(value_type = String, format = Binary)]
+#[schema(value_type = String, format = Binary, min_length = 1)]
 #[allow(dead_code, reason = "it stands in the document alone")]
 pub(super) struct PictureFile(Vec<u8>);
 

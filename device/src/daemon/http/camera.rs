@@ -32,7 +32,7 @@ pub(super) struct Showing {
     interval_milliseconds: Option<u64>,
 }
 
-/// Teach a class with what the camera shows now.
+/// Teach a class with what the camera shows now. The answer comes after all pictures are taken: at `count` times the interval.
 #[utoipa::path(
     post, path = "/api/v1/classes/{name}/shots/camera", operation_id = "teach_class_from_camera", tag = "classes",
     params(("name" = NameOfClass, Path, description = "class, new or known")),

@@ -7,8 +7,8 @@ use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    ArrayBuilder, Components, Content, ObjectBuilder, OpenApi, Ref, RefOr, Response,
-    ResponseBuilder, Schema, Type,
+    Components, Content, ObjectBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema,
+    Type,
 };
 use utoipa::{Modify, OpenApi as _, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -112,17 +112,18 @@ impl PartialSchema for NameOfClass {
 
 impl ToSchema for NameOfClass {}
 
-/// A form of pictures: one part or more for each class, named by it.
+/// A form of pictures: one part or more for each class, named by it. The document shows a part as one file: generators of clients
+/// stumble over lists of files under names that they do not know.
 pub(super) struct TaskForm;
 
 impl PartialSchema for TaskForm {
     fn schema() -> RefOr<Schema> {
-        let pictures =
-            ArrayBuilder::new().items(Ref::from_schema_name("PictureFile")).min_items(Some(1));
         let form = ObjectBuilder::new()
-            .description(Some("Pictures by the name of the class that they show."))
+            .description(Some(
+                "Pictures by the name of the class that they show; a name may stand before several.",
+            ))
             .property_names(Some(Schema::Object(NameOfClass::object().build())))
-            .additional_properties(Some(Schema::Array(pictures.build())))
+            .additional_properties(Some(Ref::from_schema_name("PictureFile")))
             .min_properties(Some(1));
         RefOr::T(Schema::Object(form.build()))
     }

@@ -135,13 +135,13 @@ pub(super) async fn with_headers(request: Request, next: Next) -> Response {
 /// otherwise send a browser to 127.0.0.1 under a name of its own.
 pub(super) async fn for_this_host(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let config = api.shared.config.get();
     if !config.login.enabled {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let name = host_name(host.unwrap_or_default());
+        let name = host_name(client.host.as_deref().unwrap_or_default());
         let own = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
         if !own && !config.http.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)) {
             let detail = format!(

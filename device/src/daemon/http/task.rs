@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::http::StatusCode;
 use fmlora_learner::{ClassName, Step, TaskClass};
 use fmlora_models::is_hidden_name;
 use serde::Serialize;
@@ -50,7 +51,7 @@ pub(super) struct Learned {
     request_body(content = TaskForm, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
     responses(
         (status = 200, body = Learned),
-        (status = 503, body = Problem, description = "Another task is being learned, or the daemon ends."),
+        (status = 409, body = Problem, description = "Another task is being learned."),
     )
 )]
 pub(super) async fn learn(
@@ -58,7 +59,8 @@ pub(super) async fn learn(
     request: Request,
 ) -> Result<Json<Learned>, ApiError> {
     let started = Instant::now();
-    let _one = permit(&api.limits.tasks, "another task is being learned")?;
+    let _one = permit(&api.limits.tasks, "")
+        .map_err(|_| ApiError::new(StatusCode::CONFLICT, "another task is being learned"))?;
     not_too_large(request.headers(), &api)?;
     let form = Multipart::from_request(request, &api).await;
     let form = form.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
@@ -104,7 +106,7 @@ async fn read(api: &Api, mut form: Multipart) -> Result<PostedTask, ApiError> {
         let row = task.pictures.len();
         if row == MAX_PICTURES {
             let detail = format!("a task holds at most {MAX_PICTURES} pictures");
-            return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, detail));
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
         let picture = ready(api, part.bytes().await.map_err(fail)?.into()).await?;
         let known = task.classes.iter().position(|known| known.name.key() == class.key());

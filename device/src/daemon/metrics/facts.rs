@@ -71,8 +71,12 @@ impl Facts {
         if hide_names {
             return;
         }
+        let is_quarantined =
+            |target| status.quarantine.iter().any(|refused| refused.target == target);
         let quarantined = status.quarantine.iter().map(|refused| (&refused.target, &refused.why));
-        let last = status.last_refusal.iter().map(|refused| (&refused.target, &refused.why));
+        // The last look refuses what is in quarantine as well, in other words.
+        let last = status.last_refusal.iter().filter(|refused| !is_quarantined(&*refused.target));
+        let last = last.map(|refused| (&refused.target, &refused.why));
         for (target, why) in quarantined.chain(last) {
             let labels = RefusalLabels { target: target.clone(), reason: why.clone() };
             self.refusals.get_or_create(&labels).set(1);

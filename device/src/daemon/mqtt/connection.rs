@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::daemon::broker::BrokerHealth;
 use crate::daemon::shared::Shared;
 use crate::report::with_causes;
+use crate::tls_roots::distrust;
 
 /// Pauses between two tries to reach the broker.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -117,8 +118,9 @@ pub(super) async fn keep(mut events: EventLoop, link: watch::Sender<Link>, share
 
 fn same_name(client_id: &str) -> String {
     format!(
-        "the connection ends again and again soon after it began: probably another box or program has the client id \
-         {client_id} too; give each box its own mqtt.name"
+        "the connection ends again and again soon after it began: another box or program has the client id {client_id} too \
+         (give each box its own mqtt.name), or the broker takes smaller messages or packets than those of some hundred bytes \
+         that Home Assistant's discovery needs"
     )
 }
 
@@ -140,6 +142,9 @@ fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
 
 /// Why a connection failed, in words.
 pub(super) fn words(error: &ConnectionError) -> String {
+    if let Some(why) = distrust(error, "mqtt.authority") {
+        return why;
+    }
     match error {
         ConnectionError::MqttState(StateError::ConnectionAborted) => CLOSED.to_owned(),
         ConnectionError::MqttState(_) | ConnectionError::Io(_) => match io_cause(error) {

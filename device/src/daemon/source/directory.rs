@@ -90,6 +90,8 @@ impl DirectorySource {
                 }
                 // Perhaps it is not complete yet.
                 Err(_) if !self.pictures.is_settled(&path) => self.pictures.look_again(&path),
+                // Programs that upload pictures may remove them as well.
+                Err(_) if !path.exists() => self.pictures.set_bad(&path),
                 Err(why) => {
                     self.pictures.set_bad(&path);
                     return Some(Given::Damaged(format!("{}: {why}", path.display())));
@@ -138,7 +140,7 @@ impl Source for DirectorySource {
 
 /// The bytes of a picture, and the picture.
 fn read(path: &Path) -> Result<(Vec<u8>, RgbImage), String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let frame = decode_picture(&bytes).map_err(|error| error.to_string())?;
     Ok((bytes, frame))
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::jpeg_stream::JpegStream;
+use super::jpeg_stream::{JpegStream, Passed};
 use super::opening::Opening;
 use super::{Given, Source, SourceError};
 use crate::daemon::config::masked;
@@ -74,7 +74,14 @@ impl ExecSource {
         };
         let running = child.clone();
         opening.close_with(Box::new(move || end(&running)));
-        let pictures = JpegStream::new(pipes, None);
+        let (told, opened) = (words.clone(), opening.clone());
+        let pictures = JpegStream::new(pipes, None).telling(move |passed| {
+            let mut words = told.lock().unwrap_or_else(PoisonError::into_inner);
+            words.wrote = without_jpeg(passed);
+            if let Some(note) = words.note() {
+                opened.note(note);
+            }
+        });
         Ok(Self { child, pictures, timeout, opening: opening.clone(), words })
     }
 
@@ -90,7 +97,9 @@ impl ExecSource {
         let how = status.map_or_else(String::new, |status| format!(" ({status})"));
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner).text();
         let words = words.map_or_else(String::new, |words| format!(": {words}"));
-        format!("the program writes no more pictures{how}{words}")
+        let what = without_jpeg(self.pictures.passed());
+        let what = what.unwrap_or_else(|| "the program writes no more pictures".to_owned());
+        format!("{what}{how}{words}")
     }
 }
 
@@ -193,8 +202,8 @@ impl Pipes {
                 for line in words.take(&said[..n]) {
                     tracing::debug!("{}: {line}", self.program);
                 }
-                if let Some(text) = words.text() {
-                    self.opening.note(text);
+                if let Some(note) = words.note() {
+                    self.opening.note(note);
                 }
             }
         }
@@ -223,6 +232,8 @@ impl Pipes {
 struct Tail {
     lines: VecDeque<String>,
     unfinished: Vec<u8>,
+    /// What the program wrote to its output that is no picture.
+    wrote: Option<String>,
 }
 
 impl Tail {
@@ -243,6 +254,12 @@ impl Tail {
         complete
     }
 
+    /// Why there may be no picture: what came in place of one, and the last lines.
+    fn note(&self) -> Option<String> {
+        let all: Vec<String> = [self.wrote.clone(), self.text()].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join(": "))
+    }
+
     /// The last lines, `None` without any.
     fn text(&self) -> Option<String> {
         let mut lines: Vec<String> = self.lines.iter().cloned().collect();
@@ -251,6 +268,15 @@ impl Tail {
         let text = lines[excess..].join(" | ");
         (!text.is_empty()).then_some(text)
     }
+}
+
+/// What a program wrote before it wrote any picture; `None` if it wrote nothing or a picture.
+fn without_jpeg(passed: &Passed) -> Option<String> {
+    let beginning = passed.beginning()?;
+    Some(format!(
+        "the program wrote {} bytes without a JPEG, which begin with {beginning}",
+        passed.bytes
+    ))
 }
 
 /// A line as it is told: masked and not too long; nothing for an empty one.

@@ -27,6 +27,7 @@ use client::Client;
 pub(super) struct HttpSource {
     client: Client,
     pace: Pace,
+    opening: Arc<Opening>,
     /// The answer that is being read.
     answer: Option<Answer>,
     /// Whether an answer with a single picture has been read to its end.
@@ -54,9 +55,8 @@ impl HttpSource {
             SourceError::Lost(why) => SourceError::Open(why),
             other => other,
         })?;
-        let answer = Answer::of(answer);
-        opening.note(format!("the answer is of type {}", answer.kind));
-        Ok(Self { client, pace, answer: Some(answer), single: false })
+        let answer = Answer::of(answer, opening);
+        Ok(Self { client, pace, opening: opening.clone(), answer: Some(answer), single: false })
     }
 }
 
@@ -66,10 +66,10 @@ impl Source for HttpSource {
             let Some(answer) = &mut self.answer else {
                 self.pace.wait();
                 match self.client.ask() {
-                    Ok(answer) => self.answer = Some(Answer::of(answer)),
+                    Ok(answer) => self.answer = Some(Answer::of(answer, &self.opening)),
                     Err(refused @ SourceError::Refused(_)) => return Err(refused),
                     // It is asked again at its pace; the keeper sees to it that this ends.
-                    Err(error) => return Ok(Given::Damaged(format!("an answer: {error}"))),
+                    Err(error) => return Ok(Given::Damaged(error.to_string())),
                 }
                 continue;
             };
@@ -80,7 +80,7 @@ impl Source for HttpSource {
                 }
                 Ok(None) => {
                     let (given, stream) = (answer.given, answer.stream || answer.given > 1);
-                    let without = SourceError::Open(answer.without_picture());
+                    let without = answer.without_picture();
                     self.answer = None;
                     match given {
                         _ if stream => {
@@ -88,8 +88,8 @@ impl Source for HttpSource {
                                 "the server ended the stream".to_owned(),
                             ));
                         }
-                        0 if self.single => return Ok(Given::Damaged(without.to_string())),
-                        0 => return Err(without),
+                        0 if self.single => return Ok(Given::Damaged(without)),
+                        0 => return Err(SourceError::Open(without)),
                         _ => self.single = true,
                     }
                 }
@@ -97,9 +97,7 @@ impl Source for HttpSource {
                     self.answer = None;
                     let error = self.client.failure(error.into());
                     return match error {
-                        SourceError::Lost(why) if self.single => {
-                            Ok(Given::Damaged(format!("an answer: {why}")))
-                        }
+                        SourceError::Lost(why) if self.single => Ok(Given::Damaged(why)),
                         error => Err(error),
                     };
                 }
@@ -121,11 +119,20 @@ struct Answer {
 }
 
 impl Answer {
-    fn of(response: Response<Body>) -> Self {
+    /// Notes in `opening` what comes as long as it is no picture.
+    fn of(response: Response<Body>, opening: &Arc<Opening>) -> Self {
         let kind = response.headers().get("content-type").map(HeaderValue::as_bytes);
         let kind = String::from_utf8_lossy(kind.unwrap_or(b"unknown")).trim().to_owned();
         let pictures = JpegStream::new(response.into_body().into_reader(), boundary(&kind));
         let stream = kind.to_ascii_lowercase().starts_with("multipart/");
+        let begins = format!("the answer is of type {kind}");
+        opening.note(begins.clone());
+        let opening = opening.clone();
+        let pictures = pictures.telling(move |passed| {
+            if let Some(beginning) = passed.beginning() {
+                opening.note(format!("{begins} and begins with {beginning}"));
+            }
+        });
         Self { pictures: Some(pictures), stream, given: 0, kind }
     }
 
@@ -136,7 +143,13 @@ impl Answer {
             return pictures.next();
         }
         let format = image::guess_format(pictures.peek(32)?.trim_ascii_start());
-        let whole = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp];
+        let whole = [
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Gif,
+            ImageFormat::Tiff,
+        ];
         if !format.is_ok_and(|format| whole.contains(&format)) {
             return pictures.next();
         }
@@ -150,8 +163,14 @@ impl Answer {
 
     fn without_picture(&self) -> String {
         let kind = &self.kind;
+        let beginning = self.pictures.as_ref().and_then(|pictures| pictures.passed().beginning());
+        let begins = match beginning {
+            Some(beginning) => format!("begins with {beginning}"),
+            None => "is empty".to_owned(),
+        };
         format!(
-            "the answer is of type {kind} and holds no picture; the address of the picture or stream is expected"
+            "the answer is of type {kind}, {begins} and holds no picture that is read; the address of the picture or stream \
+             is expected"
         )
     }
 }

@@ -9,6 +9,7 @@ use fmlora_models::decode_picture;
 use memchr::{memchr, memmem};
 
 use super::Given;
+use super::content::{HEAD, beginning};
 
 /// Largest picture of a stream: far beyond any camera's.
 const MAX_BYTES: usize = 32 << 20;
@@ -31,6 +32,36 @@ pub(super) struct JpegStream<R> {
     /// What stands between two parts: two dashes and a name.
     delimiter: Option<Vec<u8>>,
     ended: bool,
+    /// What came before the first picture; nothing more is added from then on.
+    passed: Passed,
+    tell: Option<Tell>,
+}
+
+/// Is told what comes as long as no picture does.
+type Tell = Box<dyn FnMut(&Passed) + Send>;
+
+/// Bytes of a stream without a picture.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// Their number.
+    pub(super) bytes: u64,
+    /// The first of them.
+    head: Vec<u8>,
+    /// Whether a picture has begun.
+    over: bool,
+}
+
+impl Passed {
+    /// What they begin with; `None` if a picture has begun, or nothing has come.
+    pub(super) fn beginning(&self) -> Option<String> {
+        (!self.over && self.bytes > 0).then(|| beginning(&self.head))
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        let room = HEAD.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..room.min(bytes.len())]);
+    }
 }
 
 /// How far a picture was followed, marker by marker.
@@ -59,7 +90,26 @@ impl<R: Read> JpegStream<R> {
     /// Pictures of `input`. `boundary` is that of a multipart stream; without it, one is found in the stream itself.
     pub(super) fn new(input: R, boundary: Option<&str>) -> Self {
         let delimiter = boundary.and_then(|boundary| delimiter(boundary.as_bytes()));
-        Self { input, buffer: Vec::new(), picture: None, delimiter, ended: false }
+        Self {
+            input,
+            buffer: Vec::new(),
+            picture: None,
+            delimiter,
+            ended: false,
+            passed: Passed::default(),
+            tell: None,
+        }
+    }
+
+    /// Tells what comes as long as no picture does.
+    pub(super) fn telling(mut self, tell: impl FnMut(&Passed) + Send + 'static) -> Self {
+        self.tell = Some(Box::new(tell));
+        self
+    }
+
+    /// What came before the first picture.
+    pub(super) fn passed(&self) -> &Passed {
+        &self.passed
     }
 
     /// The first `n` bytes of the stream, fewer if it ends before; to be called before the first picture is taken.
@@ -98,6 +148,7 @@ impl<R: Read> JpegStream<R> {
         loop {
             if self.picture.is_none() {
                 self.find_start();
+                self.tell();
             }
             let reached = match &mut self.picture {
                 Some(walk) => walk.follow(&self.buffer, self.delimiter.as_deref()),
@@ -118,6 +169,17 @@ impl<R: Read> JpegStream<R> {
         }
     }
 
+    /// Tells what has come before the first picture, and that it has begun.
+    fn tell(&mut self) {
+        if self.passed.over {
+            return;
+        }
+        self.passed.over = self.picture.is_some();
+        if let Some(tell) = &mut self.tell {
+            tell(&self.passed);
+        }
+    }
+
     fn read(&mut self) -> std::io::Result<()> {
         let filled = self.buffer.len();
         self.buffer.resize(filled + CHUNK, 0);
@@ -128,6 +190,9 @@ impl<R: Read> JpegStream<R> {
             }
         };
         self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+        if !self.passed.over {
+            self.passed.add(&self.buffer[filled..]);
+        }
         self.ended = read? == 0;
         Ok(())
     }
@@ -373,6 +438,28 @@ mod tests {
             }
         }
         assert_eq!(delimiter(b"--"), None);
+    }
+
+    #[test]
+    fn what_comes_without_a_picture_is_told_until_one_comes() {
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let all = told.clone();
+        let text = vec![b'a'; 1500];
+        let bytes = [&text[..], &jpeg(1)].concat();
+        let mut stream = JpegStream::new(Trickle(Cursor::new(bytes)), Some("frame"));
+        stream = stream.telling(move |passed| {
+            all.lock().expect("no panic").extend(passed.beginning());
+        });
+        assert!(matches!(stream.next(), Ok(Some(Given::Frame(_)))));
+        assert_eq!(stream.passed().beginning(), None);
+        let told = told.lock().expect("no panic");
+        assert!((1..=3).contains(&told.len()), "{told:?}");
+        assert!(told.iter().all(|text| text.starts_with("the text \"aaa")), "{told:?}");
+
+        let mut stream = JpegStream::new(Cursor::new(b"no picture"), None);
+        assert!(matches!(stream.next(), Ok(None)));
+        assert_eq!(stream.passed().bytes, 10);
+        assert_eq!(stream.passed().beginning().as_deref(), Some("the text \"no picture\""));
     }
 
     #[test]

@@ -15,12 +15,19 @@ use utoipa::ToSchema;
 
 use super::opening::Opening;
 use super::pace::Pace;
+use super::thinned::Thinned;
 use super::{Given, SourceError, SourceSpec};
 use crate::daemon::config::masked;
 use crate::daemon::slot::Slot;
 
+/// How often the keeper looks whether something is to be done.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The first pause before a source is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long frames have to come until the source counts as well, and its troubles as new ones.
+const WELL: Duration = Duration::from_mins(1);
 
 /// Readers that may hang at a time.
 const MAX_HANGING: usize = 4;
@@ -80,7 +87,7 @@ impl Keeper {
         health: Arc<SharedHealth>,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
-        let keep = move || Loop { keeping, slot, health, stopped, hanging: Vec::new() }.run();
+        let keep = move || Loop::new(keeping, slot, health, stopped).run();
         let thread = std::thread::Builder::new().name("source".to_owned()).spawn(keep)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -115,25 +122,47 @@ struct Loop {
     stopped: Receiver<()>,
     /// Readers that were given up and are perhaps not over yet.
     hanging: Vec<Arc<AtomicBool>>,
+    /// When the last frame came.
+    last_frame: Option<Instant>,
+    /// Why no frames come since then, until it is said.
+    unsaid: Option<String>,
+    warnings: Thinned,
 }
 
 impl Loop {
+    fn new(
+        keeping: Keeping,
+        slot: Arc<Slot>,
+        health: Arc<SharedHealth>,
+        stopped: Receiver<()>,
+    ) -> Self {
+        Self {
+            keeping,
+            slot,
+            health,
+            stopped,
+            hanging: Vec::new(),
+            last_frame: None,
+            unsaid: None,
+            warnings: Thinned::default(),
+        }
+    }
+
     fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
             let Some(Reading { trouble, frames }) = self.read() else { return };
-            if frames {
+            if let Some(time) = frames {
                 pause = FIRST_PAUSE;
+                if time >= WELL {
+                    self.warnings.clear();
+                }
             }
             if let SourceError::Refused(_) = trouble {
                 // Cameras lock an account after a few tries with a wrong password.
                 pause = self.keeping.longest_pause;
             }
-            tracing::warn!(
-                "source: {}; next try in {:.1} s",
-                masked(&trouble.to_string()),
-                pause.as_secs_f64()
-            );
+            self.warn(&masked(&trouble.to_string()), pause);
             loop {
                 if self.wait(pause) {
                     return;
@@ -142,25 +171,75 @@ impl Loop {
                 if self.hanging.len() < MAX_HANGING {
                     break;
                 }
-                self.report(&SourceError::Lost(format!(
+                self.report(&format!(
                     "the system does not come back from {MAX_HANGING} reads; {trouble}"
-                )));
+                ));
             }
             pause = (2 * pause).min(self.keeping.longest_pause);
         }
     }
 
+    /// Warns of a trouble, of one that comes again and again less and less often.
+    fn warn(&mut self, trouble: &str, pause: Duration) {
+        let pause = pause.as_secs_f64();
+        match self.warnings.count(trouble) {
+            Some(1) => tracing::warn!("source: {trouble}; next try in {pause:.1} s"),
+            Some(times) => tracing::warn!(
+                "source: {trouble}; next try in {pause:.1} s; {times} times so far, told more and more rarely"
+            ),
+            None => tracing::debug!("source: {trouble}; next try in {pause:.1} s"),
+        }
+    }
+
     /// Says that no frames come, and why.
-    fn report(&self, trouble: &SourceError) {
+    fn report(&mut self, trouble: &str) {
+        self.unsaid = None;
         self.health.change(|health| {
             health.open = false;
-            health.trouble = Some(masked(&trouble.to_string()));
+            health.trouble = Some(masked(trouble));
         });
     }
 
-    /// Whether the loop was told to end within this time.
-    fn wait(&self, time: Duration) -> bool {
-        !matches!(self.stopped.recv_timeout(time), Err(RecvTimeoutError::Timeout))
+    /// The same, of a stream as soon as no frame has come for the longest silence: many cameras end one after some pictures.
+    fn report_in_time(&mut self, trouble: &str) {
+        if !matches!(self.keeping.spec, SourceSpec::Http(_) | SourceSpec::Exec(_)) {
+            return self.report(trouble);
+        }
+        self.unsaid = Some(trouble.to_owned());
+        self.say_what_is_due();
+    }
+
+    /// Says the trouble that was kept back, when it is time.
+    fn say_what_is_due(&mut self) {
+        let is_due = self.last_frame.is_none_or(|last| last.elapsed() >= self.keeping.timeout);
+        if let Some(trouble) = self.unsaid.take_if(|_| is_due) {
+            self.report(&trouble);
+        }
+    }
+
+    /// Takes in a frame.
+    fn take_in(&mut self, opening: &Opening) {
+        self.last_frame = Some(Instant::now());
+        self.unsaid = None;
+        opening.forget_note();
+        self.health.change(|health| (health.open, health.trouble) = (true, None));
+    }
+
+    /// Whether the loop was told to end within this time. What becomes due meanwhile is said.
+    fn wait(&mut self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // Something may be due within a long pause.
+            let next = if self.unsaid.is_some() { left.min(LOOK) } else { left };
+            if !matches!(self.stopped.recv_timeout(next), Err(RecvTimeoutError::Timeout)) {
+                return true;
+            }
+            self.say_what_is_due();
+            if next == left {
+                return false;
+            }
+        }
     }
 
     /// Opens the source and follows it until it fails; `None` when the loop was told to end.
@@ -181,25 +260,25 @@ impl Loop {
         };
         let spawned = std::thread::Builder::new().name("reader".to_owned()).spawn(run);
         if let Err(error) = spawned {
-            return Some(Reading { trouble: SourceError::Open(error.to_string()), frames: false });
+            return Some(Reading { trouble: SourceError::Open(error.to_string()), frames: None });
         }
         let mut heard = Instant::now();
-        let mut frames = false;
+        let mut first = None;
         let trouble = loop {
-            match said.recv_timeout(Duration::from_millis(50)) {
+            match said.recv_timeout(LOOK) {
                 Ok(Said::Opened) => {
                     heard = Instant::now();
                     self.health.change(|health| health.openings += 1);
                 }
                 Ok(Said::Frame) => {
-                    (heard, frames) = (Instant::now(), true);
-                    opening.forget_note();
-                    self.health.change(|health| (health.open, health.trouble) = (true, None));
+                    heard = Instant::now();
+                    first = first.or(Some(heard));
+                    self.take_in(&opening);
                 }
                 Ok(Said::Damaged(why)) => self.count_damaged(&opening, &why),
                 Ok(Said::Waiting(why)) => {
                     heard = Instant::now();
-                    self.report(&SourceError::Lost(why));
+                    self.report(&why);
                 }
                 Ok(Said::Ended(error)) => break Some(error),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -222,10 +301,11 @@ impl Loop {
         });
         // Before the closing, which may take a moment.
         if let Some(trouble) = &trouble {
-            self.report(trouble);
+            self.report_in_time(&trouble.to_string());
         }
         opening.give_up();
         self.hanging.push(over);
+        let frames = first.zip(self.last_frame).map(|(first, last)| last.duration_since(first));
         trouble.map(|trouble| Reading { trouble, frames })
     }
 
@@ -240,9 +320,9 @@ impl Loop {
         // A file of a folder is tried once, and so each is worth a warning.
         let each = matches!(self.keeping.spec, SourceSpec::Directory(_));
         if each || damaged.is_power_of_two() {
-            tracing::warn!("source: skipped {why}; {damaged} so far");
+            tracing::warn!("source: {why}; skipped, {damaged} so far");
         } else {
-            tracing::debug!("source: skipped {why}");
+            tracing::debug!("source: {why}; skipped");
         }
         opening.note(why);
     }
@@ -251,8 +331,8 @@ impl Loop {
 /// How an opening was.
 struct Reading {
     trouble: SourceError,
-    /// Whether it gave any frame.
-    frames: bool,
+    /// From its first frame to its last; `None` without any.
+    frames: Option<Duration>,
 }
 
 /// The reader of one opening of a source.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fmlora_device::Thing;
 
-use super::{info, number};
+use super::{check, info, number};
 use crate::served::{Daemon, OPEN, jpegs, until};
 use crate::setting::{Setting, text};
 
@@ -80,4 +80,45 @@ fn a_bad_file_is_warned_of_once_and_hides_none() {
     // Mended, it is a picture like others.
     std::fs::write(folder.join("a-broken.jpg"), &jpegs(other, 1, 9)[0]).expect("a file");
     see(&mut daemon, other);
+}
+
+#[test]
+fn a_folder_that_comes_later_is_waited_for() {
+    let setting = Setting::new();
+    let thing = Thing::ALL[0];
+    setting.teach(thing, 8);
+    setting.teach(Thing::ALL[1], 8);
+    let folder = setting.path("share");
+    let source = format!("dir://{}", text(&folder));
+    let (code, said) = check(&setting, &source, "");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("camera.source") && said.contains("no such folder"), "{said}");
+
+    let mut daemon = Daemon::start_with(&setting, &config(&folder, "loop=1"), &[]);
+    let trouble = daemon.line("source")["trouble"].to_string();
+    assert!(trouble.contains("no such folder"), "{trouble}");
+    setting.pictures("share", thing, 2, 9);
+    see(&mut daemon, thing);
+}
+
+#[test]
+fn pictures_are_known_by_their_content_and_unread_ones_are_warned_of() {
+    let setting = Setting::new();
+    let thing = Thing::ALL[0];
+    setting.teach(thing, 8);
+    setting.teach(Thing::ALL[1], 8);
+    let folder = setting.path("in");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("a.heic"), b"\0\0\0\x18ftypheic and more").expect("a file");
+    std::fs::write(folder.join("note.txt"), b"no picture").expect("a file");
+    let mut daemon = Daemon::start_with(&setting, &config(&folder, "loop=1"), &[]);
+    until("a word about the folder", || {
+        info(&mut daemon)["source"]["trouble"].to_string().contains("none of its 1 pictures")
+    });
+    until("the picture was given up", || number(&info(&mut daemon), "/source/damaged") > 0);
+    std::fs::write(folder.join("frame"), &jpegs(thing, 1, 9)[0]).expect("a file");
+    see(&mut daemon, thing);
+    let log = std::fs::read_to_string(setting.path("log")).expect("a log");
+    assert_eq!(log.matches("a.heic: HEIC is not read").count(), 1, "{log}");
+    assert!(!log.contains("note.txt"), "{log}");
 }

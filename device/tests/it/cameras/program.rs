@@ -19,10 +19,16 @@ fn the_last_words_of_a_program_are_told_without_passwords() {
     let fails = "echo first >&2; echo 'rtsp://ann:secret@box/1: 401 Unauthorized' >&2; exit 8";
     let hangs = "echo 'waits for rtsp://ann:secret@box/1' >&2; exec sleep 1000";
     let closes = "exec 1>&-; sleep 0.05; echo 'it has no picture of rtsp://ann:secret@box/1' >&2";
+    let query = "echo 'http://box/1?pwd=secret: refused' >&2";
+    let writes = "printf 'no frame'; exit 0";
+    let lasts = "printf 'no frame'; exec sleep 1000";
     for (script, expected) in [
         (fails, &["exit status: 8", "first", "rtsp://***@box/1: 401 Unauthorized"][..]),
         (hangs, &["no frame for", "waits for rtsp://***@box/1"][..]),
         (closes, &["it has no picture of rtsp://***@box/1"][..]),
+        (query, &["http://box/1?pwd=***: refused"][..]),
+        (writes, &["wrote 8 bytes without a JPEG", "the text \"no frame\"", "exit status: 0"][..]),
+        (lasts, &["no frame for", "wrote 8 bytes without a JPEG"][..]),
     ] {
         let (code, said) = check(&setting, "exec:", &command(script));
         assert_eq!(code, 1, "{said}");

@@ -1,11 +1,15 @@
 //! Which pictures a folder has, and which of them are new.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use fmlora_models::has_picture_name;
 use walkdir::{DirEntry, WalkDir};
+
+use crate::daemon::source::content::{HEAD, is_picture};
 
 /// Shortest time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -18,6 +22,20 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 /// Age of a file, by the clocks of both machines, from which no upload is suspected.
 const OLD: Duration = Duration::from_mins(1);
+
+/// Endings of the names that programs give to files as long as they are not complete.
+const UNFINISHED: [&str; 10] = [
+    "part",
+    "partial",
+    "filepart",
+    "tmp",
+    "temp",
+    "crdownload",
+    "download",
+    "upload",
+    "incomplete",
+    "lock",
+];
 
 /// Folders within each other.
 const DEPTH: usize = 16;
@@ -47,6 +65,8 @@ enum Reading {
     Again,
     /// It cannot be read; only a new version is tried.
     Bad,
+    /// It is no picture, by name and content.
+    Other,
 }
 
 /// What changes when a file is written to.
@@ -69,24 +89,29 @@ impl Pictures {
     }
 
     /// Looks through the folder and gives, by name, the pictures that are new, have changed, or are to be tried again.
-    /// Hidden files and folders do not count: programs give such names to what is not complete.
+    /// A file whose name is not that of a picture is one by its content. Hidden files and folders do not count: programs give
+    /// such names to what is not complete.
     ///
     /// # Errors
     ///
     /// A text, if the folder itself cannot be read. A folder below it that cannot be read has no pictures.
     pub(super) fn look(&mut self) -> Result<Vec<PathBuf>, String> {
         let started = Instant::now();
+        self.find_folder()?;
         let mut before = std::mem::take(&mut self.known);
         let mut found = Vec::new();
         let walk =
             WalkDir::new(&self.folder).min_depth(1).max_depth(self.depth).follow_root_links(true);
         for entry in walk.into_iter().filter_entry(|entry| !is_hidden(entry)) {
             let entry = match entry {
-                Err(error) if error.depth() == 0 => return Err(error.to_string()),
+                Err(error) if error.depth() == 0 => {
+                    let why = error.io_error().map_or_else(String::new, ToString::to_string);
+                    return Err(format!("{}: cannot be read: {why}", self.folder.display()));
+                }
                 Err(_) => continue,
                 Ok(entry) => entry,
             };
-            if entry.file_type().is_dir() || !has_picture_name(entry.path()) {
+            if entry.file_type().is_dir() || is_unfinished(entry.path()) {
                 continue;
             }
             // Of what a link leads to, and only of files: a pipe would never end.
@@ -101,8 +126,12 @@ impl Pictures {
                 }
                 Some(known) => known,
                 None => {
-                    found.push(path.clone());
-                    Known { version, since: started, reading: Reading::Well }
+                    let is_picture = has_picture_name(&path) || holds_picture(&path);
+                    if is_picture {
+                        found.push(path.clone());
+                    }
+                    let reading = if is_picture { Reading::Well } else { Reading::Other };
+                    Known { version, since: started, reading }
                 }
             };
             self.known.insert(path, known);
@@ -110,6 +139,19 @@ impl Pictures {
         self.due = Instant::now() + LOOK.max(started.elapsed() * REST);
         found.sort();
         Ok(found)
+    }
+
+    /// Says what is wrong with the folder as a whole.
+    fn find_folder(&self) -> Result<(), String> {
+        let folder = self.folder.display();
+        match std::fs::metadata(&self.folder) {
+            Ok(about) if about.is_dir() => Ok(()),
+            Ok(_) => Err(format!("{folder}: is a file, expected a folder of pictures")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(format!("{folder}: no such folder"))
+            }
+            Err(error) => Err(format!("{folder}: cannot be read: {error}")),
+        }
     }
 
     /// All pictures that can be read as far as is known, by name.
@@ -120,7 +162,9 @@ impl Pictures {
 
     /// Whether a picture is known to be bad.
     pub(super) fn is_bad(&self, path: &Path) -> bool {
-        self.known.get(path).is_none_or(|known| known.reading == Reading::Bad)
+        self.known
+            .get(path)
+            .is_none_or(|known| matches!(known.reading, Reading::Bad | Reading::Other))
     }
 
     /// Whether a picture has been as it is for so long that it is complete.
@@ -150,11 +194,24 @@ impl Pictures {
     /// Why there is nothing to show.
     pub(super) fn why_none(&self) -> String {
         let folder = self.folder.display();
-        match self.known.len() {
+        match self.known.values().filter(|known| known.reading != Reading::Other).count() {
             0 => format!("{folder}: holds no pictures yet"),
             n => format!("{folder}: none of its {n} pictures can be read"),
         }
     }
+}
+
+/// Whether a file is one by its name that a program has not completed yet.
+fn is_unfinished(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| ending.ends_with('~') || UNFINISHED.contains(&ending.as_str()))
+}
+
+/// Whether a file holds a picture by its content. One that cannot be read is no picture until it changes.
+fn holds_picture(path: &Path) -> bool {
+    let mut head = Vec::with_capacity(HEAD);
+    let read = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    read.is_ok_and(|_| is_picture(&head))
 }
 
 /// Whether a name is hidden, or that of a folder in which a file server keeps things of its own.
@@ -214,7 +271,37 @@ mod tests {
         assert!(pictures.is_bad(&again), "what is gone is not read");
         let path = folder.path().to_owned();
         drop(folder);
-        assert!(pictures.look().expect_err("it is gone").contains(&path.display().to_string()));
+        let why = pictures.look().expect_err("it is gone");
+        assert_eq!(why, format!("{}: no such folder", path.display()));
+        std::fs::write(&path, "a file").expect("a file");
+        let why = pictures.look().expect_err("it is a file");
+        assert!(why.contains("expected a folder"), "{why}");
+        std::fs::remove_file(&path).expect("a file");
+    }
+
+    #[test]
+    fn a_picture_is_known_by_its_content_too() {
+        let folder = TempDir::new().expect("a folder");
+        let files: [(&str, &[u8]); 7] = [
+            ("a", b"\xff\xd8\xff\xe0"),
+            ("b.dat", b"\xff\xd8\xff\xe0"),
+            ("c.heic", b"\0\0\0\x18ftypheic"),
+            ("d.avif", b"\0\0\0\x1cftypavif"),
+            ("e.part", b"\xff\xd8\xff\xe0"),
+            ("f.txt", b"text"),
+            ("g.mp4", b"\0\0\0\x18ftypisom"),
+        ];
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).expect("a file");
+        }
+        let mut pictures = Pictures::of(folder.path(), true);
+        let found = pictures.look().expect("a folder");
+        assert_eq!(names(&folder, &found), ["a", "b.dat", "c.heic", "d.avif"]);
+        assert!(pictures.is_bad(&folder.path().join("f.txt")));
+        assert!(pictures.why_none().contains("none of its 4 pictures"), "{}", pictures.why_none());
+        assert!(pictures.look().expect("a folder").is_empty());
+        std::fs::write(folder.path().join("f.txt"), b"\xff\xd8\xff\xe0 longer").expect("a file");
+        assert_eq!(names(&folder, &pictures.look().expect("a folder")), ["f.txt"]);
     }
 
     #[test]

@@ -24,8 +24,7 @@ pub(super) struct Login {
 }
 
 /// How a password is written that an address cannot hold as it is.
-const ESCAPES: &str =
-    "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, % as %25";
+const ESCAPES: &str = "in a user or password write / as %2F, \\ as %5C, ? as %3F, # as %23, @ as %40, : as %3A, % as %25";
 
 impl HttpAddress {
     /// Reads `http://USER:PASSWORD@HOST/PATH`. User and password may have escapes (`%40` for `@`); what is written plainly is
@@ -36,12 +35,12 @@ impl HttpAddress {
     /// A text that says what is wrong, without the password.
     pub(crate) fn parse(text: &str, authorities: Authorities) -> Result<Self, String> {
         let mut url = match Url::parse(text) {
-            // A camera does not see what stands behind `#`. With an `@` in it, it is the end of a password.
-            Ok(url) if !url.fragment().is_some_and(|fragment| fragment.contains('@')) => url,
+            Ok(url) if !is_misread(text, &url) => url,
             other => plain(text).ok_or_else(|| {
-                let why = other
-                    .err()
-                    .map_or_else(|| "it has an @ behind a #".to_owned(), |e| e.to_string());
+                let why = other.err().map_or_else(
+                    || "its user or password holds a character that ends them".to_owned(),
+                    |e| e.to_string(),
+                );
                 let hint = if text.contains('@') { format!("; {ESCAPES}") } else { String::new() };
                 format!("{}: {why}{hint}", masked_address(text))
             })?,
@@ -69,6 +68,20 @@ impl HttpAddress {
         let behind = format!("{}?{}", self.url.path(), self.url.query().unwrap_or_default());
         behind.contains('@').then_some(ESCAPES)
     }
+}
+
+/// Whether an address means something else than it says: a host that ends in a colon or holds a `\` before an `@` is a user
+/// with the beginning of a password. A camera does not see what stands behind `#`; with an `@` in it, it is the end of a
+/// password.
+fn is_misread(text: &str, url: &Url) -> bool {
+    if url.fragment().is_some_and(|fragment| fragment.contains('@')) {
+        return true;
+    }
+    let before = text.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let Some((before, _)) = before else { return false };
+    let host = &before[..before.find(['/', '?', '#']).unwrap_or(before.len())];
+    let is_whole = host.len() == before.len();
+    host.contains('\\') || (!is_whole && host.ends_with(':'))
 }
 
 /// Reads an address whose user or password holds characters that end them in an address: everything up to its only `@`.
@@ -118,10 +131,25 @@ mod tests {
             let expected = ("ann".to_owned(), meant.to_owned(), place.to_owned());
             assert_eq!(read, Some(expected), "{written}");
         }
-        for written in ["a/b", "a#b", "a?b", "1#b", "a\\b", "a/b#c?d%25"] {
+        for written in [
+            "a/b",
+            "a//b",
+            "a#b",
+            "a?b",
+            "1#b",
+            "a\\b",
+            "1\\b",
+            "?",
+            "/",
+            "//1",
+            "\\",
+            "a/b#c?d%25",
+        ] {
             let (_, password, url) = login(&format!("http://ann:{written}@box/a")).expect(written);
             assert_eq!((password, url.as_str()), (written.replace("%25", "%"), "http://box/a"));
         }
+        let domain = login("http://DOM\\ann:a@box/").map(|(user, password, _)| (user, password));
+        assert_eq!(domain, Some(("DOM\\ann".to_owned(), "a".to_owned())));
         assert_eq!(login("http://token@box/").map(|(user, ..)| user), Some("token".to_owned()));
         assert_eq!(login("http://box/"), None);
     }
@@ -133,7 +161,9 @@ mod tests {
             assert!(why.contains("%2F") || why.contains("UTF-8"), "{why}");
             assert!(!why.contains("ann"), "{why}");
         }
-        let doubtful = HttpAddress::parse("http://ann:1/b@box/", Authorities::WebRoots);
-        assert!(doubtful.is_ok_and(|address| address.doubt().is_some()));
+        for text in ["http://ann:1/b@box/", "http://ann:p@h:80/x@box/", "http://ann?b@box/"] {
+            let doubtful = HttpAddress::parse(text, Authorities::WebRoots);
+            assert!(doubtful.is_ok_and(|address| address.doubt().is_some()), "{text}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use http_auth::{PasswordClient, PasswordParams};
+use http_auth::digest::Algorithm;
+use http_auth::{ChallengeParser, DigestClient, ParamValue, PasswordClient, PasswordParams};
 use ureq::config::Config;
 use ureq::http::{Response, StatusCode, header};
 use ureq::unversioned::resolver::DefaultResolver;
@@ -13,7 +14,7 @@ use url::{Position, Url};
 
 use super::address::{HttpAddress, Login};
 use super::proxy::proxy_for;
-use super::tolerant::TolerantConnector;
+use super::tolerant::{TolerantConnector, USER};
 use crate::daemon::source::SourceError;
 use crate::report::with_causes;
 use crate::tls_roots::{TlsConnector, distrust};
@@ -24,6 +25,10 @@ const AUTHORITY: &str = "camera.authority";
 /// Redirects of one request.
 const MAX_REDIRECTS: usize = 5;
 
+/// Algorithms of digests as their challenges have to write them for `http-auth`; cameras write them in any case.
+const ALGORITHMS: [&str; 6] =
+    ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"];
+
 /// Times that a request is sent with another answer to a camera's challenge.
 const MAX_LOGINS: usize = 3;
 
@@ -33,8 +38,18 @@ pub(super) struct Client {
     address: HttpAddress,
     timeout: Duration,
     /// What the camera asked for, to be answered with each request from then on.
-    challenge: Option<PasswordClient>,
+    challenge: Option<Challenge>,
     connections: Connections,
+    /// Host and port that were asked last: a camera may redirect elsewhere.
+    asked: String,
+}
+
+/// What a camera asks for.
+#[derive(Debug)]
+struct Challenge {
+    client: PasswordClient,
+    /// Whether it says that it reads user names as UTF-8 with escapes (RFC 7616).
+    utf8: bool,
 }
 
 /// What becomes of a connection after an answer.
@@ -73,8 +88,14 @@ impl Client {
             .build();
         let connector = TlsConnector::new(tls).connections().chain(TolerantConnector);
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
-        let (address, challenge) = (address.clone(), None);
-        Ok(Self { agent, address, timeout, challenge, connections: Connections::None })
+        Ok(Self {
+            agent,
+            asked: place_of(&address.url),
+            address: address.clone(),
+            timeout,
+            challenge: None,
+            connections: Connections::None,
+        })
     }
 
     /// What sends the requests. Shutting it down ends them.
@@ -104,12 +125,27 @@ impl Client {
         }
         match response.status() {
             status if status.is_success() => Ok(response),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(SourceError::Refused(format!(
-                "the camera refuses user and password of camera.source ({})",
-                response.status()
-            ))),
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                Err(SourceError::Refused(self.refusal(status)))
+            }
             status => Err(SourceError::Lost(format!("the camera answers {status}"))),
         }
+    }
+
+    /// Why the camera gives no picture, by the user and password that it was sent.
+    fn refusal(&self, status: StatusCode) -> String {
+        if self.address.login.is_none() {
+            let asked = &self.asked;
+            return format!(
+                "{asked} answers {status}; if it needs a user and a password, write USER:PASSWORD@ before the host in \
+                 camera.source"
+            );
+        }
+        if self.challenge.is_none() {
+            let asked = &self.asked;
+            return format!("{asked} answers {status} and asks for no user and password");
+        }
+        format!("the camera refuses user and password of camera.source ({status})")
     }
 
     /// Sends a request, and follows where the answer leads.
@@ -152,7 +188,7 @@ impl Client {
                 return Ok(response);
             }
             if login.is_none() {
-                let host = url.host_str().unwrap_or_default();
+                let host = place_of(url);
                 let elsewhere =
                     if *url == self.address.url { "" } else { ", to which the camera redirects," };
                 return Err(refused(format!(
@@ -166,7 +202,7 @@ impl Client {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
                 .collect();
             let challenge = challenge_of(&asked).map_err(refused)?;
-            let again = answered == 0 || is_stale(&challenge) && answered < MAX_LOGINS;
+            let again = answered == 0 || is_stale(&challenge.client) && answered < MAX_LOGINS;
             self.challenge = Some(challenge);
             if !again {
                 return Ok(response);
@@ -175,7 +211,8 @@ impl Client {
         }
     }
 
-    fn send(&self, url: &Url, authorization: Option<&str>) -> Result<Response<Body>, Failed> {
+    fn send(&mut self, url: &Url, authorization: Option<&str>) -> Result<Response<Body>, Failed> {
+        self.asked = place_of(url);
         let mut request = self.agent.get(url.as_str());
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -198,22 +235,19 @@ impl Client {
         if let Some(why) = distrust(&error, AUTHORITY) {
             return SourceError::Lost(why);
         }
-        let host = self.address.url.host_str().unwrap_or_default();
+        let host = &self.asked;
+        let doubt = self.address.doubt().map(|doubt| format!("; {doubt}")).unwrap_or_default();
         SourceError::Lost(match error {
             ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::RecvBody) => {
                 return SourceError::Silent { time: self.timeout, note: None };
             }
             ureq::Error::Timeout(what) => {
                 format!(
-                    "{host} takes too long ({what}), more than {:.1} s",
+                    "{host} takes too long ({what}), more than {:.1} s{doubt}",
                     self.timeout.as_secs_f64()
                 )
             }
-            ureq::Error::HostNotFound => {
-                let doubt = self.address.doubt();
-                let doubt = doubt.map(|doubt| format!("; {doubt}")).unwrap_or_default();
-                format!("there is no host {host}{doubt}")
-            }
+            ureq::Error::HostNotFound => format!("there is no host {host}{doubt}"),
             ureq::Error::ConnectProxyFailed(why) => format!(
                 "the proxy of the environment does not lead to {host}: {why}; without a proxy for it, name it in no_proxy"
             ),
@@ -223,8 +257,8 @@ impl Client {
             ureq::Error::Io(why) if why.kind() == ErrorKind::UnexpectedEof => {
                 format!("{host} closes the connection within an answer")
             }
-            ureq::Error::Io(why) => why.to_string(),
-            other => other.to_string(),
+            ureq::Error::Io(why) => format!("{host}: {why}{doubt}"),
+            other => format!("{host}: {other}{doubt}"),
         })
     }
 }
@@ -249,19 +283,47 @@ fn is_same_camera(own: &Url, url: &Url) -> bool {
     own.host() == url.host() && (same || secured)
 }
 
+/// Host and port of an address.
+fn place_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// What a camera asks for that refuses a request. Some only say that they do.
-fn challenge_of(asked: &[String]) -> Result<PasswordClient, String> {
-    let found =
-        asked.iter().fold(PasswordClient::builder(), |found, asked| found.challenges(asked));
+fn challenge_of(asked: &[String]) -> Result<Challenge, String> {
+    let mut found = PasswordClient::builder();
+    let mut utf8 = false;
+    for asked in asked {
+        // The builder says what is wrong with a challenge that cannot be read; it takes the first that it knows.
+        for mut challenge in ChallengeParser::new(asked).map_while(Result::ok) {
+            for (name, value) in &mut challenge.params {
+                if name.eq_ignore_ascii_case("algorithm") {
+                    *value = as_known(value);
+                }
+                utf8 |= name.eq_ignore_ascii_case("charset");
+            }
+            found = found.challenge(&challenge);
+        }
+        found = found.challenges(asked);
+    }
     let basic = || PasswordClient::builder().challenges("Basic realm=\"\"").build();
     let names_basic = |asked: &String| asked.trim().to_ascii_lowercase().starts_with("basic");
-    found.build().or_else(|why| {
+    let client = found.build().or_else(|why| {
         if asked.is_empty() || asked.iter().any(names_basic) {
             return basic();
         }
         let asked = asked.join(", ");
         Err(format!("the camera asks for a login that is not known here: {asked} ({why}); known are Basic and Digest"))
-    })
+    });
+    client.map(|client| Challenge { client, utf8 })
+}
+
+/// An algorithm in the letters in which it is known.
+fn as_known<'a>(value: &ParamValue<'a>) -> ParamValue<'a> {
+    let written = value.to_unescaped();
+    let known = ALGORITHMS.into_iter().find(|known| known.eq_ignore_ascii_case(written.trim()));
+    let known = known.and_then(|known| ParamValue::try_from_escaped(known).ok());
+    known.unwrap_or(*value)
 }
 
 fn is_stale(challenge: &PasswordClient) -> bool {
@@ -269,7 +331,7 @@ fn is_stale(challenge: &PasswordClient) -> bool {
 }
 
 /// The value of `Authorization`.
-fn respond(challenge: &mut PasswordClient, login: &Login, url: &Url) -> Result<String, String> {
+fn respond(challenge: &mut Challenge, login: &Login, url: &Url) -> Result<String, String> {
     let params = PasswordParams {
         username: &login.user,
         password: login.password.reveal(),
@@ -277,15 +339,39 @@ fn respond(challenge: &mut PasswordClient, login: &Login, url: &Url) -> Result<S
         method: "GET",
         body: None,
     };
+    let digest = match &mut challenge.client {
+        PasswordClient::Digest(digest) => digest,
+        other => return other.respond(&params),
+    };
     // Few cameras ask for an integrity of bodies, and fewer compute it as they should.
-    challenge
-        .respond(&params)
-        .or_else(|_| challenge.respond(&PasswordParams { body: Some(b""), ..params }))
+    let answer = digest.respond(&params).or_else(|_| {
+        let hash = hash_of_nothing(digest);
+        digest.respond(&PasswordParams { body: Some(hash.as_bytes()), ..params })
+    })?;
+    let is_text = !login.user.chars().any(char::is_control);
+    Ok(if challenge.utf8 || !is_text {
+        answer
+    } else {
+        answer.replacen("username*=UTF-8''", USER, 1)
+    })
+}
+
+/// The hash of a request's body, which is empty. `http-auth` takes what it is given for the hash.
+fn hash_of_nothing(digest: &DigestClient) -> &'static str {
+    match digest.algorithm() {
+        Algorithm::Sha256 => "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        Algorithm::Sha512Trunc256 => {
+            "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a"
+        }
+        _ => "d41d8cd98f00b204e9800998ecf8427e",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::config::Secret;
+    use sha2::{Digest, Sha256};
 
     #[test]
     fn a_password_stays_with_its_camera() {
@@ -317,12 +403,67 @@ mod tests {
             challenge_of(&asked)
         };
         for asked in [&[digest][..], &["Basic realm=\"cam\"", digest], &["Negotiate", digest]] {
-            assert!(matches!(of(asked), Ok(PasswordClient::Digest(_))), "{asked:?}");
+            assert!(
+                matches!(of(asked).map(|c| c.client), Ok(PasswordClient::Digest(_))),
+                "{asked:?}"
+            );
         }
         for asked in [&[][..], &["Basic"], &["basic realm=cam"]] {
-            assert!(matches!(of(asked), Ok(PasswordClient::Basic(_))), "{asked:?}");
+            assert!(
+                matches!(of(asked).map(|c| c.client), Ok(PasswordClient::Basic(_))),
+                "{asked:?}"
+            );
         }
         let why = of(&["Bearer realm=\"x\""]).expect_err("not known");
         assert!(why.contains("Bearer") && why.contains("Digest"), "{why}");
+    }
+
+    fn answer(asked: &str, user: &str) -> String {
+        let login = Login { user: user.to_owned(), password: Secret::new("hush".to_owned()) };
+        let url = Url::parse("http://box/a?b=c").expect("an address");
+        let mut challenge = challenge_of(&[asked.to_owned()]).expect("a challenge");
+        respond(&mut challenge, &login, &url).expect("an answer")
+    }
+
+    fn value<'a>(answer: &'a str, name: &str) -> &'a str {
+        let found = answer.split([',', ' ']).find_map(|part| part.strip_prefix(name));
+        found.and_then(|value| value.strip_prefix('=')).expect(name).trim_matches('"')
+    }
+
+    fn sha256(text: &str) -> String {
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_integrity_of_a_missing_body_is_that_of_an_empty_one() {
+        let asked = "Digest realm=\"cam\", nonce=\"1\", algorithm=sha-256, qop=\"auth-int\"";
+        let answer = answer(asked, "ann");
+        let counted = format!("{}:{}", value(&answer, "nc"), value(&answer, "cnonce"));
+        let user = sha256("ann:cam:hush");
+        let request = sha256(&format!("GET:/a?b=c:{}", sha256("")));
+        let expected = sha256(&format!("{user}:1:{counted}:auth-int:{request}"));
+        assert_eq!(value(&answer, "response"), expected, "{answer}");
+    }
+
+    #[test]
+    fn an_algorithm_is_known_in_any_case() {
+        for algorithm in ["md5", "Md5-Sess", "sha-256", "\"MD5\"", "sha-512-256-sess"] {
+            let asked =
+                format!("Digest realm=\"cam\", nonce=\"1\", qop=\"auth\", algorithm={algorithm}");
+            let written = algorithm.trim_matches('"');
+            let answer = answer(&asked, "ann");
+            assert!(value(&answer, "algorithm").eq_ignore_ascii_case(written), "{answer}");
+        }
+        let why = challenge_of(&["Digest realm=\"\", nonce=\"1\", algorithm=x".to_owned()]);
+        assert!(why.expect_err("not known").contains("algorithm"));
+    }
+
+    #[test]
+    fn a_user_name_is_escaped_only_for_cameras_that_say_so() {
+        let asked = "Digest realm=\"cam\", nonce=\"1\", qop=\"auth\"";
+        let with = format!("{asked}, charset=UTF-8");
+        assert!(answer(asked, "\u{e4}d").starts_with(&format!("Digest {USER}%C3%A4d, ")));
+        assert!(answer(&with, "\u{e4}d").starts_with("Digest username*=UTF-8''%C3%A4d, "));
+        assert!(answer(asked, "ann").starts_with("Digest username=\"ann\", "));
     }
 }

@@ -3,6 +3,8 @@
 //! The rest of a connection passes through as it is. ureq calls its interface for transports unversioned: a new minor
 //! version may change it, and the compiler says so.
 
+use std::ops::Range;
+
 use httparse::{Header, ParserConfig, Response, Status};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
@@ -10,6 +12,10 @@ use ureq::unversioned::transport::{
 
 /// Largest head that is put in order; ureq takes none that is larger.
 const MAX_HEAD: usize = 64 << 10;
+
+/// What stands before a user name of a login that goes out as it is, between quotation marks; `ureq` sends none with letters
+/// beyond ASCII. The name has its escapes, and a comma behind it.
+pub(super) const USER: &str = "username*=BYTES''";
 
 /// Most lines of a head.
 const MAX_LINES: usize = 100;
@@ -62,18 +68,19 @@ impl<In: Transport> Transport for TolerantTransport<In> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        let request = &self.buffers.output()[..amount];
+        let mut request = self.buffers.output()[..amount].to_vec();
         // Requests of cameras begin so; what goes to a proxy does not.
         if request.starts_with(b"GET ") {
             self.head = Some(Vec::new());
+            request = with_user(request);
         }
-        let mut sent = 0;
-        while sent < amount {
+        let mut rest = &request[..];
+        while !rest.is_empty() {
             let room = self.inner.buffers().output();
-            let piece = room.len().min(amount - sent);
-            room[..piece].copy_from_slice(&self.buffers.output()[sent..sent + piece]);
-            self.inner.transmit_output(piece, timeout)?;
-            sent += piece;
+            let (piece, more) = rest.split_at(room.len().min(rest.len()));
+            room[..piece.len()].copy_from_slice(piece);
+            self.inner.transmit_output(piece.len(), timeout)?;
+            rest = more;
         }
         Ok(())
     }
@@ -111,6 +118,27 @@ impl<In: Transport> Transport for TolerantTransport<In> {
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
     }
+}
+
+/// A request with its user name in the letters that were meant.
+fn with_user(request: Vec<u8>) -> Vec<u8> {
+    let Some(Range { start, end }) = user_of(&request) else { return request };
+    let escaped = String::from_utf8_lossy(&request[start + USER.len()..end]).into_owned();
+    let mut user = Vec::new();
+    for byte in percent_encoding::percent_decode_str(&escaped) {
+        if b"\"\\".contains(&byte) {
+            user.push(b'\\');
+        }
+        user.push(byte);
+    }
+    [&request[..start], &b"username=\""[..], &user[..], &b"\""[..], &request[end..]].concat()
+}
+
+/// Where a user name stands that is marked by [`USER`].
+fn user_of(request: &[u8]) -> Option<Range<usize>> {
+    let start = memchr::memmem::find(request, USER.as_bytes())?;
+    let length = memchr::memchr(b',', &request[start..])?;
+    Some(start..start + length)
 }
 
 /// A head in order, and what came behind it; `None` as long as it is not complete, or is none.
@@ -211,6 +239,20 @@ mod tests {
             ),
         ] {
             assert_eq!(ordered(head).as_deref(), Some(expected), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_goes_out_in_its_letters() {
+        let head =
+            |user: &str| format!("GET / HTTP/1.1\r\nAuthorization: Digest {user}, a=b\r\n\r\n");
+        for (written, sent) in [
+            (format!("{USER}%C3%A4d%22m"), "username=\"\u{e4}d\\\"m\""),
+            ("username=\"ann\"".to_owned(), "username=\"ann\""),
+            ("username*=UTF-8''%C3%A4".to_owned(), "username*=UTF-8''%C3%A4"),
+        ] {
+            let request = with_user(head(&written).into_bytes());
+            assert_eq!(String::from_utf8(request).expect("text"), head(sent));
         }
     }
 
