@@ -74,6 +74,12 @@ pub(crate) enum Command {
     Bench(BenchArgs),
 }
 
+/// A number that is neither infinite nor NaN.
+fn finite(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "no number".to_owned())?;
+    if number.is_finite() { Ok(number) } else { Err("not finite".to_owned()) }
+}
+
 /// Normalisations that networks were trained with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Normalisation {
@@ -97,6 +103,10 @@ pub(crate) struct ImportArgs {
     /// Side of the input in pixels; positions are resampled [default: as trained]
     #[arg(long)]
     pub(crate) image_size: Option<usize>,
+    /// Exponent E of the attention temperature at another size than the trained one: scores of attention times
+    /// (ln n / ln `n_trained`)^E, n tokens of a picture; 0 for networks that were trained at several sizes [default: 1.75 for smaller pictures, 0 for larger ones]
+    #[arg(long, value_name = "E", requires = "image_size", allow_negative_numbers = true, value_parser = finite)]
+    pub(crate) attention_temperature: Option<f64>,
     /// Normalisation of the input
     #[arg(long, value_enum, default_value_t = Normalisation::Imagenet)]
     pub(crate) preprocess: Normalisation,

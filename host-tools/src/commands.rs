@@ -9,6 +9,8 @@ mod train_adapter;
 
 use std::process::ExitCode;
 
+use fmlora_models::Resampling;
+
 use crate::cli::{Cli, Command};
 
 /// Runs the command that the command line names.
@@ -24,4 +26,10 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => crate::bench::run(args, &cli.device, cli.json),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says how a network came to another size of pictures.
+fn resampled(resampling: Resampling) -> String {
+    let Resampling { trained_image_size, attention_temperature } = resampling;
+    format!("resampled from {trained_image_size} px, attention temperature {attention_temperature}")
 }

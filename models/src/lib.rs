@@ -10,6 +10,7 @@
 //! Weights come from timm's names ([`import_timm`]) and live in [`VitWeights`]: f16 in files, f32 in
 //! memory. This crate knows no task, class or adapter.
 
+mod attention_temperature;
 mod backbone;
 mod compute;
 mod config;
@@ -23,6 +24,7 @@ mod variants;
 mod vit;
 mod weights;
 
+pub use attention_temperature::{ATTENTION_TEMPERATURE, Resampling, attention_scale};
 pub use backbone::{Backbone, BackboneConfig, BackboneError, Precision};
 pub use compute::{
     AdapterKind, ComputeDevice, DeviceSpec, GpuAdapter, Hardware, OpenDeviceError, adapters,

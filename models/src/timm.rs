@@ -7,15 +7,21 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use thiserror::Error;
 
-use crate::{VitConfig, VitWeights, WeightTensor, WeightsError};
+use crate::{
+    ATTENTION_TEMPERATURE, Resampling, VitConfig, VitWeights, WeightTensor, WeightsError,
+    attention_scale,
+};
 
 /// What a checkpoint cannot say about itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ImportOptions {
     /// Attention heads; by default those of the published network of this width.
     pub n_heads: Option<usize>,
     /// Side of the input in pixels; by default the one that the positions were trained at.
     pub image_size: Option<usize>,
+    /// Exponent of the attention temperature at another size than the trained one; by default
+    /// [`ATTENTION_TEMPERATURE`] for smaller pictures, 0 for larger ones.
+    pub attention_temperature: Option<f64>,
 }
 
 /// An imported network.
@@ -23,6 +29,8 @@ pub struct ImportOptions {
 pub struct Imported {
     /// Its parameters, positions already resampled to the image size asked for.
     pub weights: VitWeights<'static>,
+    /// How it came to this size; `None` at the size that it was trained at.
+    pub resampling: Option<Resampling>,
     /// Tensors that are known to play no part in features (classifier, mask token).
     pub dropped: Vec<String>,
 }
@@ -102,11 +110,30 @@ pub fn import_timm(bytes: &[u8], options: ImportOptions) -> Result<Imported, Imp
     dropped.sort();
     let trained = derive_config(&tensors, options.n_heads)?;
     let weights = VitWeights::new(trained.clone(), tensors)?;
-    let weights = match options.image_size {
-        Some(size) if size != trained.image_size => weights.resampled(size)?,
-        _ => weights,
-    };
-    Ok(Imported { weights, dropped })
+    match options.image_size {
+        Some(size) if size != trained.image_size => {
+            let (weights, resampling) = resampled(&weights, size, options.attention_temperature)?;
+            Ok(Imported { weights, resampling: Some(resampling), dropped })
+        }
+        _ => Ok(Imported { weights, resampling: None, dropped }),
+    }
+}
+
+/// The network for pictures of another size, with its attention made for the new number of tokens.
+fn resampled(
+    weights: &VitWeights<'_>,
+    image_size: usize,
+    exponent: Option<f64>,
+) -> Result<(VitWeights<'static>, Resampling), ImportError> {
+    let trained = weights.config();
+    let resampled = weights.resampled(image_size)?;
+    let (n_tokens, n_trained) = (resampled.config().n_tokens(), trained.n_tokens());
+    let default = if n_tokens < n_trained { ATTENTION_TEMPERATURE } else { 0.0 };
+    let attention_temperature = exponent.unwrap_or(default);
+    let scale = attention_scale(n_tokens, n_trained, attention_temperature);
+    let scaled = resampled.with_attention_scale(scale)?;
+    let trained_image_size = trained.image_size;
+    Ok((scaled, Resampling { trained_image_size, attention_temperature }))
 }
 
 fn floats(data: &[u8], dtype: Dtype) -> Option<Vec<f32>> {

@@ -36,7 +36,7 @@ fn a_base_that_is_not_whole_is_refused() {
     flipped[HEADER_BYTES + 500] ^= 0x10;
     let cases: [(&str, &[u8], &str); 5] = [
         ("cut.fmlb", &sound[..sound.len() - 7], "cut off"),
-        ("newer.fmlb", &newer, "format version 9, but this program reads versions up to 2"),
+        ("newer.fmlb", &newer, "format version 9, but this program reads versions up to 3"),
         ("flipped.fmlb", &flipped, "the checksum does not match"),
         ("empty.fmlb", b"", "not a base"),
         ("text.fmlb", b"hello, world", "begins with \"hell\""),

@@ -12,7 +12,11 @@ use crate::files;
 
 pub(super) fn run(args: &ImportArgs, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.file)?;
-    let options = ImportOptions { n_heads: args.heads, image_size: args.image_size };
+    let options = ImportOptions {
+        n_heads: args.heads,
+        image_size: args.image_size,
+        attention_temperature: args.attention_temperature,
+    };
     let imported = import_timm(&bytes, options).with_context(|| args.file.display().to_string())?;
     let vit = imported.weights.config().clone();
     let mut backbone = BackboneConfig::of(&vit);
@@ -26,6 +30,7 @@ pub(super) fn run(args: &ImportArgs, as_json: bool) -> Result<()> {
     let provenance = Provenance {
         name: stem.unwrap_or_default(),
         checkpoint_sha256: sha256,
+        resampling: imported.resampling,
         ..Provenance::default()
     };
     let base = Base { provenance, backbone, adapter: None, weights: imported.weights };
@@ -37,7 +42,7 @@ pub(super) fn run(args: &ImportArgs, as_json: bool) -> Result<()> {
         return files::line(json!({
             "out": args.out.display().to_string(), "base_id": base_id.to_string(),
             "network": name, "config": vit, "parameters": vit.n_parameters(),
-            "bytes": file.len(), "dropped": imported.dropped,
+            "bytes": file.len(), "dropped": imported.dropped, "resampling": imported.resampling,
         }));
     }
     files::line(format!(
@@ -49,6 +54,9 @@ pub(super) fn run(args: &ImportArgs, as_json: bool) -> Result<()> {
         vit.n_heads,
         vit.n_parameters() as f64 / 1e6
     ))?;
+    if let Some(resampling) = imported.resampling {
+        files::line(super::resampled(resampling))?;
+    }
     if !imported.dropped.is_empty() {
         files::line(format!("not needed for features: {}", imported.dropped.join(", ")))?;
     }

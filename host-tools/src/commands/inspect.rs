@@ -86,7 +86,11 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
     }
     files::line(format!("source    {}", from.source))?;
     files::line(format!("licence   {}", from.licence))?;
-    files::line(format!("imported  from a checkpoint with SHA-256 {}", from.checkpoint_sha256))
+    files::line(format!("imported  from a checkpoint with SHA-256 {}", from.checkpoint_sha256))?;
+    match from.resampling {
+        Some(resampling) => files::line(format!("          {}", super::resampled(resampling))),
+        None => Ok(()),
+    }
 }
 
 fn bases_json(adapter: &Adapter) -> serde_json::Value {

@@ -1,6 +1,6 @@
 //! `*.fmlb`: a network, how it is used, and where it comes from.
 
-use fmlora_models::{BackboneConfig, BackboneError, VitWeights, WeightsError};
+use fmlora_models::{BackboneConfig, BackboneError, Resampling, VitWeights, WeightsError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -8,7 +8,7 @@ use super::header::{FileKind, HeaderError, decode, open, seal};
 use crate::{Adapter, AdapterError, BaseId};
 
 /// Where a network comes from and what one may do with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Name of the network.
     pub name: String,
@@ -18,6 +18,24 @@ pub struct Provenance {
     pub licence: String,
     /// SHA-256 of the checkpoint that it was imported from, in hex.
     pub checkpoint_sha256: String,
+    /// How it came to another size of pictures than it was trained at; `None` at that size, and where it is not known.
+    pub resampling: Option<Resampling>,
+}
+
+/// [`Provenance`] in versions 1 and 2 of the content.
+#[derive(Deserialize)]
+struct OldProvenance {
+    name: String,
+    source: String,
+    licence: String,
+    checkpoint_sha256: String,
+}
+
+impl From<OldProvenance> for Provenance {
+    fn from(old: OldProvenance) -> Self {
+        let OldProvenance { name, source, licence, checkpoint_sha256 } = old;
+        Self { name, source, licence, checkpoint_sha256, resampling: None }
+    }
 }
 
 /// Everything that a device needs besides what it learns itself.
@@ -37,8 +55,18 @@ pub struct Base<'a> {
 /// Version 1 of the content: no shared bases.
 #[derive(Deserialize)]
 struct Version1<'a> {
-    provenance: Provenance,
+    provenance: OldProvenance,
     backbone: BackboneConfig,
+    #[serde(borrow)]
+    weights: VitWeights<'a>,
+}
+
+/// Version 2 of the content: nothing is said of a resampling.
+#[derive(Deserialize)]
+struct Version2<'a> {
+    provenance: OldProvenance,
+    backbone: BackboneConfig,
+    adapter: Option<Adapter>,
     #[serde(borrow)]
     weights: VitWeights<'a>,
 }
@@ -70,12 +98,18 @@ pub enum BaseError {
 /// [`BaseError`].
 pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
     let opened = open(FileKind::Base, file)?;
-    let base = if opened.version == 1 {
-        let old: Version1<'_> = decode(opened.content).map_err(BaseError::Content)?;
-        let Version1 { provenance, backbone, weights } = old;
-        Base { provenance, backbone, adapter: None, weights }
-    } else {
-        decode(opened.content).map_err(BaseError::Content)?
+    let base = match opened.version {
+        1 => {
+            let old: Version1<'_> = decode(opened.content).map_err(BaseError::Content)?;
+            let Version1 { provenance, backbone, weights } = old;
+            Base { provenance: provenance.into(), backbone, adapter: None, weights }
+        }
+        2 => {
+            let old: Version2<'_> = decode(opened.content).map_err(BaseError::Content)?;
+            let Version2 { provenance, backbone, adapter, weights } = old;
+            Base { provenance: provenance.into(), backbone, adapter, weights }
+        }
+        _ => decode(opened.content).map_err(BaseError::Content)?,
     };
     check(&base)?;
     Ok((base, BaseId::new(opened.sha256)))

@@ -80,8 +80,7 @@ impl FileKind {
     /// Version that this program writes.
     pub fn version(self) -> u16 {
         match self {
-            Self::Base => 2,
-            Self::State => 3,
+            Self::Base | Self::State => 3,
             Self::Adapter => 1,
         }
     }

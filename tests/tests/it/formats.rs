@@ -91,7 +91,7 @@ fn errors_say_what_was_found_and_expected() {
     says(&file[..file.len() - 1], "cut off");
     let mut newer = file.clone();
     newer[4] = 9;
-    says(&newer, "format version 9, but this program reads versions up to 2");
+    says(&newer, "format version 9, but this program reads versions up to 3");
     let mut damaged = file.clone();
     damaged[HEADER_BYTES + 100] ^= 1;
     says(&damaged, "checksum");

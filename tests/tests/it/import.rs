@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use fmlora_models::{ImportOptions, VARIANTS, VitConfig, import_timm, variant_of};
+use fmlora_models::{
+    ATTENTION_TEMPERATURE, ImportOptions, VARIANTS, VitConfig, import_timm, variant_of,
+};
 use fmlora_tests::golden_dir;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
 
-const HEADS: ImportOptions = ImportOptions { n_heads: Some(3), image_size: None };
+const HEADS: ImportOptions =
+    ImportOptions { n_heads: Some(3), image_size: None, attention_temperature: None };
 
 fn checkpoint() -> Tensors {
     let path = golden_dir().join("vit-layerscale/weights.safetensors");
@@ -119,7 +122,7 @@ fn one_block(d_model: usize, d_mlp: usize) -> Vec<u8> {
 #[test]
 fn heads_are_those_of_a_published_network_or_are_asked_for() {
     let n_heads = |d_model, d_mlp, n_heads| {
-        let options = ImportOptions { n_heads, image_size: None };
+        let options = ImportOptions { n_heads, ..ImportOptions::default() };
         import_timm(&one_block(d_model, d_mlp), options).map(|net| net.weights.config().n_heads)
     };
     for (d_model, d_mlp, expected) in [(192, 768, 3), (384, 1536, 6), (1152, 4304, 16)] {
@@ -132,6 +135,29 @@ fn heads_are_those_of_a_published_network_or_are_asked_for() {
     assert!(n_heads(384, 768, None).is_err());
     assert_eq!(n_heads(320, 640, Some(4)).expect("heads are given"), 4);
     assert!(n_heads(320, 640, Some(3)).is_err(), "320 is no multiple of 3");
+}
+
+#[test]
+fn a_smaller_picture_gets_an_attention_temperature() {
+    let path = golden_dir().join("vit-resampled/weights.safetensors");
+    let bytes = std::fs::read(path).expect("a golden checkpoint");
+    let imported = |image_size, attention_temperature| {
+        let options =
+            ImportOptions { image_size: Some(image_size), attention_temperature, ..HEADS };
+        import_timm(&bytes, options).expect("a sound checkpoint")
+    };
+    let exponent = |image_size, given| {
+        let resampling = imported(image_size, given).resampling;
+        resampling.map(|r| (r.trained_image_size, r.attention_temperature))
+    };
+    assert_eq!(exponent(56, Some(2.0)), None, "the trained size");
+    assert_eq!(exponent(42, None), Some((56, ATTENTION_TEMPERATURE)));
+    assert_eq!(exponent(42, Some(2.5)), Some((56, 2.5)));
+    assert_eq!(exponent(70, None), Some((56, 0.0)));
+    let trained = import_timm(&bytes, HEADS).expect("a sound checkpoint").weights;
+    let plain = trained.resampled(42).expect("three patches a side");
+    assert_eq!(imported(42, Some(0.0)).weights.to_half(), plain.to_half());
+    assert_ne!(imported(42, None).weights.to_half(), plain.to_half());
 }
 
 /// Parameters without classifier and mask token, as timm counts them.

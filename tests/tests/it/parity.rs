@@ -18,12 +18,15 @@ struct Case {
 on_every_device!(every_golden_case_is_reproduced);
 
 fn every_golden_case_is_reproduced(device: &Device) {
-    let heads = ImportOptions { n_heads: Some(3), image_size: None };
+    let heads = ImportOptions { n_heads: Some(3), image_size: None, attention_temperature: None };
+    // timm resamples positions alone.
+    let resampled =
+        ImportOptions { image_size: Some(42), attention_temperature: Some(0.0), ..heads };
     let cases = [
         Case { name: "vit-plain", options: heads },
         Case { name: "vit-layerscale", options: heads },
         Case { name: "vit-registers", options: heads },
-        Case { name: "vit-resampled", options: ImportOptions { image_size: Some(42), ..heads } },
+        Case { name: "vit-resampled", options: resampled },
     ];
     let mut failures = Vec::new();
     for case in cases {
@@ -81,7 +84,7 @@ fn the_embedded_base_is_reproduced_on_real_pictures() {
 #[test]
 fn prefix_and_suffix_make_the_whole() {
     let bytes = std::fs::read(golden_dir().join("vit-registers/weights.safetensors"));
-    let options = ImportOptions { n_heads: Some(3), image_size: None };
+    let options = ImportOptions { n_heads: Some(3), image_size: None, attention_temperature: None };
     let imported = import_timm(&bytes.expect("weights of a case"), options).expect("a checkpoint");
     let device = Device::flex();
     let mut config = BackboneConfig::of(imported.weights.config());

@@ -129,8 +129,8 @@ fn without_values(text: &str, is_end: impl Fn(char) -> bool) -> String {
 /// Whether the name that a text ends with is that of a secret. The short ones are names by themselves alone: a compass is
 /// none.
 fn is_secret_name(text: &str) -> bool {
-    let from = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    let name = text[from.map_or(0, |at| at + 1)..].to_ascii_lowercase();
+    let mut names = text.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let name = names.next().unwrap_or_default().to_ascii_lowercase();
     SECRET_VALUES.iter().any(|secret| {
         let before = name.strip_suffix(secret);
         before.is_some_and(|before| {
@@ -242,5 +242,30 @@ mod tests {
         let secret = Secret("pass".to_owned());
         assert_eq!(format!("{secret:?}"), HIDDEN);
         assert_eq!(serde_json::to_string(&secret).expect("JSON"), "\"***\"");
+    }
+
+    #[test]
+    fn letters_of_all_lengths_are_cut_where_they_end() {
+        let forms = [
+            "#=#",
+            "#password=#",
+            "password#=#",
+            "#:#@#",
+            "#://#:#@#",
+            "://#",
+            "#@#",
+            "=#:#@#",
+            "#authorization:#",
+            "Authorization: #",
+            "Authorization: Basic #",
+            "digest #\"#",
+        ];
+        for letter in ["a", "\u{e9}", "\u{a528}", "\u{1f600}"] {
+            for form in forms {
+                let text = form.replace('#', letter);
+                assert!(!masked(&text).is_empty() && !masked_address(&text).is_empty(), "{text}");
+            }
+        }
+        assert_eq!(masked("class \u{a528}=x"), "class \u{a528}=x");
     }
 }

@@ -25,11 +25,11 @@ const TIME: Duration = Duration::from_secs(2);
 pub(super) async fn read_or_closed(request: Request, next: Next) -> Response {
     // Reading would ask such a client for a body that nobody wants.
     let asks_first = request.headers().contains_key(header::EXPECT);
-    let (give_back, mut given_back) = oneshot::channel();
+    let (give_back, mut returned) = oneshot::channel();
     let request =
         request.map(|body| Body::new(Lent { body: Some(body), give_back: Some(give_back) }));
     let mut response = next.run(request).await;
-    let Ok(rest) = given_back.try_recv() else { return response };
+    let Ok(rest) = returned.try_recv() else { return response };
     let at_end = rest.is_end_stream();
     if !at_end && (asks_first || !is_read(rest).await) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -18,10 +18,8 @@ pub(super) fn beginning(head: &[u8]) -> String {
         Some(value.trim().to_owned())
     };
     let of_type = value("content-type").unwrap_or_else(|| "unknown".to_owned());
-    let mut told = format!("a part of type {of_type}");
-    if let Some(encoding) = value("content-encoding") {
-        told += &format!(" in {encoding}");
-    }
+    let encoding = value("content-encoding").map(|encoding| format!(" in {encoding}"));
+    let told = format!("a part of type {of_type}{}", encoding.unwrap_or_default());
     if body.is_empty() { told } else { format!("{told}, which holds {}", kind(body)) }
 }
 

@@ -1,5 +1,6 @@
 //! Cameras that ask for a password.
 
+use std::slice::from_ref;
 use std::sync::Mutex;
 
 use fmlora_device::Thing;
@@ -146,7 +147,7 @@ fn a_user_name_beyond_ascii_is_sent_in_its_letters() {
         if answer.starts_with("Digest username=\"\u{e4}dmin\", ") {
             say(to, &snapshot(&picture));
         } else {
-            say(to, &refuse(&[challenge.clone()]));
+            say(to, &refuse(from_ref(&challenge)));
         }
     });
     for login in ["\u{e4}dmin:a", "%C3%A4dmin:a"] {

@@ -431,7 +431,7 @@ mod tests {
     }
 
     fn sha256(text: &str) -> String {
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(text).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 
     #[test]
