@@ -104,7 +104,7 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     pub(crate) image_size: Option<usize>,
     /// Exponent E of the attention temperature at another size than the trained one: scores of attention times
-    /// (ln n / ln `n_trained`)^E, n tokens of a picture; 0 for networks that were trained at several sizes [default: 1.75 for smaller pictures, 0 for larger ones]
+    /// (ln n / ln `n_trained`)^E, n tokens of a picture; 0 for networks that were trained at several sizes [default: 1.75 for smaller pictures and networks without `LayerScale`, otherwise 0]
     #[arg(long, value_name = "E", requires = "image_size", allow_negative_numbers = true, value_parser = finite)]
     pub(crate) attention_temperature: Option<f64>,
     /// Normalisation of the input

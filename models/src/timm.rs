@@ -20,7 +20,8 @@ pub struct ImportOptions {
     /// Side of the input in pixels; by default the one that the positions were trained at.
     pub image_size: Option<usize>,
     /// Exponent of the attention temperature at another size than the trained one; by default
-    /// [`ATTENTION_TEMPERATURE`] for smaller pictures, 0 for larger ones.
+    /// [`ATTENTION_TEMPERATURE`] for smaller pictures and networks without LayerScale, 0 otherwise: networks like
+    /// DINOv2, which have it, were trained on crops of many sizes (docs/networks.md).
     pub attention_temperature: Option<f64>,
 }
 
@@ -128,7 +129,8 @@ fn resampled(
     let trained = weights.config();
     let resampled = weights.resampled(image_size)?;
     let (n_tokens, n_trained) = (resampled.config().n_tokens(), trained.n_tokens());
-    let default = if n_tokens < n_trained { ATTENTION_TEMPERATURE } else { 0.0 };
+    let of_one_size = n_tokens < n_trained && !trained.layer_scale;
+    let default = if of_one_size { ATTENTION_TEMPERATURE } else { 0.0 };
     let attention_temperature = exponent.unwrap_or(default);
     let scale = attention_scale(n_tokens, n_trained, attention_temperature);
     let scaled = resampled.with_attention_scale(scale)?;
