@@ -138,26 +138,27 @@ fn heads_are_those_of_a_published_network_or_are_asked_for() {
 }
 
 #[test]
-fn a_smaller_picture_gets_an_attention_temperature() {
-    let path = golden_dir().join("vit-resampled/weights.safetensors");
-    let bytes = std::fs::read(path).expect("a golden checkpoint");
-    let imported = |image_size, attention_temperature| {
+fn a_smaller_picture_gets_an_attention_temperature_where_there_is_no_layer_scale() {
+    let imported = |case: &str, image_size, attention_temperature| {
+        let path = golden_dir().join(case).join("weights.safetensors");
+        let bytes = std::fs::read(path).expect("a golden checkpoint");
         let options =
             ImportOptions { image_size: Some(image_size), attention_temperature, ..HEADS };
         import_timm(&bytes, options).expect("a sound checkpoint")
     };
-    let exponent = |image_size, given| {
-        let resampling = imported(image_size, given).resampling;
+    let exponent = |case, image_size, given| {
+        let resampling = imported(case, image_size, given).resampling;
         resampling.map(|r| (r.trained_image_size, r.attention_temperature))
     };
-    assert_eq!(exponent(56, Some(2.0)), None, "the trained size");
-    assert_eq!(exponent(42, None), Some((56, ATTENTION_TEMPERATURE)));
-    assert_eq!(exponent(42, Some(2.5)), Some((56, 2.5)));
-    assert_eq!(exponent(70, None), Some((56, 0.0)));
-    let trained = import_timm(&bytes, HEADS).expect("a sound checkpoint").weights;
-    let plain = trained.resampled(42).expect("three patches a side");
-    assert_eq!(imported(42, Some(0.0)).weights.to_half(), plain.to_half());
-    assert_ne!(imported(42, None).weights.to_half(), plain.to_half());
+    assert_eq!(exponent("vit-plain", 28, Some(2.0)), None, "the trained size");
+    assert_eq!(exponent("vit-plain", 14, None), Some((28, ATTENTION_TEMPERATURE)));
+    assert_eq!(exponent("vit-plain", 14, Some(2.5)), Some((28, 2.5)));
+    assert_eq!(exponent("vit-plain", 42, None), Some((28, 0.0)));
+    assert_eq!(exponent("vit-resampled", 42, None), Some((56, 0.0)), "with LayerScale");
+    let weights = |exponent| imported("vit-plain", 14, exponent).weights.to_half();
+    let plain = imported("vit-plain", 28, None).weights.resampled(14).expect("one patch");
+    assert_eq!(weights(Some(0.0)), plain.to_half());
+    assert_ne!(weights(None), plain.to_half());
 }
 
 /// Parameters without classifier and mask token, as timm counts them.
