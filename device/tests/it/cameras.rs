@@ -204,7 +204,9 @@ fn a_stream_that_ends_soon_is_no_trouble_as_long_as_frames_come() {
         number(&seen, "/source/openings") >= 7
     });
     let log = std::fs::read_to_string(setting.path("log")).expect("a log");
-    assert_eq!(log.matches("the server ended the stream").count(), 3, "1st, 2nd, 4th: {log}");
+    // The 1st, 2nd and 4th time; the 8th may have come meanwhile.
+    let told = log.matches("the server ended the stream").count();
+    assert!((3..=4).contains(&told), "{log}");
 }
 
 #[test]
