@@ -34,7 +34,7 @@ fn pictures(dir: &Path, n: usize, seed: u64) {
 }
 
 fn engine() -> Engine {
-    let path = "../models/base/vit_small6_patch14_112.fmlb";
+    let path = "../models/base/vit_small6_patch14_140.fmlb";
     let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
     let (base, _) = decode_base(Vec::leak(file)).expect("a sound base");
     Engine::new(Arc::new(base), None, &DeviceSpec::Cpu).expect("a sound base")

@@ -125,7 +125,8 @@ function showProgress(share) {
 
 function showTaught({ class: name, added, shots, estimate }) {
   const enough = estimate
-    ? `I expect to be right in ${percent(estimate.accuracy)} of cases. Advice: ${estimate.advice}.`
+    ? `I expect to be right in ${percent(estimate.accuracy)} of pictures like these, and in about ` +
+      `${percent(estimate.another_day)} on another day. Advice: ${estimate.advice}.`
     : "Teach me a second thing, so that I can tell one from the other.";
   $("advice").textContent = `${name}: ${plural(added, "picture")} learned, ${shots} in all. ${enough}`;
 }
@@ -217,8 +218,8 @@ async function showClasses() {
 }
 
 function classItem({ name, shots }, estimate) {
-  const share = estimate?.per_class[name];
-  const rate = share === null || share === undefined ? "" : ` · right in ${percent(share)}`;
+  const share = estimate?.per_class_another_day[name];
+  const rate = share === null || share === undefined ? "" : ` · right in about ${percent(share)} on another day`;
   const item = element("li", "");
   const text = element("span", `${name} `);
   text.append(element("small", `${plural(shots, "picture")}${rate}`, { className: "hint" }));

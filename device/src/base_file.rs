@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fmlora_learner::format::{Base, BaseError, Provenance, decode_base};
-use fmlora_learner::{Adapter, AdapterState, BaseId};
+use fmlora_learner::{Adapter, AdapterState, BaseId, Prior};
 use fmlora_models::{DeviceSpec, Preprocess, VitConfig};
 
 use crate::{EdgeError, Engine};
@@ -12,7 +12,7 @@ use crate::{EdgeError, Engine};
 /// The base that works without any file; see models/base/README.md for where it comes from.
 #[cfg(feature = "embedded-base")]
 static EMBEDDED: Option<&[u8]> =
-    Some(include_bytes!("../../models/base/vit_small6_patch14_112.fmlb"));
+    Some(include_bytes!("../../models/base/vit_small6_patch14_140.fmlb"));
 #[cfg(not(feature = "embedded-base"))]
 static EMBEDDED: Option<&[u8]> = None;
 
@@ -74,6 +74,11 @@ impl BaseFile {
     /// Shared bases, if the base has any.
     pub(crate) fn adapter(&self) -> Option<&Adapter> {
         self.base.adapter.as_ref()
+    }
+
+    /// Statistics of generic pictures, if the base carries any.
+    pub(crate) fn prior(&self) -> Option<&Prior> {
+        self.base.prior.as_ref()
     }
 
     /// Builds the network with what tasks have left in it, on the device that is asked for.

@@ -15,6 +15,7 @@ use fmlora_learner::{
 };
 use fmlora_models::{Backbone, ComputeDevice, DeviceSpec, Hardware, Precision, Preprocess};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use rayon::prelude::*;
 
 use crate::EdgeError;
 
@@ -209,6 +210,32 @@ impl Engine {
             features.extend(of_picture.map(<[f32]>::to_vec));
             self.forward += started.elapsed();
         }
+        Ok(features)
+    }
+
+    /// Features of random views of each picture, `n` of each; the views are no part of what is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`EdgeError::Device`] if even the processor fails.
+    pub(crate) fn view_features(
+        &mut self,
+        pictures: &[Vec<f32>],
+        n: usize,
+    ) -> Result<Vec<Vec<Vec<f32>>>, EdgeError> {
+        if n == 0 {
+            return Ok(vec![Vec::new(); pictures.len()]);
+        }
+        let preprocess = self.preprocess();
+        let recording = self.recording.take();
+        let mut features = Vec::with_capacity(pictures.len());
+        for some in pictures.chunks(BATCH) {
+            let views: Vec<Vec<f32>> =
+                some.par_iter().flat_map(|picture| preprocess.views(picture, n)).collect();
+            let found = self.features(&views)?;
+            features.extend(found.chunks_exact(n).map(<[Vec<f32>]>::to_vec));
+        }
+        self.recording = recording;
         Ok(features)
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Skipped {
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     pub(crate) features: Vec<(usize, Vec<f32>)>,
+    /// Features of the views of each, in the same order; none where no views were asked for.
+    pub(crate) views: Vec<Vec<Vec<f32>>>,
     pub(crate) skipped: Vec<Skipped>,
 }
 
@@ -100,16 +102,19 @@ const AHEAD: usize = 3;
 pub(crate) enum Keep {
     /// Nothing.
     Features,
-    /// Tokens for a training, in the engine, where the base has shared bases.
+    /// Features of views.
+    Views,
+    /// Features of views, and tokens for a training, in the engine, where the base has shared bases.
     Tokens,
 }
 
 /// Computes the features of picture files, in their order, with a progress bar on a terminal when it
-/// takes long.
+/// takes long. `n_views` says how many views of a picture are looked at, by its place.
 pub(crate) fn intake(
     session: &mut Session,
     paths: &[PathBuf],
     keep: Keep,
+    n_views: impl Fn(usize) -> usize,
 ) -> Result<Intake, EdgeError> {
     let preprocess = session.preprocess();
     let places: Vec<usize> = (0..paths.len()).collect();
@@ -151,6 +156,15 @@ pub(crate) fn intake(
                         tracing::info!("skipped {}: {error}", path.display());
                         intake.skipped.push(Skipped { path, error });
                     }
+                }
+            }
+            if keep != Keep::Features {
+                let same = |a: &usize, b: &usize| n_views(*a) == n_views(*b);
+                let mut first = 0;
+                for some in places.chunk_by(same) {
+                    let of_some = &pixels[first..first + some.len()];
+                    intake.views.extend(engine.view_features(of_some, n_views(some[0]))?);
+                    first += some.len();
                 }
             }
             intake.features.extend(places.into_iter().zip(engine.features(&pixels)?));

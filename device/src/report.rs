@@ -1,8 +1,9 @@
 //! What commands print: text for people, JSON for scripts. The JSON keys are a contract.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use fmlora_learner::{Estimate, Prediction};
+use fmlora_learner::{ClassEstimate, Estimate, Prediction};
 use fmlora_models::LeftOut;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,10 +41,23 @@ pub(crate) struct ConfusionDto {
 /// The accuracy to expect.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct EstimateDto {
+    /// Share told right of pictures like those shown.
     pub(crate) accuracy: f64,
-    pub(crate) per_class: std::collections::BTreeMap<String, Option<f64>>,
+    /// Share told right on another day: in another light, in another place, or of another thing of its kind.
+    pub(crate) another_day: f64,
+    /// `accuracy` of each class; null with a single shot.
+    pub(crate) per_class: BTreeMap<String, Option<f64>>,
+    /// `another_day` of each class; null with a single shot.
+    pub(crate) per_class_another_day: BTreeMap<String, Option<f64>>,
+    /// Classes that were shown on one occasion only, or on several that hardly differ.
+    pub(crate) one_occasion: Vec<String>,
+    /// Classes whose pictures are all alike.
+    pub(crate) alike: Vec<String>,
+    /// Pairs that are mixed up on another day, the worst first.
     pub(crate) confused: Vec<ConfusionDto>,
+    /// Whether `another_day` is high and more pictures would change little; never after one occasion.
     pub(crate) enough: bool,
+    /// The next thing to do.
     pub(crate) advice: String,
 }
 
@@ -77,14 +91,23 @@ pub(crate) struct PredictionDto {
     pub(crate) top: Vec<GuessDto>,
 }
 
-/// Accuracy from which on nothing more needs to be taught.
+/// Accuracy on another day from which on nothing more needs to be taught.
 const ENOUGH: f64 = 0.9;
+
+/// Gain by one more occasion of every class below which the accuracy has levelled off.
+const LEVEL: f64 = 0.02;
+
+/// Occasions, as far as they differ, from which on a class was shown on more than one.
+const SEVERAL_OCCASIONS: f64 = 1.5;
 
 /// Shots below which an estimate is too rough to say that they are enough.
 const FEWEST_SHOTS: u32 = 5;
 
 /// Pairs of classes that are worth naming.
 const CONFUSIONS: usize = 3;
+
+/// Classes that an advice names.
+const ADVISED: usize = 5;
 
 impl EstimateDto {
     pub(crate) fn new(estimate: &Estimate) -> Self {
@@ -93,42 +116,91 @@ impl EstimateDto {
             taken_for: c.taken_for.to_string(),
             share: c.share,
         });
-        let few = estimate.classes.iter().filter(|c| c.shots < FEWEST_SHOTS);
-        let few: Vec<String> = few.map(|c| c.class.to_string()).collect();
-        let enough = estimate.accuracy >= ENOUGH && few.is_empty();
-        let advice = match (estimate.confusions.first(), few.is_empty()) {
-            (_, false) => format!("show at least {FEWEST_SHOTS} pictures of {}", few.join(", ")),
-            _ if enough => "enough: more shots would change little".to_owned(),
-            (Some(worst), _) => {
-                format!(
-                    "show more of {} and {}, in other light and from other sides",
-                    worst.class, worst.taken_for
-                )
-            }
-            (None, _) => "show more of every class".to_owned(),
+        let names = |wanted: fn(&ClassEstimate) -> bool| -> Vec<String> {
+            let classes = estimate.classes.iter().filter(|class| wanted(class));
+            classes.map(|class| class.class.to_string()).collect()
         };
-        let per_class = estimate.classes.iter().map(|c| (c.class.to_string(), c.accuracy));
+        let few = names(|class| class.shots < FEWEST_SHOTS);
+        let one_occasion = names(|class| class.occasions < SEVERAL_OCCASIONS);
+        let alike = names(|class| class.alike);
+        let levelled_off = estimate.after_one_more - estimate.another_day < LEVEL;
+        let enough = few.is_empty()
+            && one_occasion.is_empty()
+            && estimate.another_day >= ENOUGH
+            && levelled_off;
+        let of_classes = |number: fn(&ClassEstimate) -> Option<f64>| {
+            let classes = estimate.classes.iter();
+            classes.map(|class| (class.class.to_string(), number(class))).collect()
+        };
         Self {
             accuracy: estimate.accuracy,
-            per_class: per_class.collect(),
+            another_day: estimate.another_day,
+            per_class: of_classes(|class| class.accuracy),
+            per_class_another_day: of_classes(|class| class.another_day),
+            advice: advice(estimate, enough, &few, &alike, &one_occasion),
+            one_occasion,
+            alike,
             confused: confused.collect(),
             enough,
-            advice,
         }
     }
 
-    /// For people: one to three lines.
+    /// For people: two to six lines.
     pub(crate) fn text(&self) -> String {
         let classes = self.per_class.values().flatten().count();
-        let percent = 100.0 * self.accuracy;
-        let mut lines = vec![format!("expected accuracy: {percent:.0} % over {classes} classes")];
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        let mut lines = vec![
+            format!(
+                "expected accuracy on pictures like these: {} over {classes} classes",
+                percent(self.accuracy)
+            ),
+            format!("expected accuracy on another day: about {}", percent(self.another_day)),
+        ];
         for c in &self.confused {
-            let share = 100.0 * c.share;
-            let (class, other) = (&c.class, &c.taken_for);
-            lines.push(format!("  {class} is taken for {other} in {share:.0} % of cases"));
+            let (class, other, share) = (&c.class, &c.taken_for, percent(c.share));
+            lines.push(format!("  {class} is taken for {other} in {share} of cases"));
         }
         lines.push(format!("enough? {}", self.advice));
         lines.join("\n")
+    }
+}
+
+/// The next thing to do.
+fn advice(
+    estimate: &Estimate,
+    enough: bool,
+    few: &[String],
+    alike: &[String],
+    one_occasion: &[String],
+) -> String {
+    const OTHERWISE: &str = "in another light, in another place, or another one of its kind";
+    if enough {
+        return "enough: more pictures would change little".to_owned();
+    }
+    if !few.is_empty() {
+        return format!("show at least {FEWEST_SHOTS} pictures of {}", listed(few));
+    }
+    if !alike.is_empty() {
+        let names = listed(alike);
+        return format!("the pictures of {names} are all alike: show more of it {OTHERWISE}");
+    }
+    if !one_occasion.is_empty() {
+        return format!("show {} once more {OTHERWISE}", listed(one_occasion));
+    }
+    match estimate.confusions.first() {
+        Some(worst) => {
+            format!("show more of {} and {} {OTHERWISE}", worst.class, worst.taken_for)
+        }
+        None => format!("show more of every class {OTHERWISE}"),
+    }
+}
+
+/// Names, the first few of many.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(ADVISED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(ADVISED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fmlora_learner::{
     Class, ClassName, Estimate, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind,
-    Predictor, fit_head,
+    Predictor, Shots, fit_head,
 };
 use fmlora_models::{DeviceSpec, Preprocess, keep_measurements_in};
 
@@ -45,7 +45,7 @@ enum Expected {
 }
 
 /// The features of one class's shots.
-pub(crate) type ShotsOfClass = (ClassName, Vec<Vec<f32>>);
+pub(crate) type ShotsOfClass = (ClassName, Shots);
 
 /// What an operation brought.
 #[derive(Debug)]
@@ -203,7 +203,7 @@ impl Session {
     pub(crate) fn teach_one(
         &mut self,
         name: &ClassName,
-        shots: Vec<Vec<f32>>,
+        shots: Shots,
     ) -> Result<TeachReport, EdgeError> {
         let added = shots.len();
         let done = self.teach(OperationKind::Teach, &[(name.clone(), shots)])?;
@@ -304,9 +304,11 @@ impl Session {
         let place = |name: &ClassName| classes.iter().position(|c| c.name.key() == name.key());
         let shots: Vec<(usize, &[Vec<f32>])> = shots
             .iter()
-            .filter_map(|(name, shots)| Some((place(name)?, shots.as_slice())))
+            .filter_map(|(name, shots)| Some((place(name)?, shots.features.as_slice())))
             .collect();
-        Ok(fit_head(&classes, self.base.d_feature(), HeadChoice::Auto, &shots)?)
+        // The prior of a base is about the features that its own network makes.
+        let prior = self.base.prior().filter(|_| learner.adapter().is_none());
+        Ok(fit_head(&classes, self.base.d_feature(), prior, HeadChoice::Auto, &shots)?)
     }
 }
 
@@ -316,8 +318,12 @@ pub(crate) fn teach_shots(
     name: &ClassName,
     pictures: &[Vec<f32>],
 ) -> Result<TeachReport, EdgeError> {
-    let features = session.engine()?.features(pictures)?;
-    session.teach_one(name, features)
+    let engine = session.engine()?;
+    let features = engine.features(pictures)?;
+    let views = engine.view_features(pictures, Shots::n_views(pictures.len()))?;
+    let mut shots = Shots::default();
+    features.into_iter().zip(&views).for_each(|(feature, views)| shots.push(feature, views));
+    session.teach_one(name, shots)
 }
 
 /// Where the platform keeps a program's data.
@@ -348,7 +354,7 @@ mod tests {
             let before = session.learner().clone();
             let fails = format!("{flush}*off->1*return->off");
             fail::cfg("storage-sync", &fails).expect("a fail point");
-            let taught = session.teach_one(&name, vec![shot.clone(); 2]);
+            let taught = session.teach_one(&name, vec![shot.clone(); 2].into());
             fail::remove("storage-sync");
             assert_eq!(*session.learner() == before, taught.is_err(), "memory follows the answer");
             session.settle().expect("the disk works");

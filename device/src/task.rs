@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Step, Task,
+    AdaptError, Adaptation, AdaptationConfig, Class, Complexity, OperationKind, Shots, Step, Task,
     TaskClass, TokenCache, TrainError,
 };
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub(crate) struct TaskShots {
     pub(crate) classes: Vec<TaskClass>,
     /// `[shots, d_feature]`
     pub(crate) features: Vec<Vec<f32>>,
+    /// Features of the views of each shot, in the same order.
+    pub(crate) views: Vec<Vec<Vec<f32>>>,
     /// Tokens of the same shots, kept where the base has shared bases.
     pub(crate) tokens: Option<TokenCache>,
     /// When the first picture was read, and how long the forward passes took.
@@ -68,14 +70,16 @@ pub(crate) fn learn(
     shots: TaskShots,
     watch: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<LearnReport, EdgeError> {
-    let TaskShots { classes, features, tokens, started, forward } = shots;
+    let TaskShots { classes, features, views, tokens, started, forward } = shots;
     // What is said to be the accuracy before is over the classes known before.
     let accuracy_before = session.estimate()?.map(|e| e.accuracy);
     let task = session.store().next_operation();
     let complexity = complexity(session, &classes, &features);
     let mut trained = Trained { outcome: None, seconds: 0.0 };
     if let Some(tokens) = &tokens {
-        let task = Task { classes: &classes, tokens, features: &features };
+        let prior = session.base().prior().filter(|_| session.learner().adapter().is_none());
+        let prior = prior.cloned();
+        let task = Task { classes: &classes, tokens, features: &features, prior: prior.as_ref() };
         trained = train(session, task, watch)?;
     }
     drop(tokens);
@@ -85,10 +89,11 @@ pub(crate) fn learn(
     let refused = rank > 0 && kept.is_none();
     let done = match kept {
         Some(kept) => {
-            let shots = shots_of(&classes, &kept.features);
+            // Views were seen by the network as it was before.
+            let shots = shots_of(&classes, &kept.features, &[]);
             session.teach_adapted(&kept, &shots)?
         }
-        None => session.teach(OperationKind::Learn, &shots_of(&classes, &features))?,
+        None => session.teach(OperationKind::Learn, &shots_of(&classes, &features, &views))?,
     };
     tracing::info!("head fitted in {:.0?}, written in {:.0?}", done.fit_time, done.write_time);
     let estimate = done.head.estimate.as_ref();
@@ -112,15 +117,25 @@ pub(crate) fn learn(
     })
 }
 
-fn shots_of(classes: &[TaskClass], features: &[Vec<f32>]) -> Vec<ShotsOfClass> {
-    let shots = |class: &TaskClass| class.rows.iter().map(|&row| features[row].clone()).collect();
+fn shots_of(
+    classes: &[TaskClass],
+    features: &[Vec<f32>],
+    views: &[Vec<Vec<f32>>],
+) -> Vec<ShotsOfClass> {
+    let shots = |class: &TaskClass| {
+        let mut shots = Shots::default();
+        for &row in &class.rows {
+            shots.push(features[row].clone(), views.get(row).map_or(&[], Vec::as_slice));
+        }
+        shots
+    };
     classes.iter().map(|class| (class.name.clone(), shots(class))).collect()
 }
 
 fn complexity(session: &Session, classes: &[TaskClass], features: &[Vec<f32>]) -> Complexity {
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();
     let no_tokens = TokenCache::new(0, 0);
-    fmlora_learner::complexity_of(&known, Task { classes, tokens: &no_tokens, features })
+    fmlora_learner::complexity_of(&known, Task { classes, tokens: &no_tokens, features, prior: None })
 }
 
 /// Lets DRS choose a rank, and trains if it is not 0. A training that is ended leaves everything as it was.

@@ -11,6 +11,7 @@ mod stream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use fmlora_learner::Adapter;
 use fmlora_learner::format::decode_base;
 use fmlora_learner::{AccuracyMatrix, BaseId};
 use fmlora_models::{BackboneConfig, DeviceSpec, VitWeights};
@@ -155,6 +156,7 @@ fn run_all(
         let world = World {
             names: &data.names,
             arena: &own,
+            prior: base.prior.as_ref().filter(|_| base.adapter.as_ref().is_none_or(Adapter::is_blank)),
             whole: whole.as_ref(),
             settings: &settings,
             seed: plan.order,

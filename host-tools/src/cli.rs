@@ -57,6 +57,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  host-tools pretrain --base vit.fmlb --data folder:pictures --out bases.fmlb --epochs 5"
     )]
     Pretrain(PretrainArgs),
+    /// Estimate what generic pictures tell of features, for a base to carry
+    #[command(
+        after_help = "Example:\n  host-tools estimate-prior --base bases.fmlb --data folder:pictures --out base.fmlb\n\nThe last step of a base: the prior is about the features that the bases leave."
+    )]
+    EstimatePrior(EstimatePriorArgs),
     /// Train a task for devices, as an adapter to publish
     #[command(
         after_help = "Example:\n  host-tools train-adapter --base base.fmlb --data folder:birds --out birds-1.fmla --release 1\n  host-tools train-adapter --base base.fmlb --after birds-1.fmla --data folder:insects --out insects-2.fmla --release 2"
@@ -232,6 +237,19 @@ pub(crate) struct PretrainArgs {
     /// Seed of everything drawn
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EstimatePriorArgs {
+    /// Base whose features are described
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: PathBuf,
+    /// Generic pictures, some hundred classes of twenty or more: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N to limit pictures a class and classes=A..B to take some classes
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) data: DataSpec,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

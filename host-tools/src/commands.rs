@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod estimate_prior;
 mod export_bases;
 mod import_weights;
 mod inspect;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args, cli.json),
         Command::Probe(args) => probe::run(args, &cli.device, cli.json),
         Command::Pretrain(args) => pretrain::run(args, &cli.device, cli.json),
+        Command::EstimatePrior(args) => estimate_prior::run(args, &cli.device, cli.json),
         Command::TrainAdapter(args) => train_adapter::run(args, &cli.device, cli.json),
         Command::Bench(args) => crate::bench::run(args, &cli.device, cli.json),
     }?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use directories::ProjectDirs;
+use fmlora_learner::format::Base;
 use fmlora_learner::{Placement, place};
 use fmlora_models::{
     Backbone, BackboneConfig, DeviceSpec, Hardware, VitWeights, keep_measurements_in,
@@ -12,6 +13,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 /// Pictures of a forward pass: what the check of a device is made with.
 const BATCH: usize = 32;
+
+/// The network of a base with what a broad first task left in it, which is part of its features.
+pub(crate) fn adapted_network(base: &Base<'_>, device: &DeviceSpec) -> Result<Backbone> {
+    let plain = network(&base.weights, &base.backbone, device)?;
+    let learned = base.adapter.as_ref().map(|adapter| adapter.side_branches(plain.device()));
+    Ok(learned.map_or(plain.clone(), |branches| plain.folded(&branches)))
+}
 
 /// Builds the network, and says where it computes if that is not the processor or not what was asked for.
 pub(crate) fn network(

@@ -18,7 +18,7 @@ use crate::trainer::{
 };
 use crate::{
     Adapter, AdapterConfig, AdapterTask, Class, ClassStatistics, Complexity, DriftMap, HeadError,
-    RankSelector, StatisticsError, TransportError,
+    Prior, PriorError, RankSelector, StatisticsError, TransportError,
 };
 
 use task_shots::Split;
@@ -74,6 +74,8 @@ pub struct Kept {
     pub classes: Vec<Arc<Class>>,
     /// Features of the task's shots with the new adapter, by row of the cache.
     pub features: Vec<Vec<f32>>,
+    /// The prior in the new features; `None` without one, and without a drift map.
+    pub prior: Option<Prior>,
 }
 
 /// Why a task could not be learnt; nothing has changed.
@@ -88,6 +90,9 @@ pub enum AdaptError {
     /// Shots or moved statistics cannot be stored.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
+    /// The prior cannot be moved.
+    #[error(transparent)]
+    Prior(#[from] PriorError),
     /// No head followed from the statistics.
     #[error(transparent)]
     Head(#[from] HeadError),
@@ -163,7 +168,7 @@ pub fn adapt(
         return Ok(adaptation);
     }
     let split = Split::new(task.classes, config.held_out, config.task.training.seed);
-    let before = judge::Side::new(known, task.classes, task.features, &split)?;
+    let before = judge::Side::new(known, task.classes, task.features, &split, task.prior)?;
     let columns: Vec<usize>;
     let (head, labels, pull) = match config.task.objective {
         Objective::OwnClasses => (TaskHead::Own(task.classes.len()), &split.labels, None),
@@ -241,7 +246,7 @@ pub fn adapt_first(
         adaptation.rank = 0;
         return Ok((blank, adaptation));
     }
-    let before = judge::Side::new(&[], task.classes, task.features, &split)?;
+    let before = judge::Side::new(&[], task.classes, task.features, &split, task.prior)?;
     decide(backbone, &blank, (&[], &before), task, config, &split, &trained, &mut adaptation)?;
     Ok((blank, adaptation))
 }
@@ -290,7 +295,12 @@ fn decide(
             Some(map) => moved(known, map)?,
             None => known.to_vec(),
         };
-        let after = judge::Side::new(&classes, task.classes, &features, split)?;
+        let prior = match (task.prior, &map) {
+            (Some(prior), Some(map)) => Some(prior.moved(map)?),
+            _ => None,
+        };
+        let after =
+            judge::Side::new(&classes, task.classes, &features, split, prior.as_ref())?;
         let both = [task.features, features.as_slice()];
         let seed = config.task.training.seed;
         let judgement = judge::judge(before, &after, both, split, map.as_ref(), seed);
@@ -299,7 +309,7 @@ fn decide(
         if enough && best.as_ref().is_none_or(|(gain, _)| judgement.gain > *gain) {
             best = Some((
                 judgement.gain,
-                Kept { adapter: next, task: mergeable.clone(), classes, features },
+                Kept { adapter: next, task: mergeable.clone(), classes, features, prior },
             ));
         }
     }

@@ -147,6 +147,12 @@ impl Adapter {
         (self.bases.n_bytes(), states.map(size).sum())
     }
 
+    /// Whether nothing was learned in the bases: the network computes what it computes without them.
+    pub fn is_blank(&self) -> bool {
+        let zero = |matrix: &Matrix| matrix.values().iter().all(|&v| v == 0.0);
+        self.state.merged.values().all(zero) && self.state.prompt.is_none()
+    }
+
     /// The additions to the network: `B S^T A^T` for rows from the left.
     pub fn side_branches(&self, device: &Device) -> SideBranches {
         let branch = |(place, basis): (&Place, &SharedBasis)| {

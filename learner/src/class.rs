@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassName, ClassStatistics, StatisticsError};
+use crate::{ClassName, ClassStatistics, Occasion, Shots, StatisticsError};
 
 /// A class: its name and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,16 @@ impl Class {
     ///
     /// [`StatisticsError`] if there are none, or one does not fit.
     pub fn from_shots(name: ClassName, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
-        Ok(Self { name, modes: vec![ClassStatistics::from_shots(shots)?], parts: None })
+        Self::from_viewed(name, &Shots::from(shots.to_vec()))
+    }
+
+    /// As [`Class::from_shots`], with the views of the shots.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if there are no shots, or one does not fit.
+    pub fn from_viewed(name: ClassName, shots: &Shots) -> Result<Self, StatisticsError> {
+        Ok(Self { name, modes: vec![shots.statistics()?], parts: None })
     }
 
     /// The class with more shots, taught together: in its nearest mode, or as a new one if they lie apart from all.
@@ -68,12 +77,21 @@ impl Class {
     ///
     /// [`StatisticsError`] if there are no shots, or one does not fit.
     pub fn with_shots(&self, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
+        self.with_viewed(&Shots::from(shots.to_vec()))
+    }
+
+    /// As [`Class::with_shots`], with the views of the shots.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] if there are no shots, or one does not fit.
+    pub fn with_viewed(&self, shots: &Shots) -> Result<Self, StatisticsError> {
         let Some(parts) = &self.parts else {
             let modes = modes_with_shots(&self.modes, shots)?;
             return Ok(Self { modes, ..self.clone() });
         };
         let own = if parts.own.is_empty() {
-            vec![ClassStatistics::from_shots(shots)?]
+            vec![shots.statistics()?]
         } else {
             modes_with_shots(&parts.own, shots)?
         };
@@ -182,6 +200,11 @@ impl Class {
         rest.iter().try_fold(first.clone(), |sum, mode| sum.merged(mode))
     }
 
+    /// The occasions on which it was taught, of all modes.
+    pub fn occasions(&self) -> Vec<Occasion> {
+        self.modes.iter().flat_map(ClassStatistics::occasions).collect()
+    }
+
     /// Shots of all modes.
     pub fn count(&self) -> u32 {
         self.modes.iter().fold(0, |sum, mode| sum.saturating_add(mode.count()))
@@ -217,10 +240,10 @@ impl Class {
 /// Modes with more shots, taught together.
 fn modes_with_shots(
     modes: &[ClassStatistics],
-    shots: &[Vec<f32>],
+    shots: &Shots,
 ) -> Result<Vec<ClassStatistics>, StatisticsError> {
-    let new = ClassStatistics::from_shots(shots)?;
-    with_mode(modes, &new, |mode| mode.with_shots(shots))
+    let new = shots.statistics()?;
+    with_mode(modes, &new, |mode| mode.with_shots(&shots.features)?.with_views(&shots.views))
 }
 
 /// Modes with another one: it joins the nearest by `join`, or is added if it lies apart from all.

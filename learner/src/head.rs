@@ -13,9 +13,10 @@
 mod estimate;
 mod gaussians;
 mod leave_one_out;
+mod occasions;
 mod own_shape;
 mod select;
 
 pub use estimate::{ClassEstimate, Confusion, Estimate};
 pub use leave_one_out::LeftOut;
-pub use select::{FittedHead, HeadChoice, HeadError, SHRINKAGES, fit_head};
+pub use select::{FittedHead, HeadChoice, HeadError, fit_head};

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     AdapterChange, AdapterState, Change, Class, ClassName, Operation, OperationKind,
-    StatisticsError,
+    Shots, StatisticsError,
 };
 
 /// Why an operation is refused; the state is unchanged.
@@ -112,21 +112,21 @@ impl Learner {
     pub fn teach(
         &self,
         kind: OperationKind,
-        shots: &[(ClassName, Vec<Vec<f32>>)],
+        shots: &[(ClassName, Shots)],
     ) -> Result<Operation, LearnError> {
         distinct(shots.iter().map(|(name, _)| name))?;
         let mut changes = Vec::with_capacity(shots.len());
         for (name, shots) in shots {
             let before = self.classes.get(&name.key()).cloned();
             let fail = |source| LearnError::Statistics { name: name.to_string(), source };
-            if let Some(odd) = shots.iter().find(|s| s.len() != self.d_feature) {
+            if let Some(odd) = shots.features.iter().find(|s| s.len() != self.d_feature) {
                 let (found, expected) = (odd.len(), self.d_feature);
                 return Err(fail(StatisticsError::Length { found, expected }));
             }
             // A known class keeps its spelling.
             let after = match &before {
-                Some(class) => class.with_shots(shots),
-                None => Class::from_shots(name.clone(), shots),
+                Some(class) => class.with_viewed(shots),
+                None => Class::from_viewed(name.clone(), shots),
             };
             changes.push(Change { before, after: Some(Arc::new(after.map_err(fail)?)) });
         }
@@ -143,7 +143,7 @@ impl Learner {
         &self,
         state: AdapterState,
         moved: &[Arc<Class>],
-        shots: &[(ClassName, Vec<Vec<f32>>)],
+        shots: &[(ClassName, Shots)],
     ) -> Result<Operation, LearnError> {
         let after = Some(Arc::new(state));
         let mut next = Self { adapter: after.clone(), ..Self::new(self.d_feature) };

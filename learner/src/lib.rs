@@ -28,7 +28,9 @@ mod offer;
 mod operation;
 mod placement;
 mod predictor;
+mod prior;
 mod rank_selector;
+mod shots;
 mod statistics;
 mod task_summary;
 mod trainer;
@@ -47,8 +49,7 @@ pub use class::{Brought, Class, ClassParts, MAX_MODES};
 pub use class_name::{ClassName, ClassNameError, MAX_NAME_CHARS};
 pub use complexity::Complexity;
 pub use head::{
-    ClassEstimate, Confusion, Estimate, FittedHead, HeadChoice, HeadError, LeftOut, SHRINKAGES,
-    fit_head,
+    ClassEstimate, Confusion, Estimate, FittedHead, HeadChoice, HeadError, LeftOut, fit_head,
 };
 pub use ids::{BaseId, FeatureSpaceId, IdError};
 pub use known_answer::{KnownAnswer, test_pattern};
@@ -62,8 +63,10 @@ pub use placement::{
     contained, place,
 };
 pub use predictor::{Guess, HEAD_VERSION, OwnTerms, Prediction, Predictor, UnknownTest};
+pub use prior::{Prior, PriorError};
 pub use rank_selector::RankSelector;
-pub use statistics::{ClassStatistics, ScatterFactor, StatisticsError};
+pub use shots::Shots;
+pub use statistics::{ClassStatistics, Occasion, ScatterFactor, StatisticsError};
 pub use task_summary::{ClassSummary, MAX_CLASSES, TaskSummary};
 pub use trainer::{
     Built, Examples, ExamplesError, FeaturePull, FixedHead, Leaves, LoraPair, Objective,

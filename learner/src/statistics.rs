@@ -1,25 +1,33 @@
 //! What is kept of the shots of a class: how many, where, how spread.
 
+mod layout;
+mod occasion;
 mod scatter_factor;
 
 use fmlora_models::{HalfTensor, HalfTensorError};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use occasion::Occasion;
 pub use scatter_factor::ScatterFactor;
 
-/// Count, mean and scatter of one class's shots.
+/// Count, mean and scatter of one class's shots, and count and mean of each occasion on which they were taught.
 ///
 /// The mean stands for where the class is; it is all that an adapter carries. The scatter is what makes
 /// forgetting exact: the covariance that all classes share is the sum of their scatters, so that a class
 /// that is taken away leaves nothing behind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassStatistics {
     count: u32,
-    #[serde(deserialize_with = "HalfTensor::owned")]
     mean: HalfTensor<'static>,
     scatter: ScatterFactor,
+    /// At least two, or none where all shots are of one occasion.
+    occasions: Vec<Occasion>,
+    /// Scatter of the views of each shot about the shot, in its few strongest directions; empty without views.
+    views: ScatterFactor,
 }
+
+/// Rows of the scatter of views. On pictures of grocery-160 four rows a class are as good as all.
+const VIEW_ROWS: usize = 4;
 
 /// Why shots cannot be summed up.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -63,11 +71,13 @@ impl ClassStatistics {
             count: 0,
             mean: HalfTensor::from_f32(&[first.len()], &vec![0.0; first.len()])?,
             scatter: ScatterFactor::empty(first.len()),
+            occasions: Vec::new(),
+            views: ScatterFactor::empty(first.len()),
         };
         empty.with_shots(shots)
     }
 
-    /// These statistics and more shots of the same class.
+    /// These statistics and more shots of the same class, which are an occasion of their own.
     ///
     /// With `n` shots so far, `m` new ones, and `d` the difference of their means, the scatter about the
     /// common mean is `S + S_new + n m / (n + m) d d^T` (Chan, Golub, LeVeque 1979), so the order of
@@ -107,10 +117,17 @@ impl ClassStatistics {
             .zip(&old_mean)
             .map(|(m, &o)| ((old * f64::from(o) + new * m) / (old + new)) as f32)
             .collect();
+        let new_mean: Vec<f32> = new_mean.iter().map(|&m| m as f32).collect();
+        let occasion = Occasion {
+            count: shots.len() as u32,
+            mean: HalfTensor::from_f32(&[d], &new_mean)?,
+        };
         Ok(Self {
             count,
             mean: HalfTensor::from_f32(&[d], &mean)?,
             scatter: self.scatter.with_rows(&rows, count as usize - 1)?,
+            occasions: self.occasions_with([occasion])?,
+            views: self.views.clone(),
         })
     }
 
@@ -122,7 +139,57 @@ impl ClassStatistics {
     ) -> Result<Self, StatisticsError> {
         let scatter = ScatterFactor::empty(mean.len());
         let scatter = scatter.with_rows(rows, (count as usize).saturating_sub(1))?;
-        Ok(Self { count, mean: HalfTensor::from_f32(&[mean.len()], mean)?, scatter })
+        let views = ScatterFactor::empty(mean.len());
+        let mean = HalfTensor::from_f32(&[mean.len()], mean)?;
+        Ok(Self { count, mean, scatter, occasions: Vec::new(), views })
+    }
+
+    /// These statistics with views beside their shots: deviations of the views from the mean of their shot, each over the
+    /// square root of the number of views of the shot.
+    ///
+    /// # Errors
+    ///
+    /// [`StatisticsError`] for deviations that do not fit.
+    pub fn with_views(&self, deviations: &[Vec<f32>]) -> Result<Self, StatisticsError> {
+        let d = self.d_feature();
+        if let Some(odd) = deviations.iter().find(|row| row.len() != d) {
+            return Err(StatisticsError::Length { found: odd.len(), expected: d });
+        }
+        let wide = |row: &Vec<f32>| row.iter().map(|&v| f64::from(v)).collect();
+        let rows: Vec<Vec<f64>> = deviations.iter().map(wide).collect();
+        Ok(Self { views: self.views.with_rows(&rows, VIEW_ROWS)?, ..self.clone() })
+    }
+
+    /// These statistics with occasions and views of others, in features that moved.
+    pub(crate) fn with_details_of(
+        self,
+        other: &Self,
+        point: impl Fn(&[f32]) -> Vec<f32>,
+        direction: impl Fn(&[f32]) -> Vec<f64>,
+    ) -> Result<Self, StatisticsError> {
+        let moved = |occasion: &Occasion| -> Result<Occasion, StatisticsError> {
+            let mean = point(&occasion.mean());
+            Ok(Occasion { mean: HalfTensor::from_f32(&[mean.len()], &mean)?, ..*occasion })
+        };
+        let occasions = other.occasions.iter().map(moved).collect::<Result<_, _>>()?;
+        let rows = other.views.rows();
+        let rows: Vec<Vec<f64>> =
+            rows.chunks_exact(self.d_feature().max(1)).map(direction).collect();
+        let views = self.views.with_rows(&rows, VIEW_ROWS)?;
+        Ok(Self { occasions, views, ..self })
+    }
+
+    /// The occasions with some more; none while there is one.
+    fn occasions_with(
+        &self,
+        more: impl IntoIterator<Item = Occasion>,
+    ) -> Result<Vec<Occasion>, StatisticsError> {
+        let before = if self.count == 0 { Vec::new() } else { self.occasions() };
+        let mut occasions = occasion::joined(before, more)?;
+        if occasions.len() < 2 {
+            occasions.clear();
+        }
+        Ok(occasions)
     }
 
     /// These statistics and those of other shots, as if all had been summed up together.
@@ -146,15 +213,27 @@ impl ClassStatistics {
         let mean: Vec<f32> =
             means.iter().map(|(a, b)| ((n * a + m * b) / (n + m)) as f32).collect();
         let weight = (n * m / (n + m)).sqrt();
-        let factor = other.scatter.rows();
-        let row = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect();
-        let mut rows: Vec<Vec<f64>> = factor.chunks_exact(d.max(1)).map(row).collect();
+        let rows_of = |factor: &ScatterFactor| -> Vec<Vec<f64>> {
+            let row = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect();
+            factor.rows().chunks_exact(d.max(1)).map(row).collect()
+        };
+        let mut rows = rows_of(&other.scatter);
         rows.push(means.iter().map(|(a, b)| weight * (b - a)).collect());
         Ok(Self {
             count,
             mean: HalfTensor::from_f32(&[d], &mean)?,
             scatter: self.scatter.with_rows(&rows, count as usize - 1)?,
+            occasions: self.occasions_with(other.occasions())?,
+            views: self.views.with_rows(&rows_of(&other.views), VIEW_ROWS)?,
         })
+    }
+
+    /// The occasions on which the shots were taught, at least one.
+    pub fn occasions(&self) -> Vec<Occasion> {
+        if self.occasions.is_empty() {
+            return vec![Occasion { count: self.count, mean: self.mean.clone() }];
+        }
+        self.occasions.clone()
     }
 
     /// Sum of the squared distances of the shots from their mean.
@@ -182,9 +261,16 @@ impl ClassStatistics {
         &self.scatter
     }
 
-    /// Bytes of the numbers: the mean, and the scatter that exact forgetting needs.
+    /// Scatter of the views of each shot about the shot, a few rows; no row without views.
+    pub fn views(&self) -> &ScatterFactor {
+        &self.views
+    }
+
+    /// Bytes of the numbers: the means, and the scatters that exact forgetting needs.
     pub fn n_bytes(&self) -> (usize, usize) {
-        (self.mean.n_bytes(), self.scatter.n_bytes())
+        let occasions = self.occasions.iter().map(|occasion| occasion.mean.n_bytes());
+        let means = self.mean.n_bytes() + occasions.sum::<usize>();
+        (means, self.scatter.n_bytes() + self.views.n_bytes())
     }
 
     /// Checks statistics that came from outside.
@@ -196,6 +282,10 @@ impl ClassStatistics {
         let inconsistent = |what| StatisticsError::Inconsistent { what, expected: d_feature };
         self.mean.check()?;
         self.scatter.check(d_feature)?;
+        self.views.check(d_feature)?;
+        if self.views.d_feature() != d_feature || self.views.rank() > VIEW_ROWS {
+            return Err(inconsistent("the scatter of views"));
+        }
         if self.count == 0 {
             return Err(StatisticsError::NoShots);
         }
@@ -209,7 +299,24 @@ impl ClassStatistics {
         if self.mean().iter().any(|v| !v.is_finite()) {
             return Err(inconsistent("a number that is not finite"));
         }
+        if !self.occasions.is_empty() && !self.occasions_fit() {
+            return Err(inconsistent("an occasion"));
+        }
         Ok(())
+    }
+
+    fn occasions_fit(&self) -> bool {
+        let fits = |occasion: &Occasion| {
+            let mean = &occasion.mean;
+            occasion.count > 0
+                && mean.check().is_ok()
+                && mean.shape() == [self.d_feature()]
+                && mean.is_finite()
+        };
+        let counts = self.occasions.iter().map(|occasion| u64::from(occasion.count));
+        (2..=occasion::MAX_OCCASIONS).contains(&self.occasions.len())
+            && self.occasions.iter().all(fits)
+            && counts.sum::<u64>() == u64::from(self.count)
     }
 }
 

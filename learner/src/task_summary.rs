@@ -132,7 +132,7 @@ fn summary_of(class: &Class, mode: &ClassStatistics) -> ClassSummary {
 
 /// Shrinkage of LDA over some classes, and the accuracy that it expects of itself.
 fn lda_of(classes: &[Arc<Class>], d: usize) -> Result<(f64, Option<f64>), StatisticsError> {
-    let head = fit_head(classes, d, HeadChoice::SharedCovariance, &[]).map_err(|_| not_finite())?;
+    let head = fit_head(classes, d, None, HeadChoice::SharedCovariance, &[]).map_err(|_| not_finite())?;
     let expected = head.estimate.map(|estimate| estimate.accuracy);
     Ok((f64::from(head.predictor.shrinkage()), expected))
 }

@@ -113,7 +113,14 @@ impl DriftMap {
         let rows: Vec<Vec<f64>> = (0..scatter.rank())
             .map(|r| (0..d).map(|i| factor[(r, i)] + moved[(r, i)]).collect())
             .collect();
-        ClassStatistics::from_parts(statistics.count(), &self.apply(&statistics.mean()), &rows)
+        let mean = self.apply(&statistics.mean());
+        let moved = ClassStatistics::from_parts(statistics.count(), &mean, &rows)?;
+        let direction = |row: &[f32]| -> Vec<f64> {
+            let row = Mat::from_fn(1, d, |_, i| f64::from(row[i]));
+            let moved = self.moved(&row);
+            (0..d).map(|i| row[(0, i)] + moved[(0, i)]).collect()
+        };
+        moved.with_details_of(statistics, |mean| self.apply(mean), direction)
     }
 }
 

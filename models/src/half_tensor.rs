@@ -129,6 +129,18 @@ impl HalfTensor<'_> {
         HalfTensor::deserialize(deserializer).map(HalfTensor::into_owned)
     }
 
+    /// The same numbers in another shape.
+    ///
+    /// # Errors
+    ///
+    /// [`HalfTensorError::WrongLength`] if they do not fill it.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Self, HalfTensorError> {
+        let shape = shape.iter().map(|&n| n as u32).collect();
+        let tensor = Self { shape, bytes: self.bytes.clone() };
+        tensor.check()?;
+        Ok(tensor)
+    }
+
     /// A copy that borrows nothing.
     pub fn into_owned(self) -> HalfTensor<'static> {
         HalfTensor { shape: self.shape, bytes: Cow::Owned(self.bytes.into_owned()) }

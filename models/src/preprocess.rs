@@ -3,6 +3,7 @@
 pub(crate) mod decode;
 pub(crate) mod folder;
 mod format;
+mod views;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};

@@ -48,7 +48,7 @@ fn predictor(n_classes: usize, d: usize) -> Predictor {
         Arc::new(Class::from_shots(name, &shots).expect("sound shots"))
     };
     let classes: Vec<Arc<Class>> = (0..n_classes).map(class).collect();
-    fit_head(&classes, d, HeadChoice::Auto, &[]).expect("a head").predictor
+    fit_head(&classes, d, None, HeadChoice::Auto, &[]).expect("a head").predictor
 }
 
 fn tasks(criterion: &mut Criterion) {

@@ -19,7 +19,7 @@ pub fn embedded_network() -> Backbone {
 ///
 /// If the project's base is missing or unsound.
 pub fn embedded_network_on(device: &Device) -> Backbone {
-    let path = "../models/base/vit_small6_patch14_112.fmlb";
+    let path = "../models/base/vit_small6_patch14_140.fmlb";
     let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
     let (base, _) = decode_base(&file).expect("a sound base");
     Backbone::new(&base.weights, base.backbone, device).expect("a sound base")

@@ -27,7 +27,7 @@ impl Unreadable {
 pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError> {
     let PictureFolder { pictures: paths, left_out } = folders::expand(&args.images)?;
     let mut session = Session::open(global, Access::Read)?;
-    let taken = intake(&mut session, &paths, Keep::Features)?;
+    let taken = intake(&mut session, &paths, Keep::Features, |_| 0)?;
     let mut skipped = taken.skipped.iter();
     let mut features = taken.features.iter().peekable();
     let predictor = session.predictor()?;

@@ -71,7 +71,7 @@ fn headless(global: &Global, args: &DemoArgs, directory: &TempDir) -> Result<(),
     let taught = &Thing::ALL[..TAUGHT];
     for &thing in taught {
         let frames = features(&mut session, &mut camera, thing, args.shots as usize)?;
-        session.teach(OperationKind::Teach, &[(ClassName::new(thing.name())?, frames)])?;
+        session.teach(OperationKind::Teach, &[(ClassName::new(thing.name())?, frames.into())])?;
         if !global.json {
             report::line(format!("taught {:<5} {} shots", thing.name(), args.shots))?;
         }

@@ -44,7 +44,7 @@ pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError>
     let ClassFolders { classes: folders, left_out } = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Read)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
-    let taken = intake(&mut session, &paths, Keep::Features)?;
+    let taken = intake(&mut session, &paths, Keep::Features, |_| 0)?;
     let left_out = report::left_out(&left_out, &taken.skipped);
     report::warn_left_out(&left_out);
     let mut end = 0;

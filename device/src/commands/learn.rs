@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fmlora_learner::{Step, TaskClass};
+use fmlora_learner::{Shots, Step, TaskClass};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -30,14 +30,20 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     let ClassFolders { classes: folders, left_out } = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Write)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
-    let taken = intake(&mut session, &paths, Keep::Tokens)?;
+    let shots_of_class = |folder: &ClassFolder| {
+        let n = folder.pictures.len();
+        std::iter::repeat_n(Shots::n_views(n), n)
+    };
+    let n_views: Vec<usize> = folders.iter().flat_map(shots_of_class).collect();
+    let taken = intake(&mut session, &paths, Keep::Tokens, |place| n_views[place])?;
     let engine = session.engine()?;
     let (forward, tokens) = (engine.forward_time(), engine.recorded());
     let left_out = report::left_out(&left_out, &taken.skipped);
     report::warn_left_out(&left_out);
     let classes = rows_of_classes(&folders, &taken)?;
     let features = taken.features.into_iter().map(|(_, f)| f).collect();
-    let shots = TaskShots { classes, features, tokens, started, forward };
+    let shots =
+        TaskShots { classes, features, views: taken.views, tokens, started, forward };
     let bar = ProgressBar::hidden();
     let mut watch = watcher(&bar, args.budget);
     let report = task::learn(&mut session, shots, &mut watch)?;

@@ -1,6 +1,6 @@
 //! `teach`: shots of one class.
 
-use fmlora_learner::ClassName;
+use fmlora_learner::{ClassName, Shots};
 use fmlora_models::PictureFolder;
 use serde::Serialize;
 
@@ -23,13 +23,16 @@ pub(super) fn teach(global: &Global, args: &TeachArgs) -> Result<(), EdgeError> 
     let name = ClassName::new(&args.class)?;
     let PictureFolder { pictures: paths, left_out } = folders::expand(&args.images)?;
     let mut session = Session::open(global, Access::Write)?;
-    let taken = intake(&mut session, &paths, Keep::Features)?;
+    let taken = intake(&mut session, &paths, Keep::Views, |_| Shots::n_views(paths.len()))?;
     let left_out = report::left_out(&left_out, &taken.skipped);
     report::warn_left_out(&left_out);
     if taken.features.is_empty() {
         return Err(no_pictures(&name, &paths, &taken.skipped));
     }
-    let shots = taken.features.into_iter().map(|(_, feature)| feature).collect();
+    let mut shots = Shots::default();
+    for ((_, feature), views) in taken.features.into_iter().zip(&taken.views) {
+        shots.push(feature, views);
+    }
     let report = session.teach_one(&name, shots)?;
     if global.json {
         let skipped = report::skipped(&taken.skipped);

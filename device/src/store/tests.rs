@@ -74,11 +74,11 @@ fn teach(
     let shots: Vec<Vec<f32>> = (0..6).map(shot).collect();
     let name = ClassName::new(name).expect("a name");
     let operation: Operation =
-        learner.teach(OperationKind::Teach, &[(name, shots)]).expect("sound shots");
+        learner.teach(OperationKind::Teach, &[(name, shots.into())]).expect("sound shots");
     let mut next = learner.clone();
     next.apply(&operation);
     let classes: Vec<Arc<Class>> = next.classes().cloned().collect();
-    let head = fit_head(&classes, D, HeadChoice::Auto, &[]).expect("a head");
+    let head = fit_head(&classes, D, None, HeadChoice::Auto, &[]).expect("a head");
     store.commit(&operation, &head.predictor)?;
     *learner = next;
     Ok(())

@@ -6,6 +6,7 @@ mod nearest_mean;
 mod ridge;
 
 use anyhow::{Result, bail};
+use fmlora_learner::Prior;
 use fmlora_models::Backbone;
 
 pub(crate) use fm_lora::ABLATIONS;
@@ -26,6 +27,8 @@ pub(crate) struct World<'a> {
     pub(crate) names: &'a [String],
     /// The base's own split, prefix and suffix.
     pub(crate) arena: &'a Arena,
+    /// The prior of the base, if it is about these features.
+    pub(crate) prior: Option<&'a Prior>,
     /// The same network adapted from its first block on; only where a method asks for it.
     pub(crate) whole: Option<&'a Arena>,
     pub(crate) settings: &'a Settings,

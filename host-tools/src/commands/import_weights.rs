@@ -33,7 +33,7 @@ pub(super) fn run(args: &ImportArgs, as_json: bool) -> Result<()> {
         resampling: imported.resampling,
         ..Provenance::default()
     };
-    let base = Base { provenance, backbone, adapter: None, weights: imported.weights };
+    let base = Base { provenance, backbone, adapter: None, prior: None, weights: imported.weights };
     let file = encode_base(&base).with_context(|| args.file.display().to_string())?;
     let (_, base_id) = decode_base(&file).context("the base just made cannot be read back")?;
     files::write_whole(&args.out, &file)?;

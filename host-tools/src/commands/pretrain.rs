@@ -46,6 +46,8 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
     bar.finish_and_clear();
     let (bases, state) = trained.adapter.n_bytes();
     base.adapter = Some(trained.adapter);
+    // The features are others now.
+    base.prior = None;
     let file = encode_base(&base).with_context(|| args.base.display().to_string())?;
     let (_, base_id) = decode_base(&file).context("the base just made cannot be read back")?;
     files::write_whole(&args.out, &file)?;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use fmlora_learner::format::decode_base;
-use fmlora_learner::{Class, ClassName, HeadChoice, Predictor, fit_head};
+use fmlora_learner::{Class, ClassName, HeadChoice, Predictor, Prior, fit_head};
 use fmlora_models::DeviceSpec;
 use serde::Serialize;
 
 use crate::cli::ProbeArgs;
 use crate::dataset::{Dataset, Pictures};
-use crate::network::network;
+use crate::network::adapted_network;
 use crate::{features, files};
 
 /// Shrinkage of the fixed LDA that stands beside the chosen one.
@@ -68,10 +68,7 @@ struct Features {
 pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.base)?;
     let (base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
-    let plain = network(&base.weights, &base.backbone, device)?;
-    // What a broad first task left in the base is part of its features.
-    let learnt = base.adapter.as_ref().map(|adapter| adapter.side_branches(plain.device()));
-    let backbone = learnt.map_or(plain.clone(), |branches| plain.folded(&branches));
+    let backbone = adapted_network(&base, device)?;
     let data = args.data.load()?;
     ensure!(!data.test.items.is_empty(), "the data have no test pictures");
     let taught = args.taught.unwrap_or(data.names.len() / 2).clamp(1, data.names.len());
@@ -80,7 +77,7 @@ pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Resul
         test: features::compute(&backbone, &data.test, "test pictures")?,
     };
     let rows: Result<Vec<Row>> =
-        args.shots.iter().map(|&shots| measure(&data, &found, shots, taught)).collect();
+        args.shots.iter().map(|&shots| measure(&data, &found, base.prior.as_ref(), shots, taught)).collect();
     let report = ProbeReport {
         dataset: args.data.to_string(),
         classes: data.names.len(),
@@ -93,18 +90,24 @@ pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Resul
     print(&report)
 }
 
-fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Result<Row> {
+fn measure(
+    data: &Dataset,
+    found: &Features,
+    prior: Option<&Prior>,
+    shots: usize,
+    taught: usize,
+) -> Result<Row> {
     let by_class = first_shots(&data.train, &found.train, &data.names, shots)?;
     let classes = classes(data, &by_class)?;
     let d = found.test[0].len();
     let at_hand: Vec<(usize, &[Vec<f32>])> =
         by_class.iter().map(Vec::as_slice).enumerate().collect();
     let started = std::time::Instant::now();
-    let auto = fit_head(&classes, d, HeadChoice::Auto, &[])?;
+    let auto = fit_head(&classes, d, prior, HeadChoice::Auto, &[])?;
     let fit_seconds = started.elapsed().as_secs_f64();
-    let nearest = fit_head(&classes, d, HeadChoice::NearestMean, &[])?.predictor;
-    let fixed = fit_head(&classes, d, HeadChoice::Lda(FIXED), &[])?.predictor;
-    let with_shots = fit_head(&classes, d, HeadChoice::Auto, &at_hand)?.estimate;
+    let nearest = fit_head(&classes, d, prior, HeadChoice::NearestMean, &[])?.predictor;
+    let fixed = fit_head(&classes, d, prior, HeadChoice::Lda(FIXED), &[])?.predictor;
+    let with_shots = fit_head(&classes, d, prior, HeadChoice::Auto, &at_hand)?.estimate;
     let (confidence, calibration_error) = calibration(&auto.predictor, data, &found.test);
     let bytes = classes.iter().map(|c| c.n_bytes());
     let (mean_bytes, scatter_bytes) = bytes.fold((0, 0), |(a, b), (m, s)| (a + m, b + s));
@@ -118,7 +121,7 @@ fn measure(data: &Dataset, found: &Features, shots: usize, taught: usize) -> Res
         expected_with_shots: with_shots.map(|e| e.accuracy),
         confidence,
         calibration_error,
-        strangers: strangers(&classes[..], data, found, taught)?,
+        strangers: strangers(&classes[..], data, found, prior, taught)?,
         mean_bytes,
         scatter_bytes,
         fit_seconds,
@@ -184,6 +187,7 @@ fn strangers(
     classes: &[Arc<Class>],
     data: &Dataset,
     found: &Features,
+    prior: Option<&Prior>,
     taught: usize,
 ) -> Result<Strangers> {
     // A fixed order that is neither alphabetic nor by label: multiples of a number prime to any count.
@@ -191,7 +195,7 @@ fn strangers(
     order.sort_by_key(|&i| (i * 7919 + 13) % 10007);
     let known: Vec<usize> = order[..taught].to_vec();
     let chosen: Vec<Arc<Class>> = known.iter().map(|&i| classes[i].clone()).collect();
-    let head = fit_head(&chosen, found.test[0].len(), HeadChoice::Auto, &[])?.predictor;
+    let head = fit_head(&chosen, found.test[0].len(), prior, HeadChoice::Auto, &[])?.predictor;
     let (mut own, mut other, mut alarms, mut detected) = (Vec::new(), Vec::new(), 0, 0);
     for (label, feature) in data.test.labels.iter().zip(&found.test) {
         let unknown = usize::from(head.predict(feature, 1).unknown);

@@ -84,7 +84,8 @@ pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -
     let start = Start::new(args, &base, base_id)?;
     let backbone = network(&base.weights, &base.backbone, device)?;
     let data = args.data.load()?;
-    let pupil = Pupil { backbone: &backbone, base_id, start: &start };
+    let prior = base.prior.as_ref().filter(|_| start.state.is_none());
+    let pupil = Pupil { backbone: &backbone, base_id, start: &start, prior };
     let exams = measure::exams(&backbone, &data, args)?;
     let shots = shots(&pupil, &data)?;
     let (outcome, complexity) = train(&pupil, &shots, args)?;
@@ -195,7 +196,7 @@ fn train(
     args: &TrainAdapterArgs,
 ) -> Result<(Option<Adaptation>, Complexity)> {
     let Shots { classes, tokens, features } = shots;
-    let task = Task { classes, tokens, features };
+    let task = Task { classes, tokens, features, prior: pupil.prior };
     let known = pupil.start.classes.as_slice();
     let complexity = complexity_of(known, task);
     let Some(adapter) = &pupil.start.adapter else { return Ok((None, complexity)) };

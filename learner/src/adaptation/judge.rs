@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdaptError, Split, TaskClass, with_task};
 use crate::trainer::FixedHead;
-use crate::{Class, ClassStatistics, DriftMap, HeadChoice, Predictor, fit_head};
+use crate::{Class, ClassStatistics, DriftMap, HeadChoice, Predictor, Prior, fit_head};
 
 /// What an update is worth, in nats of log-loss; positive is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,11 +54,12 @@ impl Side {
         task: &[TaskClass],
         features: &[Vec<f32>],
         split: &Split,
+        prior: Option<&Prior>,
     ) -> Result<Self, AdaptError> {
         let trains: HashSet<usize> = split.rows.iter().copied().collect();
         let classes = with_task(known, task, features, |row| trains.contains(&row))?;
         let d = features.first().map_or(0, Vec::len);
-        let head = fit_head(&classes, d, HeadChoice::Auto, &[])?;
+        let head = fit_head(&classes, d, prior, HeadChoice::Auto, &[])?;
         let place = |class: &TaskClass| {
             let key = class.name.key();
             classes.iter().position(|c| c.name.key() == key).unwrap_or(usize::MAX)

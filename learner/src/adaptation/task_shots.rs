@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::trainer::TokenCache;
-use crate::{Class, ClassName, StatisticsError};
+use crate::{Class, ClassName, Prior, StatisticsError};
 
 /// One class of the task: its name and the rows of its shots in the token cache.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Task<'a> {
     pub tokens: &'a TokenCache,
     /// Features of the shots with the adapter as it is, by row of the cache.
     pub features: &'a [Vec<f32>],
+    /// The prior in these features, for a base that carries one.
+    pub prior: Option<&'a Prior>,
 }
 
 /// The task's shots, divided into those that train and those that judge.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::header::{FileKind, HeaderError, decode, open, seal};
-use crate::{Adapter, AdapterError, BaseId};
+use crate::{Adapter, AdapterError, BaseId, Prior, PriorError};
 
 /// Where a network comes from and what one may do with it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Base<'a> {
     pub backbone: BackboneConfig,
     /// Shared bases and what a broad first task left in them; `None` for a base that only the head adapts.
     pub adapter: Option<Adapter>,
+    /// Statistics of generic pictures in the features of the network with the adapter; `None` for a base without.
+    pub prior: Option<Prior>,
     /// The network, in f16.
     #[serde(borrow)]
     pub weights: VitWeights<'a>,
@@ -71,6 +73,16 @@ struct Version2<'a> {
     weights: VitWeights<'a>,
 }
 
+/// Version 3 of the content: no prior.
+#[derive(Deserialize)]
+struct Version3<'a> {
+    provenance: Provenance,
+    backbone: BackboneConfig,
+    adapter: Option<Adapter>,
+    #[serde(borrow)]
+    weights: VitWeights<'a>,
+}
+
 /// Why a file is no usable base.
 #[derive(Debug, Error)]
 pub enum BaseError {
@@ -86,6 +98,9 @@ pub enum BaseError {
     /// The shared bases do not fit the network.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// The prior does not fit the feature.
+    #[error(transparent)]
+    Prior(#[from] PriorError),
     /// A weight cannot be stored in f16.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -102,12 +117,17 @@ pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
         1 => {
             let old: Version1<'_> = decode(opened.content).map_err(BaseError::Content)?;
             let Version1 { provenance, backbone, weights } = old;
-            Base { provenance: provenance.into(), backbone, adapter: None, weights }
+            Base { provenance: provenance.into(), backbone, adapter: None, prior: None, weights }
         }
         2 => {
             let old: Version2<'_> = decode(opened.content).map_err(BaseError::Content)?;
             let Version2 { provenance, backbone, adapter, weights } = old;
-            Base { provenance: provenance.into(), backbone, adapter, weights }
+            Base { provenance: provenance.into(), backbone, adapter, prior: None, weights }
+        }
+        3 => {
+            let old: Version3<'_> = decode(opened.content).map_err(BaseError::Content)?;
+            let Version3 { provenance, backbone, adapter, weights } = old;
+            Base { provenance, backbone, adapter, prior: None, weights }
         }
         _ => decode(opened.content).map_err(BaseError::Content)?,
     };
@@ -124,8 +144,13 @@ pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
 pub fn encode_base(base: &Base<'_>) -> Result<Vec<u8>, BaseError> {
     check(base)?;
     let weights = base.weights.to_half()?;
-    let (provenance, backbone) = (base.provenance.clone(), base.backbone.clone());
-    let half = Base { provenance, backbone, adapter: base.adapter.clone(), weights };
+    let half = Base {
+        provenance: base.provenance.clone(),
+        backbone: base.backbone.clone(),
+        adapter: base.adapter.clone(),
+        prior: base.prior.clone(),
+        weights,
+    };
     let content = postcard::to_stdvec(&half).map_err(BaseError::Content)?;
     Ok(seal(FileKind::Base, &content))
 }
@@ -134,6 +159,9 @@ fn check(base: &Base<'_>) -> Result<(), BaseError> {
     base.backbone.check(base.weights.config())?;
     if let Some(adapter) = &base.adapter {
         adapter.check(base.backbone.first_adapted_block, base.weights.config())?;
+    }
+    if let Some(prior) = &base.prior {
+        prior.check(base.backbone.feature.d_feature(base.weights.config()))?;
     }
     Ok(())
 }

@@ -80,7 +80,7 @@ impl FileKind {
     /// Version that this program writes.
     pub fn version(self) -> u16 {
         match self {
-            Self::Base | Self::State => 3,
+            Self::Base | Self::State => 4,
             Self::Adapter => 1,
         }
     }

@@ -1,13 +1,17 @@
 //! Every shot judged by a head that never saw it, in closed form.
 //!
 //! Without shot `x` of mode `c` (`n` shots, `u = x - mean_c`) the mean moves by `-u / (n - 1)` and
-//! the scatter loses `n / (n - 1) u u^T`. By Sherman and Morrison, with `g = A^-1 u`, `q = u . g`,
-//! `b = (1 - s) n / ((n - 1) degrees)`, every squared distance `v^T A^-1 v` grows by
+//! the scatter loses `n / (n - 1) u u^T`. By Sherman and Morrison, with `g = A^-1 u`, `q = u . g` and `b` the weight of
+//! an outer product in `A` times `n / (n - 1)`, every squared distance `v^T A^-1 v` grows by
 //! `b (g . v)^2 / (1 - b q)`: no shot needs a factorisation of its own.
+//!
+//! The point that is judged is any `centre + along * mean_c + spread * u`: `1, 1` is the shot itself; a smaller `along`
+//! is the shot as it would be on another occasion (`occasions.rs`).
 
 use faer::Mat;
 
-use super::gaussians::Shrunk;
+use super::gaussians::{Factorised, dot};
+use crate::predictor::evidence;
 
 /// One shot, or the stand-in for one, judged without itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +20,24 @@ pub struct LeftOut {
     pub class: usize,
     /// Log-likelihood ratio of each class against the centre of all classes.
     pub scores: Vec<f64>,
+    /// The same of each generic mean; none without a prior.
+    pub generic: Vec<f64>,
+}
+
+/// A point that is judged: `centre + along * mean + spread * deviation`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    /// Share of its mode's mean.
+    pub(super) along: f64,
+    /// Share of its deviation from that mean.
+    pub(super) spread: f64,
+}
+
+impl Point {
+    /// A shot itself, or its stand-in, `spread` times as far from the mean.
+    pub(super) fn alike(spread: f64) -> Self {
+        Self { along: 1.0, spread }
+    }
 }
 
 /// How much further a class's own shots lie from its mean than Gaussian stand-ins say: ours, measured on
@@ -31,13 +53,20 @@ impl LeftOut {
     }
 
     /// The highest score.
-    pub fn evidence(&self) -> f64 {
+    fn highest(&self) -> f64 {
         self.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// Evidence that the point shows one of the classes.
+    pub(super) fn evidence_at(&self, temperature: f64) -> f64 {
+        let centre = [0.0];
+        let generic = if self.generic.is_empty() { &centre } else { self.generic.as_slice() };
+        evidence(&self.scores, generic, temperature)
     }
 
     /// `-log p(class)` at a temperature.
     pub(super) fn log_loss(&self, temperature: f64) -> f64 {
-        let best = self.evidence();
+        let best = self.highest();
         let sum: f64 = self.scores.iter().map(|s| ((s - best) / temperature).exp()).sum();
         sum.ln() - (self.scores[self.class] - best) / temperature
     }
@@ -49,69 +78,96 @@ struct Left {
     q: Vec<f64>,
     /// `u . A^-1 mean_j`: `[shots, modes]`.
     cross: Mat<f64>,
+    /// `u . A^-1 g_j` of the generic means: `[shots, g]`.
+    generic_cross: Mat<f64>,
 }
 
-impl Shrunk<'_> {
+impl Factorised<'_> {
     fn left(&self, deviations: &Mat<f64>) -> Left {
         let solved = self.solve(deviations);
         let q = (0..deviations.ncols()).map(|p| dot(deviations, p, &solved, p)).collect();
-        Left { q, cross: deviations.transpose() * &self.solved_means }
+        Left {
+            q,
+            cross: deviations.transpose() * &self.solved_means,
+            generic_cross: deviations.transpose() * &self.solved_generic,
+        }
     }
 
     /// `b / (1 - b q)` and `n`; the denominator is positive in exact arithmetic.
     fn downdate(&self, mode: usize, q: f64) -> (f64, f64) {
         let n = self.gaussians.counts[mode];
-        let b = (1.0 - self.shrinkage) * n / ((n - 1.0) * self.gaussians.degrees_left());
+        let b = self.weight * n / (n - 1.0);
         (b / (1.0 - b * q).max(1e-9), n)
     }
 
     /// `k = tr(A^-1 C)`, measured on shots that `A` has not seen: the squared distance of a shot from the
-    /// true mean of its class, so that a mean of `n` shots looks `k / n` further away than it is.
+    /// true mean of its class, so that a mean of `n` shots looks `k / n` further away than it is. Of generic classes where there is
+    /// no shot to measure on.
     pub(super) fn mean_noise(&self, modes: &[usize], deviations: &Mat<f64>) -> f64 {
-        let q = self.left(deviations).q;
-        let one = modes.iter().zip(&q).map(|(&mode, &q)| {
+        if modes.is_empty() {
+            return self.generic_noise();
+        }
+        let solved = self.solve(deviations);
+        let one = modes.iter().enumerate().map(|(p, &mode)| {
+            let q = dot(deviations, p, &solved, p);
             let (gain, n) = self.downdate(mode, q);
             n / (n - 1.0) * (q + gain * q * q)
         });
         one.sum::<f64>() / modes.len().max(1) as f64
     }
 
-    /// Judges shots at `mean + spread * deviation` without `mean + deviation`.
+    /// Judges the point of each shot without the shot. `points` are given by place and mode of a shot.
     pub(super) fn leave_out(
         &self,
         modes: &[usize],
         deviations: &Mat<f64>,
-        spread: f64,
+        point: impl Fn(usize, usize) -> Point,
         mean_noise: f64,
     ) -> Vec<LeftOut> {
         let left = self.left(deviations);
         let means = self.gaussians.means.transpose() * &self.solved_means;
+        let generic_means = self.gaussians.means.transpose() * &self.solved_generic;
+        let generic_norms = self.generic_norms();
         let counts = &self.gaussians.counts;
         let judge = |(p, &mode): (usize, &usize)| {
+            let Point { along, spread } = point(p, mode);
             let q = left.q[p];
             let (gain, n) = self.downdate(mode, q);
             let own = left.cross[(p, mode)];
-            // x . A^-1 x, for x the shot about the centre.
-            let norm = means[(mode, mode)] + 2.0 * spread * own + spread * spread * q;
-            let background = norm + gain * (own + spread * q).powi(2);
-            let score = |j: usize| {
-                let (distance, shots) = if j == mode {
-                    let away = spread + 1.0 / (n - 1.0);
-                    (away * away * (q + gain * q * q), n - 1.0)
-                } else {
-                    let toward = means[(mode, j)] + spread * left.cross[(p, j)];
-                    let along = own + spread * q - left.cross[(p, j)];
-                    (norm - 2.0 * toward + means[(j, j)] + gain * along * along, counts[j])
-                };
-                0.5 * (background - distance + mean_noise / shots)
+            let own_norm = means[(mode, mode)];
+            // x . A^-1 x and g . x, for x the point about the centre.
+            let norm = along * along * own_norm + 2.0 * along * spread * own + spread * spread * q;
+            let onto = along * own + spread * q;
+            let background = norm + gain * onto * onto;
+            // Of a mean that the shot is no part of: its product with the shot, with the point, and with itself.
+            let apart = |cross: f64, toward: f64, other: f64| {
+                norm - 2.0 * toward + other + gain * (onto - cross) * (onto - cross)
             };
-            let scores = self.gaussians.by_class((0..counts.len()).map(score));
-            LeftOut { class: self.gaussians.classes[mode], scores }
+            let score = |j: usize| {
+                if j == mode {
+                    let (beyond, away) = (along - 1.0, spread + 1.0 / (n - 1.0));
+                    let distance =
+                        beyond * beyond * own_norm + 2.0 * beyond * away * own + away * away * q;
+                    let onto = beyond * own + away * q;
+                    let distance = distance + gain * onto * onto;
+                    return 0.5 * (background - distance + mean_noise / (n - 1.0));
+                }
+                let cross = left.cross[(p, j)];
+                let toward = along * means[(mode, j)] + spread * cross;
+                let distance = apart(cross, toward, means[(j, j)]);
+                0.5 * (background - distance + mean_noise / counts[j])
+            };
+            let generic_score = |g: usize| {
+                let cross = left.generic_cross[(p, g)];
+                let toward = along * generic_means[(mode, g)] + spread * cross;
+                0.5 * (background - apart(cross, toward, generic_norms[g]))
+            };
+            LeftOut {
+                class: self.gaussians.classes[mode],
+                scores: self.gaussians.by_class((0..counts.len()).map(score)),
+                generic: (0..generic_norms.len()).map(generic_score).collect(),
+            }
         };
         modes.iter().enumerate().map(judge).collect()
     }
-}
-
-pub(super) fn dot(a: &Mat<f64>, i: usize, b: &Mat<f64>, j: usize) -> f64 {
-    (0..a.nrows()).map(|k| a[(k, i)] * b[(k, j)]).sum()
 }

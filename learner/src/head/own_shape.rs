@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use faer::{Mat, Side};
 
-use super::gaussians::{Gaussians, Shrunk};
+use super::gaussians::{Factorised, Gaussians};
 use crate::{ClassStatistics, OwnTerms};
 
 /// Most rows of a mode: on CIFAR-100 at 200 shots 16 rows are as good as all 199.
@@ -64,9 +64,9 @@ impl OwnRows {
 /// What the modes' own covariances add to their scores. By Woodbury,
 /// `A_c^-1 = A^-1 - sum_k kappa_k (A^-1 v_k)(A^-1 v_k)^T` with the rows turned to be orthogonal under `A^-1`: `K x K`
 /// matrices are all that is decomposed. `None` for numbers that are not finite.
-pub(super) fn own_terms(gaussians: &Gaussians, shrunk: &Shrunk<'_>) -> Option<OwnTerms> {
+pub(super) fn own_terms(gaussians: &Gaussians, covariance: &Factorised<'_>) -> Option<OwnTerms> {
     let own = &gaussians.own_rows;
-    let solved = shrunk.solve(&own.rows);
+    let solved = covariance.solve(&own.rows);
     let mut terms = OwnTerms::default();
     for (mode, range) in own.ranges.iter().enumerate() {
         if range.is_empty() {

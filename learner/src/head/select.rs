@@ -1,44 +1,48 @@
-//! Chooses the shrinkage, calibrates, and makes the predictor.
+//! Makes the predictor: covariance, temperature, the test for unknown things, estimates.
 
 use std::sync::Arc;
 
 use faer::Mat;
 use thiserror::Error;
 
-use super::estimate::Estimate;
-use super::gaussians::{Gaussians, Shrunk, StandIns};
-use super::leave_one_out::{LeftOut, SPREAD, dot};
+use super::estimate::{Estimate, Judged};
+use super::gaussians::{Factorised, Gaussians, StandIns, dot};
+use super::leave_one_out::{LeftOut, Point, SPREAD};
+use super::occasions::AnotherOccasion;
 use super::own_shape::own_terms;
-use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, UnknownTest};
+use crate::predictor::Background;
+use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, Prior, UnknownTest};
 
-/// Shrinkages that are tried, from nearly plain LDA to the nearest mean.
-pub const SHRINKAGES: [f64; 10] = [0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0];
-
-/// Temperature while no class has two shots: what classes of five shots calibrate to on CIFAR-100.
+/// Temperature while no class has two shots and no prior tells more: what classes of five shots calibrate to on CIFAR-100.
 const UNCALIBRATED: f64 = 32.0;
 
-/// Shrinkage where most of what is known of the spread is outlines from elsewhere: they have no noise in most directions, so
-/// leaving out would choose too little. With two outlines of ten classes of CIFAR-100 (100 shots) this reaches .782, what leaving
-/// out chooses .630, the nearest mean .740 (docs/method.md).
-const OUTLINED: f64 = 0.9;
+/// Share of the mean squared distance of class means from the centre that is the temperature while no class has two shots.
+const SINGLE_SHOT_SHARE: f64 = 0.107;
 
-/// Share of pictures of taught classes that may be called unknown.
+/// Least temperature with few shots: shots as like one another as those of one burst calibrate to less. It is halved at
+/// [`CALIBRATING_DEGREES`] shots beyond the first of each mode.
+const LEAST_TEMPERATURE: f64 = 16.0;
+const CALIBRATING_DEGREES: f64 = 2000.0;
+
+/// Share of pictures of a single taught class that may be called unknown, without a prior.
 const FALSE_ALARMS: f64 = 0.05;
 
-/// Share of stand-ins whose evidence lies below the threshold. Real shots have a little more evidence than
-/// Gaussian ones; on PACS (14 of 28 classes taught, 5 to 60 shots) this share brings 5 % false alarms.
-const STAND_INS_BELOW: f64 = 0.065;
+/// Share of stand-ins on another occasion whose evidence lies below the threshold.
+const STAND_INS_BELOW: f64 = 0.03;
+
+/// Threshold while no class has two shots.
+const SINGLE_SHOT_EVIDENCE: f64 = -6.0;
 
 /// Which head to make.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeadChoice {
-    /// The shrinkage with the least log-loss on shots left out, and own covariances of the classes.
+    /// The mixture of taught, generic and round covariance, and own covariances of the classes.
     Auto,
-    /// The same shrinkage with one covariance for all classes: LDA.
+    /// The same mixture with one covariance for all classes: LDA.
     SharedCovariance,
     /// Nearest class mean.
     NearestMean,
-    /// LDA at a shrinkage in (0, 1].
+    /// The taught covariance alone, at a shrinkage in (0, 1].
     Lda(f64),
 }
 
@@ -62,18 +66,56 @@ pub struct FittedHead {
     pub log_losses: Vec<Option<f64>>,
 }
 
-/// One shrinkage and how it does on stand-ins.
+/// A covariance and how its head does on stand-ins.
 struct Candidate<'a> {
-    shrunk: Shrunk<'a>,
+    covariance: Factorised<'a>,
     mean_noise: f64,
-    left_out: Vec<LeftOut>,
+    /// Stand-ins like the shots, each left out.
+    alike: Vec<LeftOut>,
+    occasion: AnotherOccasion,
+    /// The same as on another occasion.
+    another: Vec<LeftOut>,
     temperature: f64,
-    log_loss: f64,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(covariance: Factorised<'a>, classes: &[Arc<Class>]) -> Self {
+        let gaussians = covariance.gaussians;
+        let StandIns { modes, deviations } = &gaussians.stand_ins;
+        let mean_noise = covariance.mean_noise(modes, deviations);
+        // Shots are means of their views, pictures are not.
+        let spread = SPREAD * (1.0 + covariance.view_noise() / mean_noise.max(1e-9)).sqrt();
+        let alike = |_, _| Point::alike(spread);
+        let alike = covariance.leave_out(modes, deviations, alike, mean_noise);
+        let occasion = AnotherOccasion::new(&covariance, classes, mean_noise, spread);
+        let point = |place, mode| occasion.point(place, mode);
+        let another = covariance.leave_out(modes, deviations, point, mean_noise);
+        let temperature = if another.is_empty() {
+            single_shot_temperature(&covariance)
+        } else {
+            let least = LEAST_TEMPERATURE / (1.0 + gaussians.degrees / CALIBRATING_DEGREES);
+            calibrate(&another).max(least)
+        };
+        Self { covariance, mean_noise, alike, occasion, another, temperature }
+    }
+
+    fn estimate(&self, classes: &[Arc<Class>], shots: &[(usize, &[Vec<f32>])]) -> Estimate {
+        let StandIns { modes, deviations } = &self.covariance.gaussians.stand_ins;
+        let next = self.occasion.with_one_more();
+        let point = |place, mode| next.point(place, mode);
+        let judged = Judged {
+            alike: &self.alike,
+            seen: &judge_shots(self, classes, shots),
+            another: &self.another,
+            after_one_more: &self.covariance.leave_out(modes, deviations, point, self.mean_noise),
+        };
+        Estimate::new(classes, &judged, &self.occasion)
+    }
 }
 
 /// Makes a head over all classes from their statistics.
 ///
-/// The predictor follows from the statistics alone, so it does not depend on the order of teaching.
+/// The predictor follows from the statistics and the prior alone, so it does not depend on the order of teaching.
 /// `shots`, by place of their class in `classes`, are the shots of the operation at hand, already part of
 /// the statistics: where they are at hand, the estimate is made on them instead of on stand-ins.
 ///
@@ -83,6 +125,7 @@ struct Candidate<'a> {
 pub fn fit_head(
     classes: &[Arc<Class>],
     d_feature: usize,
+    prior: Option<&Prior>,
     choice: HeadChoice,
     shots: &[(usize, &[Vec<f32>])],
 ) -> Result<FittedHead, HeadError> {
@@ -93,50 +136,56 @@ pub fn fit_head(
             log_losses: Vec::new(),
         });
     }
-    // A single class is told by its distance alone, for which it is one thing.
+    // Without a prior a single class is told by its distance alone, for which it is one thing.
     let whole: Option<ClassStatistics> = match classes {
-        [class] => Some(class.as_one_mode().map_err(|_| HeadError::Covariance)?),
+        [class] if prior.is_none() => {
+            Some(class.as_one_mode().map_err(|_| HeadError::Covariance)?)
+        }
         _ => None,
     };
     let modes: Vec<(usize, &ClassStatistics)> = match &whole {
         Some(whole) => vec![(0, whole)],
         None => modes_of(classes).collect(),
     };
-    let gaussians = Gaussians::new(&modes, d_feature);
-    let StandIns { modes: owners, deviations } = &gaussians.stand_ins;
-    let try_one = |shrinkage: f64| {
-        let shrunk = gaussians.shrunk(shrinkage)?;
-        let mean_noise = shrunk.mean_noise(owners, deviations);
-        let left_out = shrunk.leave_out(owners, deviations, SPREAD, mean_noise);
-        let (temperature, log_loss) = calibrate(&left_out);
-        Some(Candidate { shrunk, mean_noise, left_out, temperature, log_loss })
+    let gaussians = Gaussians::new(&modes, d_feature, prior);
+    let covariance = match choice {
+        HeadChoice::Auto | HeadChoice::SharedCovariance => gaussians.covariance(outlined(&modes)),
+        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => gaussians.shrunk(shrinkage),
+        HeadChoice::Lda(_) | HeadChoice::NearestMean => gaussians.shrunk(1.0),
     };
-    let judged = gaussians.has_spread() && classes.len() > 1;
-    let best = match choice {
-        HeadChoice::Auto | HeadChoice::SharedCovariance if judged && outlined(&modes) => {
-            try_one(OUTLINED)
-        }
-        HeadChoice::Auto | HeadChoice::SharedCovariance if judged => {
-            descend(&gaussians, d_feature, try_one)
-        }
-        HeadChoice::Lda(shrinkage) if gaussians.has_spread() => try_one(shrinkage),
-        _ => try_one(1.0),
-    };
-    let best = best.ok_or(HeadError::Covariance)?;
+    let best = Candidate::new(covariance.ok_or(HeadError::Covariance)?, classes);
+    let judged = !best.alike.is_empty() && classes.len() > 1;
     let own = match choice {
         HeadChoice::Auto if judged && modes.iter().all(|(_, mode)| is_whole(mode)) => {
-            own_terms(&gaussians, &best.shrunk)
+            own_terms(&gaussians, &best.covariance)
         }
         _ => Some(OwnTerms::default()),
     };
     let own = own.ok_or(HeadError::Covariance)?;
     let predictor = predictor(classes, &gaussians, &best, own);
-    let estimate = judged.then(|| {
-        let seen = judge_shots(&gaussians, &best, classes, shots);
-        Estimate::new(classes, &best.left_out, &seen)
-    });
+    let estimate = judged.then(|| best.estimate(classes, shots));
     let log_losses = log_losses(&best, classes.len());
     Ok(FittedHead { predictor, estimate, log_losses })
+}
+
+/// The temperature of classes of one shot each.
+fn single_shot_temperature(covariance: &Factorised<'_>) -> f64 {
+    let gaussians = covariance.gaussians;
+    let n = gaussians.counts.len();
+    let squared = |j: usize| dot(&gaussians.means, j, &covariance.solved_means, j);
+    let spread = match n {
+        // What lies apart are the generic classes.
+        1 => mean(&covariance.generic_norms()),
+        _ => (0..n).map(squared).sum::<f64>() / (n as f64 - 1.0),
+    };
+    if gaussians.n_generic() == 0 {
+        return UNCALIBRATED;
+    }
+    (SINGLE_SHOT_SHARE * spread).max(f64::from(f32::MIN_POSITIVE))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Whether a scatter has the rows that its shots give, but for some that were shown twice. Far fewer are an outline from
@@ -163,47 +212,17 @@ fn modes_of(classes: &[Arc<Class>]) -> impl Iterator<Item = (usize, &ClassStatis
         .flat_map(|(place, class)| class.modes.iter().map(move |mode| (place, mode)))
 }
 
-/// Walks down the log-loss over [`SHRINKAGES`] from where the amount of data says to begin.
-fn descend<'a>(
-    gaussians: &Gaussians,
-    d: usize,
-    try_one: impl Fn(f64) -> Option<Candidate<'a>>,
-) -> Option<Candidate<'a>> {
-    let guess = 1.0 / (1.0 + 2.0 * gaussians.degrees / d as f64);
-    let away = |i: &usize| (SHRINKAGES[*i].ln() - guess.ln()).abs();
-    let start = (0..SHRINKAGES.len()).min_by(|a, b| away(a).total_cmp(&away(b)))?;
-    let mut best = (start, try_one(SHRINKAGES[start]));
-    for step in [-1isize, 1] {
-        let origin = best.0;
-        while let Some(next) = best.0.checked_add_signed(step).filter(|&i| i < SHRINKAGES.len()) {
-            let candidate = try_one(SHRINKAGES[next]);
-            let loss = |c: &Option<Candidate<'_>>| c.as_ref().map_or(f64::INFINITY, |c| c.log_loss);
-            if loss(&candidate) >= loss(&best.1) {
-                break;
-            }
-            best = (next, candidate);
-        }
-        if best.0 != origin {
-            break;
-        }
-    }
-    best.1
-}
-
 fn log_losses(best: &Candidate<'_>, n_classes: usize) -> Vec<Option<f64>> {
     let mut sums = vec![(0.0, 0usize); n_classes];
-    for left_out in &best.left_out {
+    for left_out in &best.alike {
         let sum = &mut sums[left_out.class];
         *sum = (sum.0 + left_out.log_loss(best.temperature), sum.1 + 1);
     }
     sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect()
 }
 
-/// The temperature with the least mean log-loss, and that loss.
-fn calibrate(left_out: &[LeftOut]) -> (f64, f64) {
-    if left_out.is_empty() {
-        return (UNCALIBRATED, 0.0);
-    }
+/// The temperature with the least mean log-loss.
+fn calibrate(left_out: &[LeftOut]) -> f64 {
     let mean = |octave: f64| {
         let losses = left_out.iter().map(|l| l.log_loss(octave.exp2()));
         losses.sum::<f64>() / left_out.len() as f64
@@ -225,7 +244,7 @@ fn calibrate(left_out: &[LeftOut]) -> (f64, f64) {
             at_b = mean(b);
         }
     }
-    if at_a <= at_b { (a.exp2(), at_a) } else { (b.exp2(), at_b) }
+    if at_a <= at_b { a.exp2() } else { b.exp2() }
 }
 
 fn predictor(
@@ -234,48 +253,57 @@ fn predictor(
     best: &Candidate<'_>,
     own: OwnTerms,
 ) -> Predictor {
-    let solved = &best.shrunk.solved_means;
-    let weights = gaussians.out_of_span(solved);
+    let solved = &best.covariance.solved_means;
     let n_modes = gaussians.counts.len();
     let modes = |place| gaussians.classes.iter().filter(|&&class| class == place).count() as u32;
     let bias = |c: usize| {
         let norm = dot(&gaussians.means, c, solved, c);
         ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
     };
-    let unknown = unknown_test(gaussians, best);
     Predictor {
         version: HEAD_VERSION,
         names: classes.iter().map(|c| c.name.clone()).collect(),
         centre: gaussians.centre.iter().map(|&v| v as f32).collect(),
         modes: (0..classes.len()).map(modes).collect(),
-        weights: (0..n_modes)
-            .flat_map(|c| (0..weights.nrows()).map(move |i| (c, i)))
-            .map(|(c, i)| weights[(i, c)] as f32)
-            .collect(),
+        weights: rows(&gaussians.out_of_span(solved)),
         biases: (0..n_modes).map(bias).collect(),
         own,
+        background: Background {
+            weights: rows(&best.covariance.generic_weights()),
+            biases: best.covariance.generic_norms().iter().map(|n| (-n / 2.0) as f32).collect(),
+        },
         temperature: best.temperature as f32,
-        unknown,
-        shrinkage: best.shrunk.shrinkage as f32,
+        unknown: unknown_test(gaussians, best),
+        shrinkage: best.covariance.shrinkage as f32,
     }
 }
 
-/// Sets the threshold so that [`FALSE_ALARMS`] of the pictures of taught classes fall below it.
+/// The columns of a matrix, one after the other.
+fn rows(columns: &Mat<f64>) -> Vec<f32> {
+    let places = (0..columns.ncols()).flat_map(|c| (0..columns.nrows()).map(move |i| (i, c)));
+    places.map(|(i, c)| columns[(i, c)] as f32).collect()
+}
+
+/// Sets the threshold so that few pictures of taught classes fall below it on another occasion.
 fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
-    let StandIns { modes: owners, deviations } = &gaussians.stand_ins;
-    if !gaussians.has_spread() {
-        return UnknownTest::Never;
+    let background = gaussians.n_generic() > 0;
+    if best.another.is_empty() {
+        return if background {
+            UnknownTest::Evidence { min: SINGLE_SHOT_EVIDENCE as f32 }
+        } else {
+            UnknownTest::Never
+        };
     }
-    if gaussians.counts.len() == 1 {
+    if gaussians.counts.len() == 1 && !background {
+        let StandIns { deviations, .. } = &gaussians.stand_ins;
         let away = SPREAD + 1.0 / (gaussians.counts[0] - 1.0);
         let farthest =
             (0..deviations.ncols()).map(|p| away * away * dot(deviations, p, deviations, p));
         let max_squared = quantile(farthest.collect(), 1.0 - FALSE_ALARMS);
         return UnknownTest::Radius { max_squared: max_squared as f32 };
     }
-    let left_out = best.shrunk.leave_out(owners, deviations, 1.0, best.mean_noise);
-    let evidence = left_out.iter().map(LeftOut::evidence).collect();
-    UnknownTest::Evidence { min: quantile(evidence, STAND_INS_BELOW) as f32 }
+    let evidence = best.another.iter().map(|left_out| left_out.evidence_at(best.temperature));
+    UnknownTest::Evidence { min: quantile(evidence.collect(), STAND_INS_BELOW) as f32 }
 }
 
 fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
@@ -286,11 +314,11 @@ fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
 
 /// Judges real shots without themselves.
 fn judge_shots(
-    gaussians: &Gaussians,
     best: &Candidate<'_>,
     classes: &[Arc<Class>],
     shots: &[(usize, &[Vec<f32>])],
 ) -> Vec<LeftOut> {
+    let gaussians = best.covariance.gaussians;
     let mut columns: Vec<Vec<f64>> = Vec::new();
     let mut owners = Vec::new();
     for (place, shots) in shots {
@@ -312,5 +340,6 @@ fn judge_shots(
     }
     let deviations = Mat::from_fn(gaussians.centre.len(), columns.len(), |i, p| columns[p][i]);
     let deviations = gaussians.in_span(deviations);
-    best.shrunk.leave_out(&owners, &deviations, 1.0, best.mean_noise)
+    let as_it_is = |_, _| Point::alike(1.0);
+    best.covariance.leave_out(&owners, &deviations, as_it_is, best.mean_noise)
 }

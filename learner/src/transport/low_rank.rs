@@ -136,8 +136,10 @@ impl LowRankDrift {
             let x: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
             self.moved(&x).iter().zip(&x).map(|(m, x)| x + m).collect()
         };
-        let rows: Vec<Vec<f64>> = rows.chunks_exact(d.max(1)).map(row).collect();
-        ClassStatistics::from_parts(statistics.count(), &self.apply(&statistics.mean()), &rows)
+        let rows: Vec<Vec<f64>> = rows.chunks_exact(d.max(1)).map(&row).collect();
+        let mean = self.apply(&statistics.mean());
+        let moved = ClassStatistics::from_parts(statistics.count(), &mean, &rows)?;
+        moved.with_details_of(statistics, |mean| self.apply(mean), row)
     }
 
     /// Statistics as they were in the features before: the inverse of [`LowRankDrift::transport`], but for what eight bits
@@ -170,14 +172,17 @@ impl LowRankDrift {
             }
             before
         };
-        let mean = statistics.mean();
-        let shifted = mean.iter().zip(self.shift.values());
-        let shifted: Vec<f64> = shifted.map(|(&x, &s)| f64::from(x) - f64::from(s)).collect();
-        let mean: Vec<f32> = back(&shifted).into_iter().map(|v| v as f32).collect();
+        let point_back = |point: &[f32]| -> Vec<f32> {
+            let shifted = point.iter().zip(self.shift.values());
+            let shifted: Vec<f64> = shifted.map(|(&x, &s)| f64::from(x) - f64::from(s)).collect();
+            back(&shifted).into_iter().map(|v| v as f32).collect()
+        };
+        let mean = point_back(&statistics.mean());
         let rows = statistics.scatter().rows();
         let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let rows: Vec<Vec<f64>> = rows.chunks_exact(d.max(1)).map(|row| back(&wide(row))).collect();
-        ClassStatistics::from_parts(statistics.count(), &mean, &rows)
+        let moved = ClassStatistics::from_parts(statistics.count(), &mean, &rows)?;
+        moved.with_details_of(statistics, point_back, |row| back(&wide(row)))
     }
 
     /// Whether all parts are for features of `d_feature` numbers.

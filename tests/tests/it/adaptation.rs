@@ -100,7 +100,7 @@ impl Toy {
     }
 
     fn task(&self) -> Task<'_> {
-        Task { classes: &self.classes, tokens: &self.tokens, features: &self.features }
+        Task { classes: &self.classes, tokens: &self.tokens, features: &self.features, prior: None }
     }
 }
 
@@ -164,7 +164,7 @@ fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
         .collect();
     let features =
         adapted_features(&next.backbone, &first.adapter, &next.tokens).expect("computed");
-    let task = Task { classes: &renamed, tokens: &next.tokens, features: &features };
+    let task = Task { classes: &renamed, tokens: &next.tokens, features: &features, prior: None };
     let config = AdaptationConfig { fixed_rank: Some(4), ..keep };
     let outcome =
         adapt(&next.backbone, &first.adapter, &known, task, &config, &mut on).expect("learnt");

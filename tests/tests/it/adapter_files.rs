@@ -315,7 +315,7 @@ fn the_shared_scatter_keeps_what_the_head_asks_of_it() {
         assert!((0.9..1.01).contains(&energies), "{energies}");
         b.check(D).expect("statistics that a device may keep");
     }
-    let head = |classes: &[Arc<Class>], choice| fit_head(classes, D, choice, &[]).expect("a head");
+    let head = |classes: &[Arc<Class>], choice| fit_head(classes, D, None, choice, &[]).expect("a head");
     let with_all = head(&all, HeadChoice::SharedCovariance);
     let shrinkage = f64::from(with_all.predictor.shrinkage());
     let with_few = head(&few, HeadChoice::Lda(shrinkage));

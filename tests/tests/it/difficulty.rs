@@ -19,7 +19,7 @@ const EASY: [u8; 10] = [0, 8, 17, 23, 39, 43, 60, 76, 82, 89];
 const HARD: [u8; 10] = [4, 36, 50, 55, 64, 65, 66, 72, 74, 80];
 
 fn embedded_base() -> Backbone {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/base/vit_small6_patch14_112.fmlb");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/base/vit_small6_patch14_140.fmlb");
     let file = std::fs::read(path).expect("the base");
     let (base, _) = decode_base(&file).expect("a sound base");
     Backbone::new(&base.weights, base.backbone, &Device::flex()).expect("a sound base")

@@ -23,7 +23,7 @@ fn base() -> Vec<u8> {
     };
     let weights = VitWeights::random(config.clone(), 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    let base = Base { provenance, backbone: BackboneConfig::of(&config), adapter: None, weights };
+    let base = Base { provenance, backbone: BackboneConfig::of(&config), adapter: None, prior: None, weights };
     encode_base(&base).expect("a sound base")
 }
 

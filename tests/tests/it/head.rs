@@ -15,7 +15,7 @@ fn taught(source: &mut GaussianClasses, counts: &[usize]) -> Vec<Arc<Class>> {
 }
 
 fn fit(classes: &[Arc<Class>], choice: HeadChoice) -> FittedHead {
-    fit_head(classes, classes[0].modes[0].d_feature(), choice, &[]).expect("a head")
+    fit_head(classes, classes[0].modes[0].d_feature(), None, choice, &[]).expect("a head")
 }
 
 /// Accuracy on fresh shots of some classes, and the share of them called unknown.
@@ -95,7 +95,7 @@ fn much_data_beats_the_nearest_mean() {
 #[test]
 fn the_least_data_give_a_head_too() {
     let mut source = GaussianClasses::new(3, 16, 3.0, 2);
-    let empty = fit_head(&[], 16, HeadChoice::Auto, &[]).expect("a head of nothing");
+    let empty = fit_head(&[], 16, None, HeadChoice::Auto, &[]).expect("a head of nothing");
     let nothing = empty.predictor.predict(&source.shot(0), 3);
     assert!(nothing.unknown && nothing.top.is_empty());
 

@@ -15,13 +15,13 @@ fn name(text: &str) -> ClassName {
 }
 
 fn teach(learner: &mut Learner, class: &str, shots: Vec<Vec<f32>>) {
-    let operation = learner.teach(OperationKind::Teach, &[(name(class), shots)]);
+    let operation = learner.teach(OperationKind::Teach, &[(name(class), shots.into())]);
     learner.apply(&operation.expect("sound shots"));
 }
 
 fn head(learner: &Learner) -> Predictor {
     let classes: Vec<Arc<Class>> = learner.classes().cloned().collect();
-    fit_head(&classes, D, HeadChoice::Auto, &[]).expect("a head").predictor
+    fit_head(&classes, D, None, HeadChoice::Auto, &[]).expect("a head").predictor
 }
 
 /// Each class's shots, the same at every call.
@@ -94,14 +94,14 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     teach(&mut learner, "cup", shots(0));
     teach(&mut learner, "plant", shots(1));
     let before = learner.clone();
-    let twice = [(name("key"), shots(2)), (name("KEY"), shots(3))];
+    let twice = [(name("key"), shots(2).into()), (name("KEY"), shots(3).into())];
     let refusals = [
         learner.forget(&name("lamp")),
         learner.rename(&name("lamp"), &name("light")),
         learner.rename(&name("cup"), &name("Plant")),
         learner.teach(OperationKind::Learn, &twice),
-        learner.teach(OperationKind::Teach, &[(name("key"), vec![vec![0.0; D - 1]])]),
-        learner.teach(OperationKind::Teach, &[(name("key"), vec![])]),
+        learner.teach(OperationKind::Teach, &[(name("key"), vec![vec![0.0; D - 1]].into())]),
+        learner.teach(OperationKind::Teach, &[(name("key"), Vec::new().into())]),
     ];
     for refusal in refusals {
         assert!(refusal.is_err());

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::StatusCode;
-use fmlora_learner::{ClassName, Step, TaskClass};
+use fmlora_learner::{ClassName, Shots, Step, TaskClass};
 use fmlora_models::is_hidden_name;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -138,6 +138,14 @@ fn shots(
     let before = engine.forward_time();
     let features = engine.features(&task.pictures);
     let tokens = engine.recorded();
+    let features = features?;
+    let mut views = vec![Vec::new(); features.len()];
+    for class in &task.classes {
+        let pictures: Vec<Vec<f32>> =
+            class.rows.iter().map(|&row| task.pictures[row].clone()).collect();
+        let found = engine.view_features(&pictures, Shots::n_views(pictures.len()))?;
+        class.rows.iter().zip(found).for_each(|(&row, found)| views[row] = found);
+    }
     let forward = engine.forward_time().saturating_sub(before);
-    Ok(TaskShots { classes: task.classes, features: features?, tokens, started, forward })
+    Ok(TaskShots { classes: task.classes, features, views, tokens, started, forward })
 }

@@ -55,7 +55,7 @@ fn toy_base() -> Vec<u8> {
     let adapter = Some(Adapter::new(Arc::new(bases), None));
     let weights = VitWeights::random(vit, 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    encode_base(&Base { provenance, backbone, adapter, weights }).expect("a sound base")
+    encode_base(&Base { provenance, backbone, adapter, prior: None, weights }).expect("a sound base")
 }
 
 impl Workshop {
@@ -72,7 +72,7 @@ impl Workshop {
     pub(crate) fn embedded() -> &'static Self {
         static EMBEDDED: OnceLock<Workshop> = OnceLock::new();
         EMBEDDED.get_or_init(|| {
-            let name = "../models/base/vit_small6_patch14_112.fmlb";
+            let name = "../models/base/vit_small6_patch14_140.fmlb";
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
             Self::of(Vec::leak(std::fs::read(path).expect("the base")))
         })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use fmlora_learner::{
     Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement,
-    Objective, Predictor, Step, Task, TaskClass, TokenCache, adapt, adapt_first, adapted_features,
+    Objective, Predictor, Prior, Step, Task, TaskClass, TokenCache, adapt, adapt_first, adapted_features,
     fit_head, train_bases, with_task,
 };
 use indicatif::ProgressBar;
@@ -50,6 +50,8 @@ pub(super) struct FmLora {
     /// Whether the adapter changes features at all.
     changed: bool,
     classes: Vec<Arc<Class>>,
+    /// The prior in the features as they are.
+    prior: Option<Prior>,
     predictor: Option<Predictor>,
     /// Features of test pictures with the adapter as it is.
     seen: HashMap<usize, Vec<f32>>,
@@ -66,6 +68,7 @@ impl FmLora {
             adapter: None,
             changed: false,
             classes: Vec::new(),
+            prior: None,
             predictor: None,
             seen: HashMap::new(),
         }
@@ -75,10 +78,13 @@ impl FmLora {
     pub(super) fn ours(ablation: &str, world: &World<'_>, stream: &Stream) -> Result<Self> {
         let settings = world.settings;
         let mut method = Self::new(settings.adaptation(world.seed), settings.layers());
+        method.prior = world.prior.cloned();
         ablation.split_terminator('+').try_for_each(|part| method.take_away(part, settings))?;
         if !stream.factory.classes.is_empty() && !method.rank_zero {
             method.adapter = Some(factory(world, &stream.factory, &method.layers)?);
             method.changed = true;
+            // The bases leave other features than those that the prior is about.
+            method.prior = None;
         }
         Ok(method)
     }
@@ -178,7 +184,9 @@ impl Method for FmLora {
             ControlFlow::Continue(())
         };
         if !self.rank_zero {
-            let task = Task { classes: &classes, tokens: &tokens, features: &features };
+            let prior = self.prior.as_ref();
+            let task =
+                Task { classes: &classes, tokens: &tokens, features: &features, prior };
             let (config, known) = (&self.config, self.classes.as_slice());
             let outcome = match self.adapter.take() {
                 None => {
@@ -202,6 +210,7 @@ impl Method for FmLora {
             if let Some(kept) = outcome.kept {
                 self.adapter = Some(kept.adapter);
                 self.classes = kept.classes;
+                self.prior = kept.prior;
                 features = kept.features;
                 self.changed = true;
                 self.seen.clear();
@@ -211,7 +220,7 @@ impl Method for FmLora {
         }
         self.classes = with_task(&self.classes, &classes, &features, |_| true)?;
         let d = arena.backbone.d_feature();
-        self.predictor = Some(fit_head(&self.classes, d, self.head, &[])?.predictor);
+        self.predictor = Some(fit_head(&self.classes, d, self.prior.as_ref(), self.head, &[])?.predictor);
         learned.n_bytes = self.n_bytes().saturating_sub(before);
         Ok(learned)
     }

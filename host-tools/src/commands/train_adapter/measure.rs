@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use fmlora_learner::format::{AdapterFile, MeasuredAccuracy};
 use fmlora_learner::{
-    BaseId, Class, ClassName, HeadChoice, Predictor, TokenCache, fit_head, with_task,
+    BaseId, Class, ClassName, HeadChoice, Predictor, Prior, TokenCache, fit_head, with_task,
 };
 use fmlora_models::Backbone;
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub(super) struct Pupil<'a> {
     pub(super) backbone: &'a Backbone,
     pub(super) base_id: BaseId,
     pub(super) start: &'a Start,
+    /// The prior of the base, where tasks have left nothing else in the network.
+    pub(super) prior: Option<&'a Prior>,
 }
 
 /// Accuracies on test pictures, over all classes known to the workstation.
@@ -90,12 +92,18 @@ pub(super) fn measure(
         (Some(adapter), Some(state)) => Some(adapter.with_state(state.clone())?),
         (adapter, _) => adapter.clone(),
     };
-    let with = head(&applied.classes(UNNAMED)?)?;
+    let moved = match (pupil.prior, &file.drift) {
+        (Some(prior), Some(drift)) if file.task.is_some() => Some(prior.moved_low_rank(drift)?),
+        (Some(prior), _) if file.task.is_none() => Some(prior.clone()),
+        _ => None,
+    };
+    let with = head(&applied.classes(UNNAMED)?, moved.as_ref())?;
     let features_after = match (&file.task, &after) {
         (Some(_), Some(adapter)) => features_with(pupil.backbone, Some(adapter), &shots.tokens)?,
         _ => shots.features.clone(),
     };
-    let full = head(&with_task(&known, &shots.classes, &features_after, |_| true)?)?;
+    let all = with_task(&known, &shots.classes, &features_after, |_| true)?;
+    let full = head(&all, moved.as_ref())?;
     let bare = AdapterFile {
         facts: fmlora_learner::format::AdapterFacts {
             space_after: file.facts.space_before,
@@ -107,7 +115,7 @@ pub(super) fn measure(
         ..file.clone()
     };
     let bare = bare.apply(&pupil.start.ground(pupil.base_id))?;
-    let without = head(&bare.classes(UNNAMED)?)?;
+    let without = head(&bare.classes(UNNAMED)?, pupil.prior)?;
     let mut tally = Tally::default();
     for Exam { tokens, keys } in exams {
         let before = pupil.features(tokens)?;
@@ -129,9 +137,9 @@ pub(super) fn measure(
     Ok(Some(tally.measured()))
 }
 
-fn head(classes: &[Arc<Class>]) -> Result<Predictor> {
+fn head(classes: &[Arc<Class>], prior: Option<&Prior>) -> Result<Predictor> {
     let d = classes.first().map_or(0, |class| class.modes[0].d_feature());
-    Ok(fit_head(classes, d, HeadChoice::Auto, &[])?.predictor)
+    Ok(fit_head(classes, d, prior, HeadChoice::Auto, &[])?.predictor)
 }
 
 fn tells(head: &Predictor, feature: &[f32], key: &str) -> bool {
