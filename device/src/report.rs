@@ -125,6 +125,7 @@ impl EstimateDto {
         let alike = names(|class| class.alike);
         let levelled_off = estimate.after_one_more - estimate.another_day < LEVEL;
         let enough = few.is_empty()
+            && alike.is_empty()
             && one_occasion.is_empty()
             && estimate.another_day >= ENOUGH
             && levelled_off;
@@ -282,4 +283,70 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+#[cfg(test)]
+mod tests {
+    use fmlora_learner::{ClassEstimate, ClassName, Confusion};
+
+    use super::*;
+
+    fn name(text: &str) -> ClassName {
+        ClassName::new(text).expect("a name")
+    }
+
+    /// Two classes, right in so many cases on another day and after one more occasion.
+    fn estimate(occasions: [f64; 2], another_day: f64, after_one_more: f64) -> Estimate {
+        let class = |(text, occasions): (&str, f64)| ClassEstimate {
+            class: name(text),
+            shots: 10,
+            occasions,
+            alike: false,
+            accuracy: Some(0.99),
+            another_day: Some(another_day),
+        };
+        let confusion = Confusion { class: name("cup"), taken_for: name("mug"), share: 0.1 };
+        Estimate {
+            accuracy: 0.99,
+            another_day,
+            after_one_more,
+            classes: ["cup", "mug"].into_iter().zip(occasions).map(class).collect(),
+            confusions: vec![confusion],
+        }
+    }
+
+    #[test]
+    fn enough_is_never_said_after_one_occasion() {
+        let told = EstimateDto::new(&estimate([1.0, 1.0], 0.99, 0.99));
+        assert!(!told.enough);
+        assert_eq!(told.one_occasion, ["cup", "mug"]);
+        assert!(told.advice.contains("cup, mug") && told.advice.contains("another light"));
+        let told = EstimateDto::new(&estimate([3.0, 1.2], 0.99, 0.99));
+        assert!(!told.enough && told.advice.contains("mug") && !told.advice.contains("cup"));
+        assert!(EstimateDto::new(&estimate([3.0, 2.0], 0.95, 0.96)).enough);
+    }
+
+    #[test]
+    fn enough_is_said_when_another_day_is_good_and_levelled_off() {
+        for (another_day, after_one_more) in [(0.8, 0.8), (0.92, 0.97)] {
+            let told = EstimateDto::new(&estimate([2.0, 2.0], another_day, after_one_more));
+            assert!(!told.enough, "{another_day} {after_one_more}");
+            assert!(told.advice.starts_with("show more of cup and mug"), "{}", told.advice);
+        }
+    }
+
+    #[test]
+    fn shots_that_are_alike_are_told_to_be_so() {
+        let mut estimate = estimate([2.0, 2.0], 0.99, 0.99);
+        estimate.classes[1].alike = true;
+        let told = EstimateDto::new(&estimate);
+        assert_eq!(told.alike, ["mug"]);
+        assert!(told.advice.starts_with("the pictures of mug are all alike"), "{}", told.advice);
+    }
+
+    #[test]
+    fn both_numbers_are_told() {
+        let text = EstimateDto::new(&estimate([1.0, 1.0], 0.62, 0.7)).text();
+        assert!(text.contains("on pictures like these: 99 %"), "{text}");
+        assert!(text.contains("on another day: about 62 %"), "{text}");
+    }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    Class, ClassName, Estimate, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind,
-    Predictor, Shots, fit_head,
+    Class, ClassName, Estimate, FeatureSpaceId, FittedHead, HeadChoice, Kept, Learner, Operation,
+    OperationKind, Predictor, Prior, Shots, fit_head,
 };
 use fmlora_models::{DeviceSpec, Preprocess, keep_measurements_in};
+use serde::{Deserialize, Serialize};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
@@ -27,6 +28,7 @@ pub struct Session {
     engine: Option<Engine>,
     store: Store,
     learner: Learner,
+    moved_prior: Option<MovedPrior>,
     predictor: Option<Arc<Predictor>>,
     /// What is to be expected of the classes, where it was worked out since the last operation.
     expected: Expected,
@@ -34,6 +36,19 @@ pub struct Session {
     revision: u64,
     /// An operation could not be written: the disk may hold the state before it or after it.
     unsettled: bool,
+}
+
+/// The prior in the features that a task left.
+#[derive(Debug, Serialize, Deserialize)]
+struct MovedPrior {
+    space: FeatureSpaceId,
+    prior: Prior,
+}
+
+impl MovedPrior {
+    /// Key of the store, and the version of what stands there.
+    const KEY: &'static str = "prior";
+    const VERSION: u16 = 1;
 }
 
 /// The accuracy to expect.
@@ -79,6 +94,9 @@ impl Session {
         keep_measurements_in(&directory.join("kernels"));
         let learner = store.load(base.d_feature())?;
         let predictor = store.predictor(&learner)?.map(Arc::new);
+        let moved_prior = store
+            .value(MovedPrior::KEY, MovedPrior::VERSION)?
+            .filter(|moved: &MovedPrior| moved.prior.check(base.d_feature()).is_ok());
         tracing::info!(
             "state with {} classes open after {:.0?}",
             learner.classes().len(),
@@ -91,6 +109,7 @@ impl Session {
             engine: None,
             store,
             learner,
+            moved_prior,
             predictor,
             expected: Expected::Open,
             revision: 0,
@@ -222,6 +241,7 @@ impl Session {
         kept: &Kept,
         shots: &[ShotsOfClass],
     ) -> Result<Done, EdgeError> {
+        self.keep_prior(kept)?;
         let state = kept.adapter.state().clone();
         let operation = self.learner.adapt(state, &kept.classes, shots)?;
         self.commit(&operation, shots)
@@ -299,6 +319,29 @@ impl Session {
         self.revision += 1;
     }
 
+    /// The prior in the features of now; `None` where it is not known.
+    pub(crate) fn prior(&self) -> Option<&Prior> {
+        self.prior_of(&self.learner)
+    }
+
+    /// The prior of the base is about the features that its own network makes; a task that changes them moves it.
+    fn prior_of(&self, learner: &Learner) -> Option<&Prior> {
+        let Some(state) = learner.adapter() else { return self.base.prior() };
+        let space = self.base.id.feature_space_after(state).ok()?;
+        self.moved_prior.as_ref().filter(|moved| moved.space == space).map(|moved| &moved.prior)
+    }
+
+    /// Keeps the prior in the features that a task leaves. It serves these features alone, so that it may be written before
+    /// the task is.
+    fn keep_prior(&mut self, kept: &Kept) -> Result<(), EdgeError> {
+        let space = self.base.id.feature_space_after(kept.adapter.state()).ok();
+        let (Some(space), Some(prior)) = (space, &kept.prior) else { return Ok(()) };
+        let moved = MovedPrior { space, prior: prior.clone() };
+        self.store.record(MovedPrior::KEY)?.versioned(MovedPrior::VERSION).save(&moved)?;
+        self.moved_prior = Some(moved);
+        Ok(())
+    }
+
     fn fit(&self, learner: &Learner, shots: &[ShotsOfClass]) -> Result<FittedHead, EdgeError> {
         let classes: Vec<Arc<Class>> = learner.classes().cloned().collect();
         let place = |name: &ClassName| classes.iter().position(|c| c.name.key() == name.key());
@@ -306,8 +349,7 @@ impl Session {
             .iter()
             .filter_map(|(name, shots)| Some((place(name)?, shots.features.as_slice())))
             .collect();
-        // The prior of a base is about the features that its own network makes.
-        let prior = self.base.prior().filter(|_| learner.adapter().is_none());
+        let prior = self.prior_of(learner);
         Ok(fit_head(&classes, self.base.d_feature(), prior, HeadChoice::Auto, &shots)?)
     }
 }

@@ -9,6 +9,7 @@
 //! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
 //! | `journal-parts` | number of the operation | what adapters had brought to its classes before it |
 //! | `adapters` | number of an operation that changed the network | what tasks had left before it |
+//! | `meta` | `prior` | the prior in the features that a task left: see `Session` |
 //! | `meta` | `accounts` | postcard `Accounts`: who may use the daemon's interfaces |
 //! | `meta` | `update`, `update-...` | what is remembered of updates: see `Updates` |
 //! | `head` | `predictor` | postcard `Predictor`, fitted to the classes of the same transaction |

@@ -77,8 +77,7 @@ pub(crate) fn learn(
     let complexity = complexity(session, &classes, &features);
     let mut trained = Trained { outcome: None, seconds: 0.0 };
     if let Some(tokens) = &tokens {
-        let prior = session.base().prior().filter(|_| session.learner().adapter().is_none());
-        let prior = prior.cloned();
+        let prior = session.prior().cloned();
         let task = Task { classes: &classes, tokens, features: &features, prior: prior.as_ref() };
         trained = train(session, task, watch)?;
     }
@@ -135,7 +134,10 @@ fn shots_of(
 fn complexity(session: &Session, classes: &[TaskClass], features: &[Vec<f32>]) -> Complexity {
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();
     let no_tokens = TokenCache::new(0, 0);
-    fmlora_learner::complexity_of(&known, Task { classes, tokens: &no_tokens, features, prior: None })
+    fmlora_learner::complexity_of(
+        &known,
+        Task { classes, tokens: &no_tokens, features, prior: None },
+    )
 }
 
 /// Lets DRS choose a rank, and trains if it is not 0. A training that is ended leaves everything as it was.

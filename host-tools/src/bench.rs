@@ -156,7 +156,10 @@ fn run_all(
         let world = World {
             names: &data.names,
             arena: &own,
-            prior: base.prior.as_ref().filter(|_| base.adapter.as_ref().is_none_or(Adapter::is_blank)),
+            prior: base
+                .prior
+                .as_ref()
+                .filter(|_| base.adapter.as_ref().is_none_or(Adapter::is_blank)),
             whole: whole.as_ref(),
             settings: &settings,
             seed: plan.order,

@@ -299,8 +299,7 @@ fn decide(
             (Some(prior), Some(map)) => Some(prior.moved(map)?),
             _ => None,
         };
-        let after =
-            judge::Side::new(&classes, task.classes, &features, split, prior.as_ref())?;
+        let after = judge::Side::new(&classes, task.classes, &features, split, prior.as_ref())?;
         let both = [task.features, features.as_slice()];
         let seed = config.task.training.seed;
         let judgement = judge::judge(before, &after, both, split, map.as_ref(), seed);

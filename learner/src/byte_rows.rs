@@ -63,6 +63,13 @@ impl ByteRows {
         self.numbers[row * d..][..d].iter().map(|&n| f64::from(n) * step).collect()
     }
 
+    /// Product of one row with a vector of as many numbers.
+    pub(crate) fn dot(&self, row: usize, vector: &[f32]) -> f32 {
+        let d = self.n_columns();
+        let products = self.numbers[row * d..][..d].iter().zip(vector);
+        self.steps[row] * products.map(|(&n, v)| f32::from(n) * v).sum::<f32>()
+    }
+
     /// All rows.
     pub fn rows(&self) -> impl Iterator<Item = Vec<f64>> {
         (0..self.len()).map(|row| self.row(row))

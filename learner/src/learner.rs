@@ -6,8 +6,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::{
-    AdapterChange, AdapterState, Change, Class, ClassName, Operation, OperationKind,
-    Shots, StatisticsError,
+    AdapterChange, AdapterState, Change, Class, ClassName, Operation, OperationKind, Shots,
+    StatisticsError,
 };
 
 /// Why an operation is refused; the state is unchanged.

@@ -55,7 +55,7 @@ pub use ids::{BaseId, FeatureSpaceId, IdError};
 pub use known_answer::{KnownAnswer, test_pattern};
 pub use learner::{LearnError, Learner};
 pub use matrix::Matrix;
-pub use metrics::AccuracyMatrix;
+pub use metrics::{AccuracyMatrix, Calibration};
 pub use offer::{MAX_REASON, OFFER_FORMAT, Offer, OfferError, ReasonError, Rollout, Withdrawal};
 pub use operation::{AdapterChange, Change, Operation, OperationKind};
 pub use placement::{

@@ -70,6 +70,38 @@ impl AccuracyMatrix {
     }
 }
 
+/// Whether confidence comes true: the expected calibration error (Guo et al., arXiv:1706.04599) over [`BINS`] bins.
+#[derive(Debug, Clone, Default)]
+pub struct Calibration {
+    /// Sums of confidence and of right answers, by confidence.
+    bins: [(f64, f64); BINS],
+    n: usize,
+}
+
+/// Bins of confidence.
+const BINS: usize = 15;
+
+impl Calibration {
+    /// Counts an answer.
+    pub fn push(&mut self, confidence: f64, right: bool) {
+        let bin = &mut self.bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
+        bin.0 += confidence;
+        bin.1 += f64::from(u8::from(right));
+        self.n += 1;
+    }
+
+    /// Mean confidence; 0 of no answers.
+    pub fn confidence(&self) -> f64 {
+        self.bins.iter().map(|bin| bin.0).sum::<f64>() / self.n.max(1) as f64
+    }
+
+    /// Mean over the answers of how far confidence and share of right answers lie apart in their bin; 0 of no answers.
+    pub fn error(&self) -> f64 {
+        let apart = self.bins.iter().map(|(confidence, right)| (confidence - right).abs());
+        apart.sum::<f64>() / self.n.max(1) as f64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

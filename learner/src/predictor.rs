@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::byte_rows::ByteRows;
 use crate::{ClassName, Matrix};
 
 /// Version of the rules in [`fit_head`](crate::fit_head): a stored predictor of another one is fitted anew.
@@ -43,22 +44,25 @@ pub struct OwnTerms {
 /// taught.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Background {
-    /// `[g, d]`; f16 in a store.
-    #[serde(with = "half_rows")]
-    pub(crate) weights: Vec<f32>,
+    /// `[g, d]`, eight bits a number.
+    pub(crate) weights: ByteRows,
     /// One a generic class.
     pub(crate) biases: Vec<f32>,
 }
 
 impl Background {
+    fn fits(&self, d_feature: usize) -> bool {
+        let n = self.biases.len();
+        n == 0 && self.weights.is_empty() || self.weights.fits(Some(n), d_feature)
+    }
+
     /// The scores of the generic classes; without any, 0: that of the centre of all classes.
     fn scores(&self, centred: &[f32]) -> Vec<f64> {
         if self.biases.is_empty() {
             return vec![0.0];
         }
-        let rows = self.weights.chunks_exact(centred.len().max(1));
-        let score = |(row, bias): (&[f32], &f32)| f64::from(dot(row, centred) + bias);
-        rows.zip(&self.biases).map(score).collect()
+        let score = |(g, bias): (usize, &f32)| f64::from(self.weights.dot(g, centred) + bias);
+        self.biases.iter().enumerate().map(score).collect()
     }
 }
 
@@ -200,7 +204,7 @@ impl Predictor {
             && self.biases.len() == n_modes
             && self.weights.len() == n_modes * d_feature
             && self.own.fits(d_feature, n_modes)
-            && self.background.weights.len() == self.background.biases.len() * d_feature
+            && self.background.fits(d_feature)
     }
 
     /// Score of each class, in the order of [`Predictor::names`].

@@ -118,10 +118,8 @@ impl ClassStatistics {
             .map(|(m, &o)| ((old * f64::from(o) + new * m) / (old + new)) as f32)
             .collect();
         let new_mean: Vec<f32> = new_mean.iter().map(|&m| m as f32).collect();
-        let occasion = Occasion {
-            count: shots.len() as u32,
-            mean: HalfTensor::from_f32(&[d], &new_mean)?,
-        };
+        let occasion =
+            Occasion { count: shots.len() as u32, mean: HalfTensor::from_f32(&[d], &new_mean)? };
         Ok(Self {
             count,
             mean: HalfTensor::from_f32(&[d], &mean)?,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use fmlora_learner::Calibration;
 use serde::Serialize;
 
 use crate::cli::{EvaluateArgs, Global};
@@ -21,6 +22,10 @@ struct EvaluateReport {
     /// Class shown, class named, pictures.
     confusion: BTreeMap<String, BTreeMap<String, usize>>,
     images: usize,
+    /// Mean confidence in the answers on pictures of taught classes, and how far it is from coming true: the expected
+    /// calibration error over 15 bins.
+    confidence: f64,
+    calibration_error: f64,
     /// Share of pictures of taught classes that were called unknown.
     unknown: f64,
     /// The same for pictures of classes that were never taught; null without any.
@@ -35,6 +40,7 @@ struct Tally {
     confusion: BTreeMap<String, BTreeMap<String, usize>>,
     taught: usize,
     taught_unknown: usize,
+    calibration: Calibration,
     untaught: usize,
     untaught_unknown: usize,
 }
@@ -77,6 +83,8 @@ pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError>
         tally.taught += 1;
         tally.taught_unknown += usize::from(prediction.unknown);
         let named = prediction.top.first().map_or_else(String::new, |g| g.class.to_string());
+        let confidence = prediction.top.first().map_or(0.0, |g| f64::from(g.confidence));
+        tally.calibration.push(confidence, named == *owner);
         *tally.confusion.entry(owner.clone()).or_default().entry(named).or_default() += 1;
     }
     let report = summarise(tally, &taken.skipped, left_out, started);
@@ -104,6 +112,8 @@ fn summarise(
         accuracy: (tally.taught > 0).then(|| share(all_right, tally.taught)),
         per_class,
         images: tally.taught + tally.untaught,
+        confidence: tally.calibration.confidence(),
+        calibration_error: tally.calibration.error(),
         unknown: share(tally.taught_unknown, tally.taught),
         unknown_of_untaught: (tally.untaught > 0)
             .then(|| share(tally.untaught_unknown, tally.untaught)),
@@ -127,6 +137,11 @@ fn print(report: &EvaluateReport) -> Result<(), EdgeError> {
         let worst = worst.map_or_else(String::new, |(n, count)| format!(", {count} taken for {n}"));
         report::line(format!("  {class}: {:.1} %{worst}", 100.0 * accuracy))?;
     }
+    report::line(format!(
+        "mean confidence {:.1} %, off by {:.1} points on the mean",
+        100.0 * report.confidence,
+        100.0 * report.calibration_error
+    ))?;
     report::line(format!("called unknown: {:.1} % of taught classes", 100.0 * report.unknown))?;
     match report.unknown_of_untaught {
         Some(share) => {

@@ -42,8 +42,7 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     report::warn_left_out(&left_out);
     let classes = rows_of_classes(&folders, &taken)?;
     let features = taken.features.into_iter().map(|(_, f)| f).collect();
-    let shots =
-        TaskShots { classes, features, views: taken.views, tokens, started, forward };
+    let shots = TaskShots { classes, features, views: taken.views, tokens, started, forward };
     let bar = ProgressBar::hidden();
     let mut watch = watcher(&bar, args.budget);
     let report = task::learn(&mut session, shots, &mut watch)?;

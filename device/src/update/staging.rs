@@ -29,6 +29,9 @@ const TIMED: usize = 20;
 /// By how much the accuracy to expect on classes known before may fall.
 const WORSE: f64 = 0.10;
 
+/// Standard errors by which it may fall: one chance in twenty that an adapter which harms nothing is refused.
+const BEYOND_CHANCE: f64 = 1.64;
+
 /// An adapter that may be put to use.
 pub(super) struct Staged {
     /// What there will be with it, and then with each of the adapters that lie on it.
@@ -188,6 +191,7 @@ fn try_head(session: &mut Session, next: &Learner) -> Result<Predictor, Refusal>
         }
         return Err(Refusal::Bad("no accuracy can be told with it".to_owned()));
     };
+    let shots: f64 = before.classes.iter().map(|class| f64::from(class.shots)).sum();
     let by_class = |estimate: &Estimate| -> HashMap<String, f64> {
         let of = estimate.classes.iter();
         of.filter_map(|class| Some((class.class.key(), class.accuracy?))).collect()
@@ -198,7 +202,9 @@ fn try_head(session: &mut Session, next: &Learner) -> Result<Predictor, Refusal>
         .fold((0.0, 0.0, 0_usize), |(b, a, n), (before, after)| (b + before, a + after, n + 1));
     let n = n.max(1) as f64;
     let (before, after) = (sum_before / n, sum_after / n);
-    if after < before - WORSE {
+    // Of few shots, one that falls the other way is worth many percent.
+    let chance = (before * (1.0 - before) + after * (1.0 - after)) / shots.max(1.0);
+    if after < before - WORSE.max(BEYOND_CHANCE * chance.sqrt()) {
         let why = format!(
             "of the classes known before, {:.0} % would be told right, where {:.0} % were",
             100.0 * after,

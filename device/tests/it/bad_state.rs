@@ -22,7 +22,13 @@ fn toy_base() -> Vec<u8> {
     };
     let weights = VitWeights::random(config.clone(), 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    let base = Base { provenance, backbone: BackboneConfig::of(&config), adapter: None, prior: None, weights };
+    let base = Base {
+        provenance,
+        backbone: BackboneConfig::of(&config),
+        adapter: None,
+        prior: None,
+        weights,
+    };
     encode_base(&base).expect("a sound base")
 }
 
@@ -36,7 +42,7 @@ fn a_base_that_is_not_whole_is_refused() {
     flipped[HEADER_BYTES + 500] ^= 0x10;
     let cases: [(&str, &[u8], &str); 5] = [
         ("cut.fmlb", &sound[..sound.len() - 7], "cut off"),
-        ("newer.fmlb", &newer, "format version 9, but this program reads versions up to 3"),
+        ("newer.fmlb", &newer, "format version 9, but this program reads versions up to 4"),
         ("flipped.fmlb", &flipped, "the checksum does not match"),
         ("empty.fmlb", b"", "not a base"),
         ("text.fmlb", b"hello, world", "begins with \"hell\""),

@@ -42,7 +42,8 @@ fn base_with_bases() -> Vec<u8> {
     let trained = train_bases(&network, &examples, 2, &layers, &training, &mut watch);
     let adapter = Some(trained.expect("trained").adapter);
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    encode_base(&Base { provenance, backbone, adapter, prior: None, weights }).expect("a sound base")
+    encode_base(&Base { provenance, backbone, adapter, prior: None, weights })
+        .expect("a sound base")
 }
 
 /// A box that knows a ball and a mug, and pictures of three things to learn.

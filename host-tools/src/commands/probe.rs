@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use fmlora_learner::format::decode_base;
-use fmlora_learner::{Class, ClassName, HeadChoice, Predictor, Prior, fit_head};
+use fmlora_learner::{Calibration, Class, ClassName, HeadChoice, Predictor, Prior, fit_head};
 use fmlora_models::DeviceSpec;
 use serde::Serialize;
 
@@ -31,12 +31,14 @@ struct Row {
     nearest_mean: f64,
     lda_fixed: f64,
     auto: f64,
-    /// Shrinkage that auto chose.
+    /// Share of the covariance that is not taught.
     shrinkage: f32,
-    /// Accuracy that the head expects of itself, from statistics alone.
+    /// Accuracy that the head expects of itself on pictures like the shots, from statistics alone.
     expected: Option<f64>,
     /// The same with the shots at hand, each left out.
     expected_with_shots: Option<f64>,
+    /// Accuracy that it expects on another day.
+    another_day: Option<f64>,
     /// Mean confidence of auto on the test pictures: equals its accuracy when calibrated.
     confidence: f64,
     /// Expected calibration error over 15 bins.
@@ -58,6 +60,8 @@ struct Strangers {
     detected: f64,
     /// The share detected if the threshold let exactly 5 % false alarms through.
     detected_at_5_percent: f64,
+    /// Chance that a picture of a stranger has less evidence than one of a taught class.
+    auroc: f64,
 }
 
 struct Features {
@@ -76,8 +80,11 @@ pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Resul
         train: features::compute(&backbone, &data.train, "training pictures")?,
         test: features::compute(&backbone, &data.test, "test pictures")?,
     };
-    let rows: Result<Vec<Row>> =
-        args.shots.iter().map(|&shots| measure(&data, &found, base.prior.as_ref(), shots, taught)).collect();
+    let rows: Result<Vec<Row>> = args
+        .shots
+        .iter()
+        .map(|&shots| measure(&data, &found, base.prior.as_ref(), shots, taught))
+        .collect();
     let report = ProbeReport {
         dataset: args.data.to_string(),
         classes: data.names.len(),
@@ -108,7 +115,7 @@ fn measure(
     let nearest = fit_head(&classes, d, prior, HeadChoice::NearestMean, &[])?.predictor;
     let fixed = fit_head(&classes, d, prior, HeadChoice::Lda(FIXED), &[])?.predictor;
     let with_shots = fit_head(&classes, d, prior, HeadChoice::Auto, &at_hand)?.estimate;
-    let (confidence, calibration_error) = calibration(&auto.predictor, data, &found.test);
+    let calibration = calibration(&auto.predictor, data, &found.test);
     let bytes = classes.iter().map(|c| c.n_bytes());
     let (mean_bytes, scatter_bytes) = bytes.fold((0, 0), |(a, b), (m, s)| (a + m, b + s));
     Ok(Row {
@@ -117,10 +124,11 @@ fn measure(
         lda_fixed: accuracy(&fixed, data, &found.test),
         auto: accuracy(&auto.predictor, data, &found.test),
         shrinkage: auto.predictor.shrinkage(),
-        expected: auto.estimate.map(|e| e.accuracy),
+        expected: auto.estimate.as_ref().map(|e| e.accuracy),
+        another_day: auto.estimate.as_ref().map(|e| e.another_day),
         expected_with_shots: with_shots.map(|e| e.accuracy),
-        confidence,
-        calibration_error,
+        confidence: calibration.confidence(),
+        calibration_error: calibration.error(),
         strangers: strangers(&classes[..], data, found, prior, taught)?,
         mean_bytes,
         scatter_bytes,
@@ -166,20 +174,15 @@ fn accuracy(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> f64 {
     right.count() as f64 / test.len() as f64
 }
 
-/// Mean confidence and expected calibration error.
-fn calibration(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> (f64, f64) {
-    let mut bins = [(0.0f64, 0.0f64); 15];
+/// Whether confidence on the test pictures comes true.
+fn calibration(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> Calibration {
+    let mut calibration = Calibration::default();
     for (&label, feature) in data.test.labels.iter().zip(test) {
         let prediction = predictor.predict(feature, 1);
-        let confidence = f64::from(prediction.top[0].confidence);
         let right = prediction.top[0].class.as_str() == data.names[label];
-        let bin = &mut bins[((confidence * 15.0) as usize).min(14)];
-        bin.0 += confidence;
-        bin.1 += f64::from(u8::from(right));
+        calibration.push(f64::from(prediction.top[0].confidence), right);
     }
-    let n = test.len() as f64;
-    let confidence = bins.iter().map(|b| b.0).sum::<f64>() / n;
-    (confidence, bins.iter().map(|b| (b.0 - b.1).abs()).sum::<f64>() / n)
+    calibration
 }
 
 /// Teaches the first classes of a fixed shuffle and shows pictures of all.
@@ -199,7 +202,7 @@ fn strangers(
     let (mut own, mut other, mut alarms, mut detected) = (Vec::new(), Vec::new(), 0, 0);
     for (label, feature) in data.test.labels.iter().zip(&found.test) {
         let unknown = usize::from(head.predict(feature, 1).unknown);
-        let evidence = best(&head, feature).1;
+        let evidence = head.evidence_of(feature);
         if known.contains(label) {
             own.push(evidence);
             alarms += unknown;
@@ -209,6 +212,10 @@ fn strangers(
         }
     }
     own.sort_by(f32::total_cmp);
+    other.sort_by(f32::total_cmp);
+    let below = |evidence: &f32| other.partition_point(|other| other < evidence);
+    let pairs = (own.len() * other.len()).max(1) as f64;
+    let auroc = own.iter().map(below).sum::<usize>() as f64 / pairs;
     let threshold = own.get(own.len() / 20).copied().unwrap_or(f32::MIN);
     let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
     Ok(Strangers {
@@ -216,13 +223,14 @@ fn strangers(
         false_alarms: share(alarms, own.len()),
         detected: share(detected, other.len()),
         detected_at_5_percent: share(other.iter().filter(|&&e| e < threshold).count(), other.len()),
+        auroc,
     })
 }
 
 fn print(report: &ProbeReport) -> Result<()> {
     files::line(format!("{} classes, {} test pictures", report.classes, report.test_images))?;
     files::line(format!(
-        "{:>6} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>6} {:>6}  {:>7} {:>8} {:>8}  {:>11}",
+        "{:>6} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>11} {:>6} {:>6}  {:>7} {:>8} {:>8} {:>6}  {:>11}",
         "shots",
         "nearest",
         "lda .03",
@@ -230,18 +238,20 @@ fn print(report: &ProbeReport) -> Result<()> {
         "shrink",
         "expected",
         "with shots",
+        "another day",
         "conf",
         "ece",
         "alarms",
         "unknown",
         "at 5 %",
+        "auroc",
         "KiB a class"
     ))?;
     for row in &report.rows {
         let or_dash = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
         let kib = |bytes: usize| bytes as f64 / 1024.0 / report.classes as f64;
         files::line(format!(
-            "{:>6} {:>8.3} {:>8.3} {:>8.3} {:>7} {:>9} {:>9} {:>6.3} {:>6.3}  {:>7.3} {:>8.3} {:>8.3}  {:>4.1} + {:.1}",
+            "{:>6} {:>8.3} {:>8.3} {:>8.3} {:>7.3} {:>9} {:>9} {:>11} {:>6.3} {:>6.3}  {:>7.3} {:>8.3} {:>8.3} {:>6.3}  {:>4.1} + {:.1}",
             row.shots,
             row.nearest_mean,
             row.lda_fixed,
@@ -249,11 +259,13 @@ fn print(report: &ProbeReport) -> Result<()> {
             row.shrinkage,
             or_dash(row.expected),
             or_dash(row.expected_with_shots),
+            or_dash(row.another_day),
             row.confidence,
             row.calibration_error,
             row.strangers.false_alarms,
             row.strangers.detected,
             row.strangers.detected_at_5_percent,
+            row.strangers.auroc,
             kib(row.mean_bytes),
             kib(row.scatter_bytes)
         ))?;

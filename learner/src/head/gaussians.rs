@@ -142,8 +142,16 @@ impl Gaussians {
         let viewed = modes.iter().filter(|mode| mode.views().rank() > 0).count();
         let degrees = shot_degrees + VIEW_DEGREES * viewed as f64;
         let span = span_of(&modes, &means, prior);
-        let mut gaussians =
-            Self { classes, counts, centre, means: Mat::new(), span, degrees, shot_degrees, ..Self::empty(d) };
+        let mut gaussians = Self {
+            classes,
+            counts,
+            centre,
+            means: Mat::new(),
+            span,
+            degrees,
+            shot_degrees,
+            ..Self::empty(d)
+        };
         gaussians.means = gaussians.in_span(means);
         gaussians.add_scatters(&modes);
         gaussians.generic = gaussians.generic(prior);

@@ -23,8 +23,11 @@ use crate::{Class, Occasion};
 const VARIATION: f64 = 0.2;
 const QUANTILES: [f64; 5] = [-1.28, -0.52, 0.0, 0.52, 1.28];
 
-/// Least `rho` that diversity alone tells, and that without a prior.
+/// Least `rho` that diversity alone tells.
 const LEAST_RHO: f64 = 0.55;
+
+/// `rho` without a prior to compare the shots with, between that of a burst and that of diverse pictures.
+const UNCOMPARED_RHO: f64 = 0.8;
 
 /// Occasions beyond the first that the `rho` of diversity counts as.
 const PRIOR_OCCASIONS: f64 = 4.0;
@@ -70,7 +73,7 @@ impl AnotherOccasion {
         let distances = (0..counts.len()).map(squared).sum::<f64>();
         let distance = distances / (counts.len() as f64 - 1.0).max(1.0);
         let chance = mean(counts.iter().map(|count| noise / count));
-        let by_diversity = gaussians.diversity().map_or(LEAST_RHO, rho_of);
+        let by_diversity = gaussians.diversity().map_or(UNCOMPARED_RHO, rho_of);
         let (rho, occasions) = measured(gaussians, classes, by_diversity)
             .unwrap_or_else(|| (by_diversity, vec![1.0; classes.len()]));
         Self {

@@ -10,6 +10,7 @@ use super::gaussians::{Factorised, Gaussians, StandIns, dot};
 use super::leave_one_out::{LeftOut, Point, SPREAD};
 use super::occasions::AnotherOccasion;
 use super::own_shape::own_terms;
+use crate::byte_rows::ByteRows;
 use crate::predictor::Background;
 use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, Prior, UnknownTest};
 
@@ -19,9 +20,9 @@ const UNCALIBRATED: f64 = 32.0;
 /// Share of the mean squared distance of class means from the centre that is the temperature while no class has two shots.
 const SINGLE_SHOT_SHARE: f64 = 0.107;
 
-/// Least temperature with few shots: shots as like one another as those of one burst calibrate to less. It is halved at
-/// [`CALIBRATING_DEGREES`] shots beyond the first of each mode.
-const LEAST_TEMPERATURE: f64 = 16.0;
+/// Least temperature with few shots, a number of a feature: 16 for 1536 numbers. Shots as like one another as those of one
+/// burst calibrate to less. It is halved at [`CALIBRATING_DEGREES`] shots beyond the first of each mode.
+const LEAST_TEMPERATURE: f64 = 1.0 / 96.0;
 const CALIBRATING_DEGREES: f64 = 2000.0;
 
 /// Share of pictures of a single taught class that may be called unknown, without a prior.
@@ -30,8 +31,8 @@ const FALSE_ALARMS: f64 = 0.05;
 /// Share of stand-ins on another occasion whose evidence lies below the threshold.
 const STAND_INS_BELOW: f64 = 0.03;
 
-/// Threshold while no class has two shots.
-const SINGLE_SHOT_EVIDENCE: f64 = -6.0;
+/// Threshold while no class has two shots, above the evidence of a guess among all taught and generic classes.
+const SINGLE_SHOT_EVIDENCE: f64 = 0.3;
 
 /// Which head to make.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,7 +94,8 @@ impl<'a> Candidate<'a> {
         let temperature = if another.is_empty() {
             single_shot_temperature(&covariance)
         } else {
-            let least = LEAST_TEMPERATURE / (1.0 + gaussians.degrees / CALIBRATING_DEGREES);
+            let least = LEAST_TEMPERATURE * gaussians.centre.len() as f64;
+            let least = least / (1.0 + gaussians.degrees / CALIBRATING_DEGREES);
             calibrate(&another).max(least)
         };
         Self { covariance, mean_noise, alike, occasion, another, temperature }
@@ -138,9 +140,7 @@ pub fn fit_head(
     }
     // Without a prior a single class is told by its distance alone, for which it is one thing.
     let whole: Option<ClassStatistics> = match classes {
-        [class] if prior.is_none() => {
-            Some(class.as_one_mode().map_err(|_| HeadError::Covariance)?)
-        }
+        [class] if prior.is_none() => Some(class.as_one_mode().map_err(|_| HeadError::Covariance)?),
         _ => None,
     };
     let modes: Vec<(usize, &ClassStatistics)> = match &whole {
@@ -268,13 +268,21 @@ fn predictor(
         weights: rows(&gaussians.out_of_span(solved)),
         biases: (0..n_modes).map(bias).collect(),
         own,
-        background: Background {
-            weights: rows(&best.covariance.generic_weights()),
-            biases: best.covariance.generic_norms().iter().map(|n| (-n / 2.0) as f32).collect(),
-        },
+        background: background(&best.covariance),
         temperature: best.temperature as f32,
         unknown: unknown_test(gaussians, best),
         shrinkage: best.covariance.shrinkage as f32,
+    }
+}
+
+/// Linear scores of the generic classes.
+fn background(covariance: &Factorised<'_>) -> Background {
+    let weights = covariance.generic_weights();
+    let row = |g: usize| weights.col(g).iter().copied().collect();
+    let rows: Vec<Vec<f64>> = (0..weights.ncols()).map(row).collect();
+    Background {
+        weights: ByteRows::new(weights.nrows(), rows.iter().map(Vec::as_slice)),
+        biases: covariance.generic_norms().iter().map(|norm| (-norm / 2.0) as f32).collect(),
     }
 }
 
@@ -289,7 +297,9 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
     let background = gaussians.n_generic() > 0;
     if best.another.is_empty() {
         return if background {
-            UnknownTest::Evidence { min: SINGLE_SHOT_EVIDENCE as f32 }
+            let n_classes = gaussians.classes.last().map_or(0, |last| last + 1);
+            let guess = -((n_classes + gaussians.n_generic()) as f64).ln();
+            UnknownTest::Evidence { min: (guess + SINGLE_SHOT_EVIDENCE) as f32 }
         } else {
             UnknownTest::Never
         };

@@ -23,7 +23,13 @@ fn base() -> Vec<u8> {
     };
     let weights = VitWeights::random(config.clone(), 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    let base = Base { provenance, backbone: BackboneConfig::of(&config), adapter: None, prior: None, weights };
+    let base = Base {
+        provenance,
+        backbone: BackboneConfig::of(&config),
+        adapter: None,
+        prior: None,
+        weights,
+    };
     encode_base(&base).expect("a sound base")
 }
 
@@ -91,7 +97,7 @@ fn errors_say_what_was_found_and_expected() {
     says(&file[..file.len() - 1], "cut off");
     let mut newer = file.clone();
     newer[4] = 9;
-    says(&newer, "format version 9, but this program reads versions up to 3");
+    says(&newer, "format version 9, but this program reads versions up to 4");
     let mut damaged = file.clone();
     damaged[HEADER_BYTES + 100] ^= 1;
     says(&damaged, "checksum");

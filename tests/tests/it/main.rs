@@ -11,6 +11,7 @@ mod formats;
 mod head;
 mod import;
 mod learning;
+mod occasions;
 mod packed;
 mod parity;
 mod preprocess;

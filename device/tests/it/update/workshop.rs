@@ -55,7 +55,8 @@ fn toy_base() -> Vec<u8> {
     let adapter = Some(Adapter::new(Arc::new(bases), None));
     let weights = VitWeights::random(vit, 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    encode_base(&Base { provenance, backbone, adapter, prior: None, weights }).expect("a sound base")
+    encode_base(&Base { provenance, backbone, adapter, prior: None, weights })
+        .expect("a sound base")
 }
 
 impl Workshop {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use fmlora_learner::{
     Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement,
-    Objective, Predictor, Prior, Step, Task, TaskClass, TokenCache, adapt, adapt_first, adapted_features,
-    fit_head, train_bases, with_task,
+    Objective, Predictor, Prior, Step, Task, TaskClass, TokenCache, adapt, adapt_first,
+    adapted_features, fit_head, train_bases, with_task,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -185,8 +185,7 @@ impl Method for FmLora {
         };
         if !self.rank_zero {
             let prior = self.prior.as_ref();
-            let task =
-                Task { classes: &classes, tokens: &tokens, features: &features, prior };
+            let task = Task { classes: &classes, tokens: &tokens, features: &features, prior };
             let (config, known) = (&self.config, self.classes.as_slice());
             let outcome = match self.adapter.take() {
                 None => {
@@ -220,7 +219,8 @@ impl Method for FmLora {
         }
         self.classes = with_task(&self.classes, &classes, &features, |_| true)?;
         let d = arena.backbone.d_feature();
-        self.predictor = Some(fit_head(&self.classes, d, self.prior.as_ref(), self.head, &[])?.predictor);
+        self.predictor =
+            Some(fit_head(&self.classes, d, self.prior.as_ref(), self.head, &[])?.predictor);
         learned.n_bytes = self.n_bytes().saturating_sub(before);
         Ok(learned)
     }
