@@ -9,6 +9,7 @@ mod check;
 mod daemon;
 mod devices;
 mod documents;
+mod estimates;
 mod http;
 mod kills;
 mod log;

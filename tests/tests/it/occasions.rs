@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fmlora_learner::{
-    Class, ClassName, ClassStatistics, FittedHead, HeadChoice, Prior, PriorError, Shots,
+    Class, ClassName, ClassStatistics, FittedHead, HeadChoice, Occasion, Prior, PriorError, Shots,
     UnknownTest, fit_head,
 };
 use fmlora_models::HalfTensor;
@@ -75,13 +75,13 @@ fn what_is_taught_together_is_an_occasion() {
     let once = ClassStatistics::from_shots(&a).expect("sound shots");
     assert_eq!(once.occasions().len(), 1);
     let twice = once.with_shots(&b).expect("sound shots");
-    let counts: Vec<u32> = twice.occasions().iter().map(|occasion| occasion.count()).collect();
+    let counts: Vec<u32> = twice.occasions().iter().map(Occasion::count).collect();
     assert_eq!(counts, [4, 3]);
     let merged = once.merged(&ClassStatistics::from_shots(&b).expect("sound shots"));
     assert_eq!(merged.expect("the same feature").occasions().len(), 2);
     // A single shot joins the nearest occasion, so that none is kept by itself.
     let single = twice.with_shots(&b[..1]).expect("a sound shot");
-    let counts: Vec<u32> = single.occasions().iter().map(|occasion| occasion.count()).collect();
+    let counts: Vec<u32> = single.occasions().iter().map(Occasion::count).collect();
     assert_eq!(counts, [4, 4]);
     let begun = ClassStatistics::from_shots(&a[..1]).expect("a sound shot");
     let joined = begun.with_shots(&b).expect("sound shots");
@@ -96,7 +96,7 @@ fn occasions_do_not_grow_without_bound() {
         statistics = statistics.with_shots(&things.burst(0, 2, 0.3)).expect("sound shots");
     }
     assert_eq!(statistics.occasions().len(), 8);
-    let shots: u32 = statistics.occasions().iter().map(|occasion| occasion.count()).sum();
+    let shots: u32 = statistics.occasions().iter().map(Occasion::count).sum();
     assert_eq!(shots, 62);
     statistics.check(D).expect("sound statistics");
 }

@@ -1,0 +1,34 @@
+//! "Have I done enough?", on the embedded base.
+
+use fmlora_device::Thing;
+use serde_json::Value;
+
+use crate::setting::{Setting, text};
+
+fn names(value: &Value) -> Vec<&str> {
+    value.as_array().expect("a list").iter().filter_map(Value::as_str).collect()
+}
+
+/// One burst of each thing: two numbers, and never enough. The same pictures once more are no other occasion, and are known.
+#[test]
+fn one_occasion_is_never_enough() {
+    let setting = Setting::new();
+    let things = setting.class_folders("things", &[Thing::Ball, Thing::Mug, Thing::Tree], 6, 1);
+    let mut estimate = Value::Null;
+    for _ in 0..2 {
+        estimate = setting.json(&["learn", text(&things)])["estimate"].clone();
+        let (alike, another) = (&estimate["accuracy"], &estimate["another_day"]);
+        let [alike, another] = [alike, another].map(|share| share.as_f64().expect("a share"));
+        assert!((0.0..=1.0).contains(&alike) && (0.0..=1.0).contains(&another), "{estimate}");
+        assert_eq!(estimate["enough"], false, "{estimate}");
+    }
+    assert_eq!(names(&estimate["one_occasion"]), ["ball", "mug", "tree"], "{estimate}");
+    let told = setting.json(&["evaluate", text(&things)]);
+    let unknown = told["unknown"].as_f64().expect("a share");
+    assert!(unknown <= 0.2, "{unknown} of the pictures that were taught are unknown: {told}");
+    assert!(told["calibration_error"].as_f64().is_some_and(|error| error <= 1.0), "{told}");
+    let text = setting.run(&["learn", text(&things)]).stdout;
+    for words in ["on pictures like these:", "on another day: about", "enough? "] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
