@@ -150,3 +150,22 @@ fn what_is_left_out_and_what_is_too_little_is_named() {
     }
     assert_eq!(said.matches("left out").count(), 2, "{said}");
 }
+
+/// A prior is about the features of its base, and goes when these change.
+#[test]
+fn a_base_gets_a_prior_and_loses_it_with_its_features() {
+    let folder = setting();
+    let here = folder.path();
+    let estimate = ["estimate-prior", "--base", "toy.fmlb", "--data", "folder:classes"];
+    run(here, &[&estimate[..], &["--out", "prior.fmlb"]].concat());
+    let inspected = |file: &str| -> Value {
+        serde_json::from_str(&run(here, &["inspect", file, "--json"])).expect("JSON")
+    };
+    let (before, after) = (inspected("toy.fmlb"), inspected("prior.fmlb"));
+    assert_eq!(before["prior"], Value::Null);
+    assert_eq!(after["prior"]["classes"], 8, "{after}");
+    assert_ne!(before["base_id"], after["base_id"]);
+    let pretrain = ["pretrain", "--base", "prior.fmlb", "--data", "folder:classes"];
+    run(here, &[&pretrain[..], &["--epochs", "1", "--rank", "2", "--out", "bases.fmlb"]].concat());
+    assert_eq!(inspected("bases.fmlb")["prior"], Value::Null);
+}

@@ -1,11 +1,12 @@
-//! From statistics to a head: nearest mean, shrinkage LDA and own covariances as one family.
+//! From statistics to a head: nearest mean, LDA and own covariances as one family.
 //!
-//! Every class is a Gaussian. The covariance that they share is the pooled within-class covariance `C`,
-//! shrunk towards the identity: `A(s) = (1 - s) C + s t I`, `t` the mean variance (Friedman 1989, Ledoit and
-//! Wolf 2004). At `s = 1` this is the nearest mean, at `s -> 0` plain LDA. Which `s` serves best depends on
-//! the amount of data, so it is chosen by leaving shots out ([`leave_one_out`]) with the log-loss as the
-//! criterion; calibration, the estimate and the test for strangers come from the same. On top, each class may
-//! be wider along its own strongest directions ([`own_shape`]).
+//! Every class is a Gaussian. The covariance that they share is a mixture of the pooled covariance within the taught
+//! classes, that within generic classes (the [`Prior`](crate::Prior) of the base) and a multiple of the identity; the more
+//! was taught, the more its own covariance counts ([`gaussians`]). Regularised discriminant analysis goes back to Friedman
+//! 1989. On top, each class may be wider along its own strongest directions ([`own_shape`]).
+//!
+//! Stand-ins of the shots, each left out ([`leave_one_out`]) and moved to where it would be on another occasion
+//! ([`occasions`]), tell temperature, the threshold for unknown things and what accuracy to expect.
 //!
 //! Ours: a class mean of `n` shots is itself off by `C / n`, which makes classes with few shots look far
 //! away. The expected excess, `k / n` with `k = tr(A^-1 C)`, is taken off every distance.

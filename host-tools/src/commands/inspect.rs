@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use fmlora_learner::format::{
     Base, FileKind, StateFile, decode_adapter, decode_base, decode_state, identify,
 };
-use fmlora_learner::{Adapter, BaseId};
+use fmlora_learner::{Adapter, BaseId, Prior};
 use fmlora_models::variant_of;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
             "kind": "base", "base_id": id.to_string(),
             "feature_space_id": id.feature_space().to_string(), "bytes": n_bytes,
             "network": name, "config": vit, "parameters": vit.n_parameters(),
-            "bases": base.adapter.as_ref().map(bases_json), "backbone": base.backbone, "features": d_feature, "provenance": base.provenance,
+            "bases": base.adapter.as_ref().map(bases_json), "prior": base.prior.as_ref().map(prior_json), "backbone": base.backbone, "features": d_feature, "provenance": base.provenance,
         }));
     }
     let (backbone, from) = (&base.backbone, &base.provenance);
@@ -84,6 +84,15 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
             ))?;
         }
     }
+    match &base.prior {
+        None => files::line("prior     none: what was not taught is told by distance alone")?,
+        Some(prior) => files::line(format!(
+            "prior     {} generic classes, {} directions ({} bytes)",
+            prior.means().len(),
+            prior.directions().shape()[0],
+            prior.n_bytes()
+        ))?,
+    }
     files::line(format!("source    {}", from.source))?;
     files::line(format!("licence   {}", from.licence))?;
     files::line(format!("imported  from a checkpoint with SHA-256 {}", from.checkpoint_sha256))?;
@@ -98,6 +107,13 @@ fn bases_json(adapter: &Adapter) -> serde_json::Value {
     json!({
         "rank": adapter.bases().rank(), "layers": places.collect::<Vec<_>>(),
         "prompt_tokens": adapter.prompt().map_or(0, |p| p.shape()[0]), "bytes": adapter.n_bytes().0,
+    })
+}
+
+fn prior_json(prior: &Prior) -> serde_json::Value {
+    json!({
+        "classes": prior.means().len(), "directions": prior.directions().shape()[0],
+        "bytes": prior.n_bytes(),
     })
 }
 
