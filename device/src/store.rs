@@ -55,7 +55,7 @@ pub(crate) use storage::{Storage, refusal};
 use tables::{CLASSES, HEAD, META, PARTS};
 
 /// Version of what the tables hold.
-const FORMAT: u16 = 3;
+const FORMAT: u16 = 4;
 
 /// Name of the file in the state directory.
 pub(crate) const FILE: &str = "state.redb";

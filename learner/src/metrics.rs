@@ -70,7 +70,7 @@ impl AccuracyMatrix {
     }
 }
 
-/// Whether confidence comes true: the expected calibration error (Guo et al., arXiv:1706.04599) over [`BINS`] bins.
+/// Whether confidence comes true: the expected calibration error (Guo et al., arXiv:1706.04599) over 15 bins.
 #[derive(Debug, Clone, Default)]
 pub struct Calibration {
     /// Sums of confidence and of right answers, by confidence.

@@ -225,6 +225,26 @@ fn a_state_of_the_former_format_is_brought_to_this_one() {
     assert_eq!(scene.content(Access::Write).expect("an upgraded state"), expected);
 }
 
+/// Format 3 knew no occasions: all that differs is the number.
+#[test]
+fn a_state_without_occasions_is_read_as_it_is() {
+    let scene = Scene::taught();
+    let expected = scene.content(Access::Read).expect("a sound state");
+    let store = scene.open(Access::Write).expect("a state");
+    let about = About { format: 3, ..store.about.clone() };
+    let write = |transaction: &WriteTransaction| {
+        META.write(transaction)?.insert("about", &about)?;
+        Ok(((), End::Commit))
+    };
+    store.storage.write(write).expect("written");
+    drop(store);
+    for access in [Access::Read, Access::Write] {
+        assert_eq!(scene.content(access).expect("a former state"), expected);
+    }
+    let store = scene.open(Access::Read).expect("a state");
+    assert_eq!(store.about.format, FORMAT);
+}
+
 #[test]
 fn accounts_of_the_former_format_are_kept_where_nothing_was_taught_yet() {
     let scene = Scene::new();
@@ -256,7 +276,7 @@ fn a_state_of_a_later_format_is_left_alone() {
     drop(store);
     for access in [Access::Read, Access::Write] {
         let error = scene.open(access).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(error.contains("format 4, but this program reads formats up to 3"), "{error}");
+        assert!(error.contains("format 5, but this program reads formats up to 4"), "{error}");
     }
 }
 

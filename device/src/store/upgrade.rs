@@ -10,6 +10,9 @@ use super::{About, FORMAT, StoreError};
 /// Values without checksums.
 const UNSEALED: u16 = 2;
 
+/// Classes without occasions and views; their bytes are read as they are.
+const PLAIN: u16 = 3;
+
 /// Brings a state to this format. `new` describes a state in which nothing was written yet.
 ///
 /// # Errors
@@ -20,15 +23,28 @@ pub(super) fn to_current(storage: &Storage, new: &About) -> Result<(), StoreErro
     if found == Some(FORMAT) {
         return Ok(());
     }
-    if let Some(found) = found.filter(|found| *found != UNSEALED) {
-        return Err(Fault::Format { found }.at(storage.path(), "be read"));
+    match found {
+        // A new state is written at once, so that what another program leaves in it later is told from an old one.
+        None | Some(UNSEALED) => {
+            storage.write(|transaction| Ok((seal(transaction, new)?, End::Commit)))?;
+        }
+        Some(PLAIN) => storage.write(|transaction| Ok((renumber(transaction)?, End::Commit)))?,
+        Some(found) => return Err(Fault::Format { found }.at(storage.path(), "be read")),
     }
-    // A new state is written at once, so that what another program leaves in it later is told from an old one.
-    storage.write(|transaction| Ok((seal(transaction, new)?, End::Commit)))?;
-    if found.is_some() {
-        tracing::info!("state {}: format {UNSEALED} is now {FORMAT}", storage.path().display());
+    if let Some(found) = found {
+        tracing::info!("state {}: format {found} is now {FORMAT}", storage.path().display());
     }
     Ok(())
+}
+
+/// Gives a state whose values are read as they are the number of this format.
+fn renumber(transaction: &WriteTransaction) -> Result<(), Fault> {
+    let mut meta = META.write(transaction)?;
+    let about: About = match meta.bytes("about")? {
+        Some(bytes) => postcard::from_bytes(&bytes).map_err(|e| damaged(&e))?,
+        None => return Err(damaged(&"it is missing")),
+    };
+    meta.insert("about", &About { format: FORMAT, ..about })
 }
 
 /// The format, which stands first in the description and before its checksum; `None` if there is no description.
