@@ -357,10 +357,13 @@ impl Gaussians {
         let spread = &self.shot_scatter * directions;
         for k in rest {
             let variance = dot(directions, k, directions, k);
+            if variance <= 0.0 {
+                continue;
+            }
             taught += dot(directions, k, &spread, k) / variance / self.shot_degrees;
             generic += variance;
         }
-        Some(taught / generic)
+        (generic > 0.0).then(|| taught / generic)
     }
 }
 
@@ -380,7 +383,8 @@ impl Generic {
         let n = self.directions.ncols();
         let share = |k: usize| {
             let variance = dot(&self.directions, k, &self.directions, k);
-            ((variance - self.floor).max(0.0) / variance).sqrt()
+            // A direction that no generic picture varies in is rounded to nothing.
+            if variance > 0.0 { ((variance - self.floor).max(0.0) / variance).sqrt() } else { 0.0 }
         };
         let scales: Vec<f64> = (0..n).map(share).collect();
         Mat::from_fn(self.directions.nrows(), n, |i, k| self.directions[(i, k)] * scales[k])
