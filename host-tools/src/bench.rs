@@ -1,6 +1,7 @@
 //! `bench`: continual learning, task by task, every method on the same tokens and orders.
 
 mod methods;
+mod occasions;
 mod plot;
 pub(crate) mod prepared;
 mod report;
@@ -12,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fmlora_learner::Adapter;
-use fmlora_learner::format::decode_base;
+use fmlora_learner::format::{Base, decode_base};
 use fmlora_learner::{AccuracyMatrix, BaseId};
-use fmlora_models::{BackboneConfig, DeviceSpec, VitWeights};
+use fmlora_models::{BackboneConfig, DeviceSpec};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::BenchArgs;
 use crate::dataset::Dataset;
 use crate::files;
-use crate::network::network;
+use crate::network::adapted_network;
 use methods::{Arena, Learned, World};
 use prepared::Prepared;
 use results::{Results, RunResult};
@@ -76,12 +77,20 @@ fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
     });
     let ablations: Vec<String> = std::iter::once(String::new()).chain(ablations).collect();
     let mut plans = Vec::new();
-    let tasks: &[usize] = if args.scenario == Scenario::Dil { &[0] } else { &args.tasks };
+    let tasks: &[usize] = match args.scenario {
+        Scenario::Cil => &args.tasks,
+        Scenario::Dil => &[0],
+        Scenario::Occasions => &[1],
+    };
     for &tasks in tasks {
         for method in NAMES.iter().filter(|name| args.methods.iter().any(|m| m == *name)) {
             for &order in &args.orders {
-                let of_method = if *method == "fm-lora" { &ablations[..] } else { &ablations[..1] };
-                for ablation in of_method {
+                let applies = |ablation: &&String| match ablation.as_str() {
+                    "" => true,
+                    "no views" => args.scenario == Scenario::Occasions,
+                    _ => *method == "fm-lora",
+                };
+                for ablation in ablations.iter().filter(applies) {
                     let (method, ablation) = ((*method).to_owned(), ablation.clone());
                     plans.push(Plan { method, ablation, tasks, order });
                 }
@@ -128,9 +137,9 @@ fn run_all(
         sites: args.layers.sites(),
         n_prompt_tokens: args.prompt_tokens,
     };
-    let arena =
-        |config: &BackboneConfig| arena(&base.weights, config, base_id, &data, args, device);
+    let arena = |config: &BackboneConfig| arena(&base, config, base_id, &data, args, device);
     let own = arena(&base.backbone)?;
+    let bases = base.adapter.as_ref().map(|adapter| Adapter::new(adapter.bases().clone(), None));
     let whole = missing
         .iter()
         .any(|plan| methods::needs_whole(&plan.method))
@@ -156,17 +165,15 @@ fn run_all(
         let world = World {
             names: &data.names,
             arena: &own,
-            prior: base
-                .prior
-                .as_ref()
-                .filter(|_| base.adapter.as_ref().is_none_or(Adapter::is_blank)),
+            prior: base.prior.as_ref(),
+            bases: bases.as_ref(),
             whole: whole.as_ref(),
             settings: &settings,
             seed: plan.order,
             on_step: &on_step,
             say: &say,
         };
-        let mut result = run_one(&world, &stream, plan, &data)?;
+        let mut result = run_one(&world, &stream, plan, &data, args.scenario)?;
         let named = blank(args, spec, plan);
         (result.dataset, result.scenario) = (named.dataset, named.scenario);
         (result.tasks, result.order) = (stream.tasks.len(), named.order);
@@ -190,16 +197,17 @@ fn run_all(
 }
 
 fn arena(
-    weights: &VitWeights<'_>,
+    base: &Base<'_>,
     config: &BackboneConfig,
     base_id: BaseId,
     data: &Dataset,
     args: &BenchArgs,
     device: &DeviceSpec,
 ) -> Result<Arena> {
-    let backbone = network(weights, config, device)?;
+    let backbone = adapted_network(base, config, device)?;
     let spec = args.data.to_string();
-    let prepared = Prepared::new(&backbone, base_id, data, &spec, &args.out)?;
+    let views = args.scenario == Scenario::Occasions;
+    let prepared = Prepared::new(&backbone, base_id, data, &spec, views, &args.out)?;
     Ok(Arena { backbone, prepared })
 }
 
@@ -209,11 +217,47 @@ fn stream_of(args: &BenchArgs, data: &Dataset, plan: &Plan) -> Result<Stream> {
             Stream::class_incremental(data, plan.tasks, plan.order, args.factory_classes)
         }
         Scenario::Dil => Stream::domain_incremental(data),
+        Scenario::Occasions => Stream::class_incremental(data, 1, plan.order, args.factory_classes),
     }
 }
 
+fn run_one(
+    world: &World<'_>,
+    stream: &Stream,
+    plan: &Plan,
+    data: &Dataset,
+    scenario: Scenario,
+) -> Result<RunResult> {
+    match scenario {
+        Scenario::Cil | Scenario::Dil => run_tasks(world, stream, plan, data),
+        Scenario::Occasions => run_occasions(world, stream, plan),
+    }
+}
+
+/// Learns all classes at once and measures whether the answers can be trusted.
+fn run_occasions(world: &World<'_>, stream: &Stream, plan: &Plan) -> Result<RunResult> {
+    let outcome = occasions::measure(world, stream, plan)?;
+    Ok(RunResult {
+        method: plan.method.clone(),
+        ablation: plan.ablation.clone(),
+        acc: outcome.accuracy,
+        aaa: outcome.accuracy,
+        matrix: vec![vec![outcome.accuracy]],
+        test_images: vec![stream.tasks[0].test.len()],
+        ranks: vec![outcome.learned.rank],
+        complexities: outcome.learned.complexity.into_iter().collect(),
+        kept: outcome.learned.kept.into_iter().collect(),
+        train_seconds: outcome.time.as_secs_f64(),
+        bytes_per_task: outcome.learned.n_bytes,
+        bytes_total: outcome.n_bytes,
+        trained_params_per_task: outcome.learned.n_trained,
+        trust: Some(outcome.trust),
+        ..RunResult::default()
+    })
+}
+
 /// Learns all tasks and measures after each.
-fn run_one(world: &World<'_>, stream: &Stream, plan: &Plan, data: &Dataset) -> Result<RunResult> {
+fn run_tasks(world: &World<'_>, stream: &Stream, plan: &Plan, data: &Dataset) -> Result<RunResult> {
     let mut time = Duration::ZERO;
     let started = Instant::now();
     let mut method = methods::method(&plan.method, &plan.ablation, world, stream)?;

@@ -308,10 +308,11 @@ pub(crate) struct BenchArgs {
     /// Base whose network all methods use
     #[arg(long, value_name = "FILE")]
     pub(crate) base: PathBuf,
-    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N&test=N to limit pictures a class and classes=A..B to take some classes
+    /// Data: cifar100:DIR, folder:DIR or domains:DIR, with ?train=N&test=N to limit pictures a class, classes=A..B to take some classes
+    /// and occasion=N to make every N pictures in file order an occasion (otherwise a folder within a class is one)
     #[arg(long, value_name = "SPEC")]
     pub(crate) data: DataSpec,
-    /// What is new in each task
+    /// What is new in each task, and what is measured
     #[arg(long, value_enum, default_value_t = Scenario::Cil)]
     pub(crate) scenario: Scenario,
     /// Numbers of tasks that the classes are divided into; domains divide themselves
@@ -326,7 +327,8 @@ pub(crate) struct BenchArgs {
     /// Directory for results.json, report.md, the plots and cached tokens
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Also run fm-lora with parts of it taken away: all ablations, or those named; several at once as "keep all+no DRS"
+    /// Also run fm-lora with parts of it taken away: all ablations, or those named; several at once as "keep all+no DRS".
+    /// With occasions "no views" applies to every method
     #[arg(long, value_delimiter = ',', value_name = "LIST", num_args = 0.., default_missing_value = "all")]
     pub(crate) ablate: Vec<String>,
     /// Classes kept out of the tasks, on which fm-lora trains its bases beforehand

@@ -1,4 +1,4 @@
-//! Data sets by a short text: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with `?train=N&test=N&classes=A..B`.
+//! Data sets by a short text: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with `?train=N&test=N&occasion=N&classes=A..B`.
 
 mod cifar;
 mod domains;
@@ -20,6 +20,8 @@ pub(crate) struct DataSpec {
     dir: PathBuf,
     train: Option<usize>,
     test: Option<usize>,
+    /// Pictures of an occasion, in file order.
+    occasion: Option<usize>,
     /// Classes that are taken, by their place in the data's own order.
     classes: Option<(usize, usize)>,
 }
@@ -39,7 +41,7 @@ pub(crate) enum SpecError {
     Kind(String),
     /// A limit that is none.
     #[error(
-        "{0:?}: expected train=N, test=N or classes=A..B (from A to B - 1, counted from 0), joined by &"
+        "{0:?}: expected train=N, test=N, occasion=N (so many pictures in file order are of one occasion) or classes=A..B (from A to B - 1, counted from 0), joined by &"
     )]
     Limit(String),
 }
@@ -50,6 +52,8 @@ pub(crate) struct Pictures {
     pub(crate) labels: Vec<usize>,
     /// One a picture; empty if the data have no domains.
     pub(crate) domains: Vec<usize>,
+    /// Occasion of each picture within its class; empty if all pictures of a class are of one.
+    pub(crate) occasions: Vec<usize>,
     pub(crate) items: Vec<Picture>,
 }
 
@@ -96,6 +100,9 @@ impl DataSpec {
             data.train.keep_classes(first, end);
             data.test.keep_classes(first, end);
         }
+        if let Some(n) = self.occasion {
+            data.train.occasions_of(n);
+        }
         Ok(data)
     }
 }
@@ -109,8 +116,25 @@ impl Pictures {
         self.items.retain(|_| *keep.next().unwrap_or(&false));
         let mut keep = kept.iter();
         self.domains.retain(|_| *keep.next().unwrap_or(&false));
+        let mut keep = kept.iter();
+        self.occasions.retain(|_| *keep.next().unwrap_or(&false));
         self.labels.retain(|label| (first..end).contains(label));
         self.labels.iter_mut().for_each(|label| *label -= first);
+    }
+
+    /// Makes every `n` pictures of a class, in file order, an occasion.
+    fn occasions_of(&mut self, n: usize) {
+        let mut seen = vec![0; self.labels.iter().max().map_or(0, |last| last + 1)];
+        let occasion = |&label: &usize| {
+            seen[label] += 1;
+            (seen[label] - 1) / n
+        };
+        self.occasions = self.labels.iter().map(occasion).collect();
+    }
+
+    /// Occasion of a picture within its class.
+    pub(crate) fn occasion(&self, row: usize) -> usize {
+        self.occasions.get(row).copied().unwrap_or(0)
     }
 
     /// Places of the pictures of a domain.
@@ -129,7 +153,7 @@ impl fmt::Display for DataSpec {
         // The last part of the path: results must not depend on where the data lie.
         let dir = self.dir.file_name().unwrap_or(self.dir.as_os_str());
         write!(f, "{kind}:{}", dir.to_string_lossy())?;
-        let limits = [("train", self.train), ("test", self.test)];
+        let limits = [("train", self.train), ("test", self.test), ("occasion", self.occasion)];
         let limits = limits.iter().filter_map(|(k, n)| n.map(|n| format!("{k}={n}")));
         let classes = self.classes.map(|(first, end)| format!("classes={first}..{end}"));
         let limits: Vec<String> = limits.chain(classes).collect();
@@ -153,7 +177,8 @@ impl FromStr for DataSpec {
         if dir.is_empty() {
             return Err(unknown());
         }
-        let mut spec = Self { kind, dir: dir.into(), train: None, test: None, classes: None };
+        let dir = dir.into();
+        let mut spec = Self { kind, dir, train: None, test: None, occasion: None, classes: None };
         for limit in limits.split('&').filter(|l| !l.is_empty()) {
             let wrong = || SpecError::Limit(limit.to_owned());
             let (key, value) = limit.split_once('=').ok_or_else(wrong)?;
@@ -167,6 +192,7 @@ impl FromStr for DataSpec {
             match key {
                 "train" => spec.train = Some(value),
                 "test" => spec.test = Some(value),
+                "occasion" => spec.occasion = Some(value),
                 _ => return Err(wrong()),
             }
         }
@@ -204,10 +230,25 @@ mod tests {
         let mut pictures = Pictures {
             labels: vec![0, 2, 1, 3, 2],
             domains: vec![0, 1, 2, 3, 4],
+            occasions: vec![5, 6, 7, 8, 9],
             items: (0..5).map(|_| item()).collect(),
         };
         pictures.keep_classes(1, 3);
         assert_eq!((pictures.labels, pictures.domains), (vec![1, 0, 1], vec![1, 2, 4]));
+        assert_eq!(pictures.occasions, [6, 7, 9]);
         assert_eq!(pictures.items.len(), 3);
+    }
+
+    #[test]
+    fn pictures_in_file_order_make_occasions_class_by_class() {
+        let item = || Picture::File(PathBuf::new());
+        let mut pictures = Pictures {
+            labels: vec![0, 0, 0, 1, 1, 0],
+            items: (0..6).map(|_| item()).collect(),
+            ..Pictures::default()
+        };
+        assert_eq!(pictures.occasion(5), 0);
+        pictures.occasions_of(2);
+        assert_eq!(pictures.occasions, [0, 0, 1, 0, 0, 1]);
     }
 }

@@ -11,6 +11,7 @@ mod hex;
 mod network;
 mod progress;
 mod publish;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

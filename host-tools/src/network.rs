@@ -14,9 +14,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 /// Pictures of a forward pass: what the check of a device is made with.
 const BATCH: usize = 32;
 
-/// The network of a base with what a broad first task left in it, which is part of its features.
-pub(crate) fn adapted_network(base: &Base<'_>, device: &DeviceSpec) -> Result<Backbone> {
-    let plain = network(&base.weights, &base.backbone, device)?;
+/// The network of a base, divided as `config` says, with what a broad first task left in it, which is part of its features.
+pub(crate) fn adapted_network(
+    base: &Base<'_>,
+    config: &BackboneConfig,
+    device: &DeviceSpec,
+) -> Result<Backbone> {
+    let plain = network(&base.weights, config, device)?;
     let learned = base.adapter.as_ref().map(|adapter| adapter.side_branches(plain.device()));
     Ok(learned.map_or(plain.clone(), |branches| plain.folded(&branches)))
 }

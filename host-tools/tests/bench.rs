@@ -111,6 +111,45 @@ fn domains_add_up_and_parts_can_be_taken_away() {
 }
 
 #[test]
+fn occasions_show_whether_answers_can_be_trusted() {
+    let folder = setting();
+    for class in 0..8 {
+        for (set, numbers) in [("train/day1", 0..4), ("train/day2", 4..8), ("test", 8..12)] {
+            let (set, day) = set.split_once('/').unwrap_or((set, "day3"));
+            for number in numbers {
+                let path = format!("days/{set}/class{class}/{day}/{number:02}.png");
+                let path = folder.path().join(path);
+                std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                picture(class, number, false).save(path).expect("a picture");
+            }
+        }
+    }
+    let bench = ["bench", "--base", "toy.fmlb", "--data", "folder:days", "--scenario", "occasions"];
+    let methods = "nearest-mean,ridge,fm-lora,joint-lora";
+    let rest = ["--orders", "1", "--methods", methods, "--ablate", "no views", "--out", "days"];
+    let report = run(folder.path(), &[&bench[..], &rest, &SMALL].concat());
+    let found = results(folder.path(), "days");
+    assert_eq!(found.len(), 8, "four methods with views and without");
+    for result in &found {
+        let trust = &result["trust"];
+        for key in ["expected", "confidence", "calibration_error"] {
+            let value = trust[key].as_f64().unwrap_or(-1.0);
+            assert!((0.0..=1.0).contains(&value), "{key} of {result}");
+        }
+        for key in ["false_alarms", "detected", "detected_at_5_percent", "auroc"] {
+            let value = trust["strangers"][key].as_f64().unwrap_or(-1.0);
+            assert!((0.0..=1.0).contains(&value), "{key} of {result}");
+        }
+        assert_eq!(trust["strangers"]["taught"], 4);
+        let ours = result["method"] == "fm-lora";
+        assert_eq!(trust["another_day"].is_number(), ours, "{result}");
+        assert_eq!(result["test_images"], serde_json::json!([32]));
+    }
+    assert!(report.contains("| method | accuracy | expected: like the shots |"), "{report}");
+    assert!(report.contains("| ridge, no views |"), "{report}");
+}
+
+#[test]
 fn factory_bases_come_from_classes_that_the_run_does_not_use() {
     let folder = setting();
     let bench = ["bench", "--base", "toy.fmlb", "--data", "folder:classes", "--tasks", "2"];

@@ -6,7 +6,7 @@ mod nearest_mean;
 mod ridge;
 
 use anyhow::{Result, bail};
-use fmlora_learner::Prior;
+use fmlora_learner::{Adapter, Prior};
 use fmlora_models::Backbone;
 
 pub(crate) use fm_lora::ABLATIONS;
@@ -14,6 +14,7 @@ pub(crate) use fm_lora::ABLATIONS;
 use super::prepared::Prepared;
 use super::settings::Settings;
 use super::stream::{Stream, TaskRows};
+use crate::trust::Answer;
 
 /// A network with its tokens and features of all pictures.
 pub(crate) struct Arena {
@@ -27,8 +28,10 @@ pub(crate) struct World<'a> {
     pub(crate) names: &'a [String],
     /// The base's own split, prefix and suffix.
     pub(crate) arena: &'a Arena,
-    /// The prior of the base, if it is about these features.
+    /// The prior of the base.
     pub(crate) prior: Option<&'a Prior>,
+    /// The shared bases of the base; what they have learned is part of the network here.
+    pub(crate) bases: Option<&'a Adapter>,
     /// The same network adapted from its first block on; only where a method asks for it.
     pub(crate) whole: Option<&'a Arena>,
     pub(crate) settings: &'a Settings,
@@ -55,13 +58,42 @@ pub(crate) struct Learned {
     pub(crate) n_bytes: usize,
 }
 
+/// Accuracy that a method expects of itself, in [0, 1].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    /// On pictures like the training pictures.
+    pub(crate) alike: f64,
+    /// On another day.
+    pub(crate) another_day: f64,
+}
+
 /// A way to learn tasks one after the other.
 pub(crate) trait Method {
     /// Learns a task from its training pictures.
     fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned>;
 
-    /// Labels for some test pictures, among all classes learnt so far.
-    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>>;
+    /// Labels of all classes learned so far.
+    fn labels(&self, world: &World<'_>) -> Result<Vec<usize>>;
+
+    /// Scores of some test pictures, one a class, in the order of [`Method::labels`].
+    fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>>;
+
+    /// Labels for some test pictures, among all classes learned so far.
+    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
+        let labels = self.labels(world)?;
+        let scores = self.scores(world, rows)?;
+        Ok(scores.into_iter().map(|scores| labels[best(scores)]).collect())
+    }
+
+    /// Answers to some test pictures with the method's own confidence; `None` if it has none.
+    fn answers(&mut self, _: &World<'_>, _: &[usize]) -> Result<Option<Vec<Answer>>> {
+        Ok(None)
+    }
+
+    /// Accuracy that the method itself expects; `None` if it expects nothing.
+    fn expected(&self) -> Option<Expected> {
+        None
+    }
 
     /// Bytes stored besides the network.
     fn n_bytes(&self) -> usize;
@@ -113,7 +145,7 @@ pub(crate) fn method(
 }
 
 /// The place of the highest of some scores.
-pub(crate) fn best(scores: impl IntoIterator<Item = f32>) -> usize {
+fn best(scores: impl IntoIterator<Item = f32>) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (place, score) in scores.into_iter().enumerate() {
         if score > best.1 {

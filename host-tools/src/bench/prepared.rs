@@ -1,10 +1,13 @@
-//! What all methods share: tokens entering the first adapted block and frozen features, computed once.
+//! What all methods share: tokens entering the first adapted block and features of the base, computed once.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::TensorData;
-use fmlora_learner::{BaseId, TokenCache};
+use fmlora_learner::{BaseId, Shots, TokenCache};
 use fmlora_models::Backbone;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -16,10 +19,14 @@ use crate::{features, files};
 /// Pictures of one pass.
 const PASS: usize = 32;
 
-/// Tokens and frozen features of some pictures, row by row.
+/// Tokens and features of some pictures, row by row; behind them those of random views of the pictures.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) labels: Vec<usize>,
+    /// Occasion of each picture within its class.
+    pub(crate) occasions: Vec<usize>,
+    /// Rows of the views of each picture.
+    pub(crate) views: Vec<Range<usize>>,
     pub(crate) tokens: TokenCache,
     pub(crate) features: Vec<Vec<f32>>,
 }
@@ -27,45 +34,84 @@ pub(crate) struct Part {
 /// Training and test pictures.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) train: Part,
-    pub(crate) test: Part,
+    pub(crate) train: Arc<Part>,
+    pub(crate) test: Arc<Part>,
+}
+
+impl Part {
+    /// Rows of some pictures; with `views`, those of their views too.
+    pub(crate) fn rows(&self, pictures: &[usize], views: bool) -> Vec<usize> {
+        let of_views = pictures.iter().filter(|_| views).flat_map(|&row| self.views[row].clone());
+        pictures.iter().copied().chain(of_views).collect()
+    }
 }
 
 impl Prepared {
     /// Runs the prefix over all pictures, or reads what an earlier start left in `dir`; then the suffix.
     ///
     /// Tokens and features are kept beside the results, so that a killed benchmark goes on at once. Their names
-    /// tell bases, data and first adapted blocks apart.
+    /// tell bases, data and first adapted blocks apart. With `views`, training pictures have as many views as a device
+    /// would look at.
     pub(crate) fn new(
         backbone: &Backbone,
         base_id: BaseId,
         data: &Dataset,
         spec: &str,
+        views: bool,
         dir: &Path,
     ) -> Result<Self> {
         let first = backbone.config().first_adapted_block;
-        let part = |pictures: &Pictures, what: &str| -> Result<Part> {
+        let part = |pictures: &Pictures, what: &str, n_views: &[usize]| -> Result<Arc<Part>> {
+            let n_rows = pictures.items.len() + n_views.iter().sum::<usize>();
             let mut key = Sha256::new();
-            key.update(format!("{base_id} {spec} {first} {what} {}", pictures.items.len()));
+            key.update(format!("{base_id} {spec} {first} {what} {n_rows}"));
             let digest = format!("{:x}", key.finalize());
             let path = |kind: &str| dir.join(format!("{kind}-{what}-{}.bin", &digest[..16]));
-            let tokens = tokens(backbone, pictures, what, &path("tokens"))?;
+            let tokens = tokens(backbone, pictures, n_views, what, &path("tokens"))?;
             let features = suffix_features(backbone, &tokens, what, &path("features"))?;
-            Ok(Part { labels: pictures.labels.clone(), tokens, features })
+            let mut labels = pictures.labels.clone();
+            let mut rows_of_views = Vec::with_capacity(n_views.len());
+            for (row, &n) in n_views.iter().enumerate() {
+                rows_of_views.push(labels.len()..labels.len() + n);
+                labels.extend(std::iter::repeat_n(labels[row], n));
+            }
+            let occasions = (0..pictures.items.len()).map(|row| pictures.occasion(row)).collect();
+            Ok(Arc::new(Part { labels, occasions, views: rows_of_views, tokens, features }))
         };
-        Ok(Self { train: part(&data.train, "train")?, test: part(&data.test, "test")? })
+        let n_views = if views { n_views(&data.train) } else { vec![0; data.train.items.len()] };
+        let none = vec![0; data.test.items.len()];
+        Ok(Self {
+            train: part(&data.train, "train", &n_views)?,
+            test: part(&data.test, "test", &none)?,
+        })
     }
 }
 
-fn tokens(backbone: &Backbone, pictures: &Pictures, what: &str, path: &Path) -> Result<TokenCache> {
+/// Views of each picture, by how many pictures of its class are taught on its occasion.
+fn n_views(pictures: &Pictures) -> Vec<usize> {
+    let key = |row: usize| (pictures.labels[row], pictures.occasion(row));
+    let mut counts: HashMap<(usize, usize), usize> = HashMap::new();
+    (0..pictures.items.len()).for_each(|row| *counts.entry(key(row)).or_default() += 1);
+    (0..pictures.items.len()).map(|row| Shots::n_views(counts[&key(row)])).collect()
+}
+
+fn tokens(
+    backbone: &Backbone,
+    pictures: &Pictures,
+    n_views: &[usize],
+    what: &str,
+    path: &Path,
+) -> Result<TokenCache> {
     let (n_tokens, d) = (backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
+    let n_rows = pictures.items.len() + n_views.iter().sum::<usize>();
     if path.exists() {
         let read = TokenCache::from_bytes(n_tokens, d, &files::read(path)?);
-        if let Some(cache) = read.ok().filter(|cache| cache.len() == pictures.items.len()) {
+        if let Some(cache) = read.ok().filter(|cache| cache.len() == n_rows) {
             return Ok(cache);
         }
     }
-    let cache = tokens_of(backbone, pictures, what)?;
+    let mut cache = tokens_of(backbone, pictures, what)?;
+    push_views(&mut cache, backbone, pictures, n_views)?;
     files::write_whole(path, &cache.to_bytes())?;
     Ok(cache)
 }
@@ -89,6 +135,32 @@ pub(crate) fn tokens_of(
     }
     bar.finish_and_clear();
     Ok(cache)
+}
+
+/// Adds the tokens of views of each picture, with a bar.
+fn push_views(
+    cache: &mut TokenCache,
+    backbone: &Backbone,
+    pictures: &Pictures,
+    n_views: &[usize],
+) -> Result<()> {
+    let rows: Vec<usize> = (0..n_views.len()).filter(|&row| n_views[row] > 0).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let preprocess = backbone.config().preprocess;
+    let bar = features::bar(rows.len(), "tokens of views of training pictures")?;
+    for batch in rows.chunks(PASS) {
+        let views = |&row: &usize| {
+            let pixels = features::load(&pictures.items[row], &preprocess)?;
+            Ok(preprocess.views(&pixels, n_views[row]).concat())
+        };
+        let pixels: Result<Vec<Vec<f32>>> = batch.par_iter().map(views).collect();
+        cache.push(&numbers(backbone.tokens(pixels?.concat()).try_into_data())?)?;
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Features of all rows of a cache, with a bar; or those that an earlier start left.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::occasions::Trust;
 use super::results::RunResult;
 
 /// Head of the table of methods.
@@ -16,6 +17,13 @@ const ABLATIONS: [&str; 2] = [
     "| ablation | acc | against the full method, points | forgetting | rank | trained numbers a task \
      | seconds |",
     "|---|--:|--:|--:|--:|--:|--:|",
+];
+
+/// Head of the table of methods in the scenario of occasions.
+const TRUST: [&str; 2] = [
+    "| method | accuracy | expected: like the shots | expected: another day | mean confidence | calibration error \
+     | false alarms | strangers found | found at 5 % false alarms | AUROC | KiB in all | seconds |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 ];
 
 /// What a cell says that has no value.
@@ -129,6 +137,32 @@ impl<'a> Entry<'a> {
         format!("| {} |", cells.join(" | "))
     }
 
+    /// One row of the table of trust.
+    fn trust_row(&self, orders: usize) -> String {
+        let share = |value: fn(&Trust) -> Option<f64>| {
+            let values: Option<Vec<f64>> =
+                self.runs.iter().map(|run| run.trust.as_ref().and_then(value)).collect();
+            let mean = values.and_then(|values| mean(values.into_iter()));
+            mean.map_or_else(|| NONE.to_owned(), |mean| format!("{mean:.3}"))
+        };
+        let cells = [
+            self.name(orders),
+            format!("{:.3}", self.acc()),
+            share(|trust| trust.expected),
+            share(|trust| trust.another_day),
+            share(|trust| trust.confidence),
+            share(|trust| trust.calibration_error),
+            // A threshold needs a calibration.
+            share(|trust| trust.confidence.map(|_| trust.strangers.false_alarms)),
+            share(|trust| trust.confidence.map(|_| trust.strangers.detected)),
+            share(|trust| Some(trust.strangers.detected_at_5_percent)),
+            share(|trust| Some(trust.strangers.auroc)),
+            number(self.mean(|run| run.bytes_total as f64 / 1024.0)),
+            self.seconds(),
+        ];
+        format!("| {} |", cells.join(" | "))
+    }
+
     /// Mean rank of the updates that were kept.
     fn rank(&self) -> String {
         number(mean(self.runs.iter().flat_map(|run| run.ranks.iter().map(|&r| r as f64))))
@@ -200,6 +234,11 @@ fn section(setting: Setting<'_>, runs: &[&RunResult]) -> Vec<String> {
         format!("## {}, {}", short_name(dataset, scenario), counted(tasks, "task")),
         format!("Data `{dataset}`; {}.", orders(&seeds)),
     ];
+    if runs.iter().any(|run| run.trust.is_some()) {
+        let all = Entry::all(runs.iter().copied());
+        blocks.push(table(TRUST, all.iter().map(|entry| entry.trust_row(seeds.len()))));
+        return blocks;
+    }
     if !full.is_empty() {
         blocks.push(table(METHODS, full.iter().map(|entry| entry.row(seeds.len()))));
     }
@@ -312,6 +351,7 @@ mod tests {
             bytes_per_task: 1536,
             bytes_total: 3072,
             trained_params_per_task: 384,
+            trust: None,
         }
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use fmlora_learner::AccuracyMatrix;
 use serde::{Deserialize, Serialize};
 
+use super::occasions::Trust;
 use crate::files;
 
 /// One method on one order of tasks. The JSON keys are a contract.
@@ -13,7 +14,7 @@ use crate::files;
 pub(crate) struct RunResult {
     /// The data specification.
     pub(crate) dataset: String,
-    /// `cil` or `dil`.
+    /// `cil`, `dil` or `occasions`.
     pub(crate) scenario: String,
     /// Number of tasks.
     pub(crate) tasks: usize,
@@ -53,6 +54,9 @@ pub(crate) struct RunResult {
     pub(crate) bytes_total: usize,
     /// Numbers trained by gradient descent a task, the mean over tasks.
     pub(crate) trained_params_per_task: usize,
+    /// How far the answers can be trusted; in the scenario of occasions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trust: Option<Trust>,
 }
 
 /// All runs of an output directory.

@@ -13,6 +13,8 @@ pub(crate) enum Scenario {
     Cil,
     /// Domain-incremental: the same classes in a new domain
     Dil,
+    /// All classes at once, few shots of each, asked on other occasions: is the answer right, and is it sure only where it is?
+    Occasions,
 }
 
 /// One task: rows of the training and test pictures.
@@ -21,6 +23,8 @@ pub(crate) struct TaskRows {
     /// Classes of the task, by label.
     pub(crate) classes: Vec<usize>,
     pub(crate) train: Vec<usize>,
+    /// Whether the views of the training pictures are learned from too.
+    pub(crate) views: bool,
     pub(crate) test: Vec<usize>,
 }
 
@@ -37,6 +41,7 @@ impl Scenario {
         match self {
             Self::Cil => "cil",
             Self::Dil => "dil",
+            Self::Occasions => "occasions",
         }
     }
 }
@@ -69,19 +74,22 @@ impl Stream {
         let of_domain = |domain: usize| TaskRows {
             classes: (0..data.names.len()).collect(),
             train: data.train.rows_of_domain(domain),
+            views: false,
             test: data.test.rows_of_domain(domain),
         };
         Ok(Self { tasks: (0..n_domains).map(of_domain).collect(), factory: TaskRows::default() })
     }
 }
 
-fn of_classes(data: &Dataset, classes: &[usize]) -> TaskRows {
+/// All pictures of some classes.
+pub(super) fn of_classes(data: &Dataset, classes: &[usize]) -> TaskRows {
     let rows = |labels: &[usize]| {
         (0..labels.len()).filter(|&row| classes.contains(&labels[row])).collect()
     };
     TaskRows {
         classes: classes.to_vec(),
         train: rows(&data.train.labels),
+        views: false,
         test: rows(&data.test.labels),
     }
 }

@@ -13,7 +13,7 @@ use crate::{features, files};
 pub(super) fn run(args: &EstimatePriorArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.base)?;
     let (mut base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
-    let backbone = adapted_network(&base, device)?;
+    let backbone = adapted_network(&base, &base.backbone, device)?;
     let data = args.data.load()?;
     let found = features::compute(&backbone, &data.train, "pictures")?;
     let mut classes = vec![Vec::new(); data.names.len()];

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::cli::ProbeArgs;
 use crate::dataset::{Dataset, Pictures};
 use crate::network::adapted_network;
+use crate::trust::{Answer, Strangers, taught_classes};
 use crate::{features, files};
 
 /// Shrinkage of the fixed LDA that stands beside the chosen one.
@@ -50,20 +51,6 @@ struct Row {
     fit_seconds: f64,
 }
 
-/// Some classes taught, the others strangers.
-#[derive(Debug, Serialize)]
-struct Strangers {
-    taught: usize,
-    /// Share of pictures of taught classes called unknown.
-    false_alarms: f64,
-    /// Share of pictures of strangers called unknown.
-    detected: f64,
-    /// The share detected if the threshold let exactly 5 % false alarms through.
-    detected_at_5_percent: f64,
-    /// Chance that a picture of a stranger has less evidence than one of a taught class.
-    auroc: f64,
-}
-
 struct Features {
     train: Vec<Vec<f32>>,
     test: Vec<Vec<f32>>,
@@ -72,7 +59,7 @@ struct Features {
 pub(super) fn run(args: &ProbeArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let bytes = files::read(&args.base)?;
     let (base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
-    let backbone = adapted_network(&base, device)?;
+    let backbone = adapted_network(&base, &base.backbone, device)?;
     let data = args.data.load()?;
     ensure!(!data.test.items.is_empty(), "the data have no test pictures");
     let taught = args.taught.unwrap_or(data.names.len() / 2).clamp(1, data.names.len());
@@ -115,21 +102,28 @@ fn measure(
     let nearest = fit_head(&classes, d, prior, HeadChoice::NearestMean, &[])?.predictor;
     let fixed = fit_head(&classes, d, prior, HeadChoice::Lda(FIXED), &[])?.predictor;
     let with_shots = fit_head(&classes, d, prior, HeadChoice::Auto, &at_hand)?.estimate;
-    let calibration = calibration(&auto.predictor, data, &found.test);
+    let labels: Vec<usize> = (0..classes.len()).collect();
+    let answers = |predictor: &Predictor| answers(predictor, &labels, &found.test);
+    let own_answers = answers(&auto.predictor);
+    let mut calibration = Calibration::default();
+    for (answer, label) in own_answers.iter().zip(&data.test.labels) {
+        calibration.push(answer.confidence, answer.label == *label);
+    }
+    let accuracy = |answers: &[Answer]| accuracy(answers, &data.test.labels);
     let bytes = classes.iter().map(|c| c.n_bytes());
     let (mean_bytes, scatter_bytes) = bytes.fold((0, 0), |(a, b), (m, s)| (a + m, b + s));
     Ok(Row {
         shots,
-        nearest_mean: accuracy(&nearest, data, &found.test),
-        lda_fixed: accuracy(&fixed, data, &found.test),
-        auto: accuracy(&auto.predictor, data, &found.test),
+        nearest_mean: accuracy(&answers(&nearest)),
+        lda_fixed: accuracy(&answers(&fixed)),
+        auto: accuracy(&own_answers),
         shrinkage: auto.predictor.shrinkage(),
         expected: auto.estimate.as_ref().map(|e| e.accuracy),
         another_day: auto.estimate.as_ref().map(|e| e.another_day),
         expected_with_shots: with_shots.map(|e| e.accuracy),
         confidence: calibration.confidence(),
         calibration_error: calibration.error(),
-        strangers: strangers(&classes[..], data, found, prior, taught)?,
+        strangers: strangers(&classes, data, found, prior, taught)?,
         mean_bytes,
         scatter_bytes,
         fit_seconds,
@@ -164,28 +158,16 @@ fn classes(data: &Dataset, by_class: &[Vec<Vec<f32>>]) -> Result<Vec<Arc<Class>>
     data.names.iter().zip(by_class).map(class).collect()
 }
 
-fn best(predictor: &Predictor, feature: &[f32]) -> (usize, f32) {
-    let scores = predictor.scores(feature).into_iter().enumerate();
-    scores.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0))
+fn answers(predictor: &Predictor, labels: &[usize], test: &[Vec<f32>]) -> Vec<Answer> {
+    test.iter().map(|feature| Answer::of(predictor, labels, feature)).collect()
 }
 
-fn accuracy(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> f64 {
-    let right = data.test.labels.iter().zip(test).filter(|(l, f)| best(predictor, f).0 == **l);
-    right.count() as f64 / test.len() as f64
+fn accuracy(answers: &[Answer], labels: &[usize]) -> f64 {
+    let right = labels.iter().zip(answers).filter(|(label, answer)| answer.label == **label);
+    right.count() as f64 / answers.len().max(1) as f64
 }
 
-/// Whether confidence on the test pictures comes true.
-fn calibration(predictor: &Predictor, data: &Dataset, test: &[Vec<f32>]) -> Calibration {
-    let mut calibration = Calibration::default();
-    for (&label, feature) in data.test.labels.iter().zip(test) {
-        let prediction = predictor.predict(feature, 1);
-        let right = prediction.top[0].class.as_str() == data.names[label];
-        calibration.push(f64::from(prediction.top[0].confidence), right);
-    }
-    calibration
-}
-
-/// Teaches the first classes of a fixed shuffle and shows pictures of all.
+/// Teaches some classes and shows pictures of all.
 fn strangers(
     classes: &[Arc<Class>],
     data: &Dataset,
@@ -193,38 +175,15 @@ fn strangers(
     prior: Option<&Prior>,
     taught: usize,
 ) -> Result<Strangers> {
-    // A fixed order that is neither alphabetic nor by label: multiples of a number prime to any count.
-    let mut order: Vec<usize> = (0..classes.len()).collect();
-    order.sort_by_key(|&i| (i * 7919 + 13) % 10007);
-    let known: Vec<usize> = order[..taught].to_vec();
+    let known = taught_classes(classes.len(), taught);
     let chosen: Vec<Arc<Class>> = known.iter().map(|&i| classes[i].clone()).collect();
     let head = fit_head(&chosen, found.test[0].len(), prior, HeadChoice::Auto, &[])?.predictor;
-    let (mut own, mut other, mut alarms, mut detected) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut own, mut other) = (Vec::new(), Vec::new());
     for (label, feature) in data.test.labels.iter().zip(&found.test) {
-        let unknown = usize::from(head.predict(feature, 1).unknown);
-        let evidence = head.evidence_of(feature);
-        if known.contains(label) {
-            own.push(evidence);
-            alarms += unknown;
-        } else {
-            other.push(evidence);
-            detected += unknown;
-        }
+        let answers = if known.contains(label) { &mut own } else { &mut other };
+        answers.push(Answer::of(&head, &known, feature));
     }
-    own.sort_by(f32::total_cmp);
-    other.sort_by(f32::total_cmp);
-    let below = |evidence: &f32| other.partition_point(|other| other < evidence);
-    let pairs = (own.len() * other.len()).max(1) as f64;
-    let auroc = own.iter().map(below).sum::<usize>() as f64 / pairs;
-    let threshold = own.get(own.len() / 20).copied().unwrap_or(f32::MIN);
-    let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
-    Ok(Strangers {
-        taught,
-        false_alarms: share(alarms, own.len()),
-        detected: share(detected, other.len()),
-        detected_at_5_percent: share(other.iter().filter(|&&e| e < threshold).count(), other.len()),
-        auroc,
-    })
+    Ok(Strangers::new(taught, &own, &other))
 }
 
 fn print(report: &ProbeReport) -> Result<()> {

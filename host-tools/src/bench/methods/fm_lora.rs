@@ -6,21 +6,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fmlora_learner::{
-    Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, HeadChoice, Judgement,
-    Objective, Predictor, Prior, Step, Task, TaskClass, TokenCache, adapt, adapt_first,
-    adapted_features, fit_head, train_bases, with_task,
+    Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, Estimate, HeadChoice,
+    Judgement, Objective, Predictor, Prior, Shots, Step, Task, TaskClass, TokenCache, adapt,
+    adapt_first, adapted_features, fit_head, train_bases,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
-use super::{Arena, Learned, Method, World, best};
-use crate::bench::prepared::features_of;
+use super::{Arena, Expected, Learned, Method, World};
+use crate::bench::prepared::{Part, features_of};
 use crate::bench::settings::Settings;
 use crate::bench::stream::{Stream, TaskRows};
+use crate::trust::Answer;
 
 /// What may be taken away from our method, and what that is called in the report.
-pub(crate) const ABLATIONS: [&str; 15] = [
+pub(crate) const ABLATIONS: [&str; 16] = [
     "rank 0",
+    "no views",
     "one covariance",
     "nearest mean",
     "keep all",
@@ -53,6 +55,8 @@ pub(super) struct FmLora {
     /// The prior in the features as they are.
     prior: Option<Prior>,
     predictor: Option<Predictor>,
+    /// Accuracy to expect, as after teaching.
+    estimate: Option<Estimate>,
     /// Features of test pictures with the adapter as it is.
     seen: HashMap<usize, Vec<f32>>,
 }
@@ -70,6 +74,7 @@ impl FmLora {
             classes: Vec::new(),
             prior: None,
             predictor: None,
+            estimate: None,
             seen: HashMap::new(),
         }
     }
@@ -79,6 +84,7 @@ impl FmLora {
         let settings = world.settings;
         let mut method = Self::new(settings.adaptation(world.seed), settings.layers());
         method.prior = world.prior.cloned();
+        method.adapter = world.bases.cloned();
         ablation.split_terminator('+').try_for_each(|part| method.take_away(part, settings))?;
         if !stream.factory.classes.is_empty() && !method.rank_zero {
             method.adapter = Some(factory(world, &stream.factory, &method.layers)?);
@@ -94,6 +100,8 @@ impl FmLora {
         let config = &mut self.config;
         match part {
             "rank 0" => self.rank_zero = true,
+            // What the task says.
+            "no views" => {}
             "one covariance" => self.head = HeadChoice::SharedCovariance,
             "nearest mean" => self.head = HeadChoice::NearestMean,
             "keep all" => config.margin = f64::NEG_INFINITY,
@@ -105,7 +113,11 @@ impl FmLora {
             "a=1" => config.merge_weights = vec![1.0],
             "a=0.3" => config.merge_weights = vec![0.3],
             other => match other.strip_prefix("m=").and_then(|m| m.parse().ok()) {
-                Some(m) => self.layers.n_prompt_tokens = m,
+                Some(m) => {
+                    self.layers.n_prompt_tokens = m;
+                    // The prompt comes with the bases of the first task.
+                    self.adapter = None;
+                }
                 None => bail!("there is no ablation {other:?}; known: {}", ABLATIONS.join(", ")),
             },
         }
@@ -130,6 +142,44 @@ impl FmLora {
         } else {
             Ok(world.arena)
         }
+    }
+
+    /// Features of training pictures and views with the adapter as it is.
+    fn train_features(&self, arena: &Arena, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let part = &arena.prepared.train;
+        Ok(match &self.adapter {
+            Some(adapter) if self.changed => {
+                adapted_features(&arena.backbone, adapter, &part.tokens.subset(rows))?
+            }
+            _ => rows.iter().map(|&row| part.features[row].clone()).collect(),
+        })
+    }
+
+    /// Teaches the classes of a task, occasion by occasion, and fits the head; `features` are those of its pictures.
+    fn teach(&mut self, world: &World<'_>, task: &TaskRows, features: &[Vec<f32>]) -> Result<()> {
+        let arena = self.arena(world)?;
+        let part = &arena.prepared.train;
+        let shots = shots_of(part, task, features, |rows| self.train_features(arena, rows))?;
+        let mut at_hand: BTreeMap<usize, Vec<Vec<f32>>> = BTreeMap::new();
+        for ((_, label), shots) in shots {
+            let name = ClassName::new(&world.names[label])?;
+            let known = self.classes.iter().position(|class| class.name.key() == name.key());
+            let place = known.unwrap_or(self.classes.len());
+            match known {
+                Some(place) => {
+                    self.classes[place] = Arc::new(self.classes[place].with_viewed(&shots)?);
+                }
+                None => self.classes.push(Arc::new(Class::from_viewed(name, &shots)?)),
+            }
+            at_hand.entry(place).or_default().extend(shots.features);
+        }
+        let at_hand: Vec<(usize, &[Vec<f32>])> =
+            at_hand.iter().map(|(&place, shots)| (place, shots.as_slice())).collect();
+        let d = arena.backbone.d_feature();
+        let fitted = fit_head(&self.classes, d, self.prior.as_ref(), self.head, &at_hand)?;
+        self.predictor = Some(fitted.predictor);
+        self.estimate = fitted.estimate;
+        Ok(())
     }
 
     fn test_features(&mut self, world: &World<'_>, rows: &[usize]) -> Result<()> {
@@ -172,10 +222,7 @@ impl Method for FmLora {
         let arena = self.arena(world)?;
         let part = &arena.prepared.train;
         let tokens: TokenCache = part.tokens.subset(&task.train);
-        let mut features: Vec<Vec<f32>> = match &self.adapter {
-            Some(adapter) if self.changed => adapted_features(&arena.backbone, adapter, &tokens)?,
-            _ => task.train.iter().map(|&row| part.features[row].clone()).collect(),
-        };
+        let mut features = self.train_features(arena, &task.train)?;
         let classes = task_classes(world.names, task, &part.labels)?;
         let before: usize = self.n_bytes();
         let mut learned = Learned::default();
@@ -185,18 +232,18 @@ impl Method for FmLora {
         };
         if !self.rank_zero {
             let prior = self.prior.as_ref();
-            let task = Task { classes: &classes, tokens: &tokens, features: &features, prior };
+            let shots = Task { classes: &classes, tokens: &tokens, features: &features, prior };
             let (config, known) = (&self.config, self.classes.as_slice());
             let outcome = match self.adapter.take() {
                 None => {
                     let (blank, outcome) =
-                        adapt_first(&arena.backbone, task, &self.layers, config, &mut watch)?;
+                        adapt_first(&arena.backbone, shots, &self.layers, config, &mut watch)?;
                     self.adapter = Some(blank);
                     outcome
                 }
                 Some(adapter) => {
                     let outcome =
-                        adapt(&arena.backbone, &adapter, known, task, config, &mut watch)?;
+                        adapt(&arena.backbone, &adapter, known, shots, config, &mut watch)?;
                     self.adapter = Some(adapter);
                     outcome
                 }
@@ -217,26 +264,40 @@ impl Method for FmLora {
                 learned.rank = 0;
             }
         }
-        self.classes = with_task(&self.classes, &classes, &features, |_| true)?;
-        let d = arena.backbone.d_feature();
-        self.predictor =
-            Some(fit_head(&self.classes, d, self.prior.as_ref(), self.head, &[])?.predictor);
+        self.teach(world, task, &features)?;
         learned.n_bytes = self.n_bytes().saturating_sub(before);
         Ok(learned)
     }
 
-    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
+    fn labels(&self, world: &World<'_>) -> Result<Vec<usize>> {
+        let label = |(label, name): (usize, &String)| Ok((ClassName::new(name)?.key(), label));
+        let labels: BTreeMap<String, usize> =
+            world.names.iter().enumerate().map(label).collect::<Result<_>>()?;
+        Ok(self.classes.iter().map(|class| labels[&class.name.key()]).collect())
+    }
+
+    fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         self.test_features(world, rows)?;
-        let Some(predictor) = &self.predictor else { return Ok(vec![0; rows.len()]) };
-        let places: BTreeMap<String, usize> = world
-            .names
-            .iter()
-            .enumerate()
-            .map(|(label, name)| Ok((ClassName::new(name)?.key(), label)))
-            .collect::<Result<_>>()?;
-        let labels: Vec<usize> = predictor.names().iter().map(|name| places[&name.key()]).collect();
-        let label = |row: &usize| labels[best(predictor.scores(&self.seen[row]))];
-        Ok(rows.par_iter().map(label).collect())
+        let predictor = self.predictor.as_ref().context("nothing was learned yet")?;
+        Ok(rows.par_iter().map(|row| predictor.scores(&self.seen[row])).collect())
+    }
+
+    fn answers(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Option<Vec<Answer>>> {
+        self.test_features(world, rows)?;
+        let labels = self.labels(world)?;
+        let answer = |predictor: &Predictor| {
+            let answer = |row: &usize| Answer::of(predictor, &labels, &self.seen[row]);
+            rows.par_iter().map(answer).collect()
+        };
+        Ok(self.predictor.as_ref().map(answer))
+    }
+
+    fn expected(&self) -> Option<Expected> {
+        let expected = |estimate: &Estimate| Expected {
+            alike: estimate.accuracy,
+            another_day: estimate.another_day,
+        };
+        self.estimate.as_ref().map(expected)
     }
 
     fn n_bytes(&self) -> usize {
@@ -260,6 +321,25 @@ fn task_classes(names: &[String], task: &TaskRows, labels: &[usize]) -> Result<V
     };
     let classes: Result<Vec<TaskClass>> = task.classes.iter().map(class).collect();
     Ok(classes?.into_iter().filter(|class| !class.rows.is_empty()).collect())
+}
+
+/// The shots of a task by occasion and label, with their views; `of_views` gives the features of rows of views.
+fn shots_of(
+    part: &Part,
+    task: &TaskRows,
+    features: &[Vec<f32>],
+    of_views: impl Fn(&[usize]) -> Result<Vec<Vec<f32>>>,
+) -> Result<BTreeMap<(usize, usize), Shots>> {
+    let rows_of = |row: usize| part.views[row].clone().filter(|_| task.views);
+    let rows: Vec<usize> = task.train.iter().flat_map(|&row| rows_of(row)).collect();
+    let views: HashMap<usize, Vec<f32>> = rows.iter().copied().zip(of_views(&rows)?).collect();
+    let mut shots: BTreeMap<(usize, usize), Shots> = BTreeMap::new();
+    for (&row, feature) in task.train.iter().zip(features) {
+        let of_row: Vec<Vec<f32>> = rows_of(row).map(|view| views[&view].clone()).collect();
+        let key = (part.occasions[row], part.labels[row]);
+        shots.entry(key).or_default().push(feature.clone(), &of_row);
+    }
+    Ok(shots)
 }
 
 /// What was decided and why.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use burn::tensor::Tensor;
 use fmlora_learner::{
     Built, Examples, Leaves, LoraPair, ParameterId, Parameters, TrainedHead, TrainingConfig,
@@ -12,7 +12,7 @@ use fmlora_learner::{
 use fmlora_models::{Place, SideBranch, SideBranches};
 use indicatif::ProgressBar;
 
-use super::{Learned, Method, World, best};
+use super::{Learned, Method, World};
 use crate::bench::prepared::features_of;
 use crate::bench::stream::TaskRows;
 
@@ -58,10 +58,10 @@ fn run(
     build: &mut dyn FnMut(&Leaves, f64) -> Built,
 ) -> Result<()> {
     let part = &world.arena.prepared.train;
-    let labels: Option<Vec<usize>> =
-        task.train.iter().map(|&row| position(part.labels[row])).collect();
+    let rows = part.rows(&task.train, task.views);
+    let labels: Option<Vec<usize>> = rows.iter().map(|&row| position(part.labels[row])).collect();
     let labels = labels.ok_or_else(|| anyhow!("a picture of a class that is not in the task"))?;
-    let examples = Examples::new(&part.tokens, &task.train, &labels)?;
+    let examples = Examples::new(&part.tokens, &rows, &labels)?;
     let mut watch = |_| {
         (world.on_step)();
         ControlFlow::Continue(())
@@ -81,7 +81,7 @@ fn test_features(
     features_of(&backbone, &world.arena.prepared.test.tokens, rows, &ProgressBar::hidden())
 }
 
-/// Scores of the heads' classes for a feature.
+/// Scores of a head's classes for each feature.
 fn scores(features: &[Vec<f32>], head: &Head, world: &World<'_>) -> Result<Vec<Vec<f32>>> {
     let d = world.arena.backbone.d_feature();
     let data = burn::tensor::TensorData::new(features.concat(), [features.len(), d]);
@@ -148,11 +148,13 @@ impl Method for Lora {
         Ok(Learned { rank: settings.rank, n_trained, n_bytes, ..Learned::default() })
     }
 
-    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
-        let Some(head) = &self.head else { return Ok(vec![0; rows.len()]) };
-        let features = test_features(world, &self.branches, rows)?;
-        let scores = scores(&features, head, world)?;
-        Ok(scores.into_iter().map(|s| self.labels[best(s)]).collect())
+    fn labels(&self, _: &World<'_>) -> Result<Vec<usize>> {
+        Ok(self.labels.clone())
+    }
+
+    fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let head = self.head.as_ref().context("nothing was learned yet")?;
+        scores(&test_features(world, &self.branches, rows)?, head, world)
     }
 
     fn n_bytes(&self) -> usize {
@@ -253,20 +255,19 @@ impl Method for SdLora {
         Ok(Learned { rank, n_trained, n_bytes: self.n_bytes() - before, ..Learned::default() })
     }
 
-    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
+    fn labels(&self, _: &World<'_>) -> Result<Vec<usize>> {
+        Ok(self.heads.iter().flat_map(|(classes, _)| classes.clone()).collect())
+    }
+
+    fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         let branches = self.branches(world.settings.rank, world.arena.backbone.device());
         let features = test_features(world, &branches, rows)?;
-        let mut found = vec![(0usize, f32::NEG_INFINITY); rows.len()];
-        for (classes, head) in &self.heads {
-            for (best, scores) in found.iter_mut().zip(scores(&features, head, world)?) {
-                for (&class, score) in classes.iter().zip(scores) {
-                    if score > best.1 {
-                        *best = (class, score);
-                    }
-                }
-            }
+        let mut all = vec![Vec::new(); rows.len()];
+        for (_, head) in &self.heads {
+            let of_head = scores(&features, head, world)?;
+            all.iter_mut().zip(of_head).for_each(|(all, scores)| all.extend(scores));
         }
-        Ok(found.into_iter().map(|(class, _)| class).collect())
+        Ok(all)
     }
 
     fn n_bytes(&self) -> usize {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Learned, Method, World, best};
+use super::{Learned, Method, World};
 use crate::bench::stream::TaskRows;
 
 /// Sum and number of the features of each class.
@@ -17,7 +17,7 @@ impl Method for NearestMean {
     fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned> {
         let train = &world.arena.prepared.train;
         let before = self.n_bytes();
-        for &row in &task.train {
+        for row in train.rows(&task.train, task.views) {
             let feature = &train.features[row];
             let empty = || (vec![0.0; feature.len()], 0);
             let (sum, n) = self.sums.entry(train.labels[row]).or_insert_with(empty);
@@ -27,15 +27,18 @@ impl Method for NearestMean {
         Ok(Learned { n_bytes: self.n_bytes() - before, ..Learned::default() })
     }
 
-    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
-        let labels: Vec<usize> = self.sums.keys().copied().collect();
+    fn labels(&self, _: &World<'_>) -> Result<Vec<usize>> {
+        Ok(self.sums.keys().copied().collect())
+    }
+
+    fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         let means: Vec<Vec<f32>> = self.sums.values().map(|(sum, _)| unit(sum)).collect();
-        let predict = |&row: &usize| {
-            let feature = &world.arena.prepared.test.features[row];
-            let cosine = |mean: &Vec<f32>| mean.iter().zip(feature).map(|(m, v)| m * v).sum();
-            labels[best(means.iter().map(cosine))]
+        let scores = |&row: &usize| {
+            let feature = unit(&world.arena.prepared.test.features[row]);
+            let cosine = |mean: &Vec<f32>| mean.iter().zip(&feature).map(|(m, v)| m * v).sum();
+            means.iter().map(cosine).collect()
         };
-        Ok(rows.iter().map(predict).collect())
+        Ok(rows.iter().map(scores).collect())
     }
 
     fn n_bytes(&self) -> usize {

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Learned, Method, World, best};
+use super::{Learned, Method, World};
 use crate::bench::stream::TaskRows;
 
 /// Regularisers that are tried. The features are layer-normalised, which fixes their scale; smaller ones
@@ -108,9 +108,10 @@ impl Method for Ridge {
                 f32::from(u8::from(train.labels[rows[i]] == labels[j]))
             })
         };
-        let y = one_hot(rest, &self.labels);
-        self.add(&self.expanded(&train.features, rest), &y);
-        let (phi, y) = (self.expanded(&train.features, held_out), one_hot(held_out, &self.labels));
+        let rest = train.rows(rest, task.views);
+        self.add(&self.expanded(&train.features, &rest), &one_hot(&rest, &self.labels));
+        let phi = self.expanded(&train.features, held_out);
+        let y = one_hot(held_out, &self.labels);
         let error = |place: usize| match self.solve(LAMBDAS[place]) {
             Some(head) => {
                 let mut error = y.clone();
@@ -120,20 +121,23 @@ impl Method for Ridge {
             None => f64::INFINITY,
         };
         self.chosen = lowest(self.chosen, LAMBDAS.len(), error);
-        self.add(&phi, &y);
+        let held_out = train.rows(held_out, task.views);
+        self.add(&self.expanded(&train.features, &held_out), &one_hot(&held_out, &self.labels));
         let head = self.solve(LAMBDAS[self.chosen]);
         self.head = head.context("no regulariser makes the Gram matrix definite")?;
         Ok(Learned { n_bytes: self.n_bytes().saturating_sub(before), ..Learned::default() })
     }
 
-    fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
+    fn labels(&self, _: &World<'_>) -> Result<Vec<usize>> {
+        Ok(self.labels.clone())
+    }
+
+    fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         let phi = self.expanded(&world.arena.prepared.test.features, rows);
         let mut scores = Mat::zeros(rows.len(), self.labels.len());
         matmul(&mut scores, Accum::Replace, &phi, &self.head, 1.0, Par::rayon(0));
-        let score = |i: usize, j: usize| scores[(i, j)];
-        let columns = self.labels.len();
-        let label = |i: usize| self.labels[best((0..columns).map(|j| score(i, j)))];
-        Ok((0..rows.len()).map(label).collect())
+        let of_picture = |i: usize| (0..self.labels.len()).map(|j| scores[(i, j)]).collect();
+        Ok((0..rows.len()).map(of_picture).collect())
     }
 
     fn n_bytes(&self) -> usize {

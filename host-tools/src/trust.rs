@@ -1,0 +1,122 @@
+//! How far answers can be trusted: calibration of confidence, and strangers told from taught classes.
+
+use fmlora_learner::Predictor;
+use serde::{Deserialize, Serialize};
+
+/// One answer to a picture.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    /// Label of the likeliest class.
+    pub(crate) label: usize,
+    /// Probability of this class, in [0, 1].
+    pub(crate) confidence: f64,
+    /// Evidence that the picture shows any taught class, in units of the method.
+    pub(crate) evidence: f64,
+    /// Whether the picture is said to show nothing taught.
+    pub(crate) unknown: bool,
+}
+
+/// How taught classes and strangers are told apart, where some classes are taught and the others are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Strangers {
+    /// Number of taught classes.
+    pub(crate) taught: usize,
+    /// Share of pictures of taught classes called unknown.
+    pub(crate) false_alarms: f64,
+    /// Share of pictures of strangers called unknown.
+    pub(crate) detected: f64,
+    /// The share detected if the threshold let exactly 5 % false alarms through.
+    pub(crate) detected_at_5_percent: f64,
+    /// Chance that a picture of a stranger has less evidence than one of a taught class.
+    pub(crate) auroc: f64,
+}
+
+impl Answer {
+    /// The answer of a head; `labels` in the order of the head's names.
+    pub(crate) fn of(predictor: &Predictor, labels: &[usize], feature: &[f32]) -> Self {
+        let prediction = predictor.predict(feature, 1);
+        let best = prediction.top.first();
+        let place = best.and_then(|best| predictor.names().iter().position(|n| *n == best.class));
+        Self {
+            label: place.map_or(usize::MAX, |place| labels[place]),
+            confidence: best.map_or(0.0, |best| f64::from(best.confidence)),
+            evidence: f64::from(predictor.evidence_of(feature)),
+            unknown: prediction.unknown,
+        }
+    }
+}
+
+impl Strangers {
+    /// Of a head that was taught `taught` classes: its answers to pictures of these, and to pictures of all others.
+    pub(crate) fn new(taught: usize, own: &[Answer], other: &[Answer]) -> Self {
+        let alarms = own.iter().filter(|answer| answer.unknown).count();
+        let detected = other.iter().filter(|answer| answer.unknown).count();
+        let (own, other) = (sorted(own), sorted(other));
+        let below = |evidence: &f64| other.partition_point(|other| other < evidence);
+        let not_above = |evidence: &f64| other.partition_point(|other| other <= evidence);
+        // Equal evidence counts half.
+        let wins = |evidence: &f64| (below(evidence) + not_above(evidence)) as f64 / 2.0;
+        let pairs = (own.len() * other.len()).max(1) as f64;
+        let threshold = own.get(own.len() / 20).copied().unwrap_or(f64::MIN);
+        let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
+        Self {
+            taught,
+            false_alarms: share(alarms, own.len()),
+            detected: share(detected, other.len()),
+            detected_at_5_percent: share(below(&threshold), other.len()),
+            auroc: own.iter().map(wins).sum::<f64>() / pairs,
+        }
+    }
+}
+
+/// Evidence in ascending order.
+fn sorted(answers: &[Answer]) -> Vec<f64> {
+    let mut evidence: Vec<f64> = answers.iter().map(|answer| answer.evidence).collect();
+    evidence.sort_by(f64::total_cmp);
+    evidence
+}
+
+/// Labels of the classes that are taught where the others are strangers: the first of a fixed order that is neither
+/// alphabetic nor by label.
+pub(crate) fn taught_classes(n_classes: usize, taught: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n_classes).collect();
+    // Multiples of a prime, modulo another.
+    order.sort_by_key(|&i| (i * 7919 + 13) % 10007);
+    order.truncate(taught);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(evidence: &[f64]) -> Vec<Answer> {
+        let answer = |&evidence: &f64| Answer {
+            label: 0,
+            confidence: 0.5,
+            evidence,
+            unknown: evidence < 2.0,
+        };
+        evidence.iter().map(answer).collect()
+    }
+
+    #[test]
+    fn strangers_are_counted_by_evidence_and_threshold() {
+        let (own, other) = (answers(&[1.0, 3.0, 4.0, 5.0]), answers(&[0.0, 1.0, 2.0, 4.5]));
+        let strangers = Strangers::new(3, &own, &other);
+        assert_eq!((strangers.taught, strangers.false_alarms), (3, 0.25));
+        assert_eq!(strangers.detected, 0.5);
+        // Pairs won: 1.5 of 1.0, 3 of 3.0, 3 of 4.0, 4 of 5.0.
+        assert_eq!(strangers.auroc, 11.5 / 16.0);
+        // The lowest evidence of a taught picture is 1.0, below which one stranger lies.
+        assert_eq!(strangers.detected_at_5_percent, 0.25);
+    }
+
+    #[test]
+    fn the_taught_classes_are_a_fixed_part_of_all() {
+        let taught = taught_classes(61, 31);
+        assert_eq!(taught.len(), 31);
+        assert_eq!(taught, taught_classes(61, 31));
+        assert_ne!(taught, (0..31).collect::<Vec<usize>>());
+    }
+}
