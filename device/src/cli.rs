@@ -233,7 +233,7 @@ pub(crate) struct TeachArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LearnArgs {
-    /// Folder with one folder per class; pictures in folders below it belong to the class
+    /// Folder with one folder per class; each folder below that of a class, such as one for each day, is an occasion of it
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Longest time that the network may be trained; when it is over, the classes are learned without

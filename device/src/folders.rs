@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fmlora_learner::ClassName;
-use fmlora_models::{LeftOut, PictureFolder, is_hidden_name};
+use fmlora_models::{LeftOut, PictureFolder, folder_numbers, is_hidden_name};
 
 use crate::EdgeError;
 
@@ -15,6 +15,8 @@ const PARTS: [&str; 5] = ["train", "test", "val", "valid", "validation"];
 pub(crate) struct ClassFolder {
     pub(crate) name: ClassName,
     pub(crate) pictures: Vec<PathBuf>,
+    /// Occasion of each picture: those of one folder were taken together.
+    pub(crate) occasions: Vec<usize>,
 }
 
 /// The classes of a folder, and the files in it that are no pictures of a class.
@@ -39,7 +41,7 @@ pub(crate) fn expand(paths: &[PathBuf]) -> Result<PictureFolder, EdgeError> {
     Ok(all)
 }
 
-/// The class folders of `dir`, by name. Pictures in folders below a class folder belong to the class.
+/// The class folders of `dir`, by name. Pictures in folders below a class folder belong to the class, each folder an occasion.
 pub(crate) fn class_folders(dir: &Path) -> Result<ClassFolders, EdgeError> {
     let mut found = ClassFolders::default();
     for path in entries(dir)? {
@@ -60,8 +62,9 @@ pub(crate) fn class_folders(dir: &Path) -> Result<ClassFolders, EdgeError> {
             inside => inside?,
         };
         found.left_out.extend(inside.left_out);
+        let occasions = folder_numbers(&inside.pictures);
         let pictures = inside.pictures;
-        found.classes.push(ClassFolder { name: ClassName::new(&name)?, pictures });
+        found.classes.push(ClassFolder { name: ClassName::new(&name)?, pictures, occasions });
     }
     let empty = |expected| Err(EdgeError::EmptyFolder { path: dir.to_owned(), expected });
     if found.classes.is_empty() {

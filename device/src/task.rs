@@ -1,5 +1,6 @@
 //! A task: classes with their shots, from features to a committed operation.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use crate::{EdgeError, Session};
 pub(crate) struct TaskShots {
     /// Classes with the rows of their shots in `features`.
     pub(crate) classes: Vec<TaskClass>,
+    /// Occasion of each shot within its class; empty if all shots of a class are of one.
+    pub(crate) occasions: Vec<usize>,
     /// `[shots, d_feature]`
     pub(crate) features: Vec<Vec<f32>>,
     /// Features of the views of each shot, in the same order.
@@ -70,7 +73,7 @@ pub(crate) fn learn(
     shots: TaskShots,
     watch: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<LearnReport, EdgeError> {
-    let TaskShots { classes, features, views, tokens, started, forward } = shots;
+    let TaskShots { classes, occasions, features, views, tokens, started, forward } = shots;
     // What is said to be the accuracy before is over the classes known before.
     let accuracy_before = session.estimate()?.map(|e| e.accuracy);
     let task = session.store().next_operation();
@@ -89,10 +92,13 @@ pub(crate) fn learn(
     let done = match kept {
         Some(kept) => {
             // Views were seen by the network as it was before.
-            let shots = shots_of(&classes, &kept.features, &[]);
+            let shots = shots_of(&classes, &occasions, &kept.features, &[]);
             session.teach_adapted(&kept, &shots)?
         }
-        None => session.teach(OperationKind::Learn, &shots_of(&classes, &features, &views))?,
+        None => {
+            let shots = shots_of(&classes, &occasions, &features, &views);
+            session.teach(OperationKind::Learn, &shots)?
+        }
     };
     tracing::info!("head fitted in {:.0?}, written in {:.0?}", done.fit_time, done.write_time);
     let estimate = done.head.estimate.as_ref();
@@ -116,19 +122,24 @@ pub(crate) fn learn(
     })
 }
 
+/// The shots of each class, occasion by occasion.
 fn shots_of(
     classes: &[TaskClass],
+    occasions: &[usize],
     features: &[Vec<f32>],
     views: &[Vec<Vec<f32>>],
 ) -> Vec<ShotsOfClass> {
     let shots = |class: &TaskClass| {
-        let mut shots = Shots::default();
+        let mut shots: BTreeMap<usize, Shots> = BTreeMap::new();
         for &row in &class.rows {
-            shots.push(features[row].clone(), views.get(row).map_or(&[], Vec::as_slice));
+            let occasion = occasions.get(row).copied().unwrap_or(0);
+            let views = views.get(row).map_or(&[][..], Vec::as_slice);
+            shots.entry(occasion).or_default().push(features[row].clone(), views);
         }
-        shots
+        let name = class.name.clone();
+        shots.into_values().map(move |shots| (name.clone(), shots))
     };
-    classes.iter().map(|class| (class.name.clone(), shots(class))).collect()
+    classes.iter().flat_map(shots).collect()
 }
 
 fn complexity(session: &Session, classes: &[TaskClass], features: &[Vec<f32>]) -> Complexity {

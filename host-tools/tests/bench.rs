@@ -207,4 +207,11 @@ fn a_base_gets_a_prior_and_loses_it_with_its_features() {
     let pretrain = ["pretrain", "--base", "prior.fmlb", "--data", "folder:classes"];
     run(here, &[&pretrain[..], &["--epochs", "1", "--rank", "2", "--out", "bases.fmlb"]].concat());
     assert_eq!(inspected("bases.fmlb")["prior"], Value::Null);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
+    command.current_dir(here).args(["estimate-prior", "--base", "toy.fmlb", "--out", "few.fmlb"]);
+    let output = command.args(["--data", "folder:classes?train=2"]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("16 pictures in 8 classes of two or more, expected at least"), "{said}");
+    assert!(!here.join("few.fmlb").exists());
 }

@@ -296,7 +296,7 @@ fn decide(
             None => known.to_vec(),
         };
         let prior = match (task.prior, &map) {
-            (Some(prior), Some(map)) => Some(prior.moved(map)?),
+            (Some(prior), Some(map)) => Some(prior.moved(|point| map.apply(point))?),
             _ => None,
         };
         let after = judge::Side::new(&classes, task.classes, &features, split, prior.as_ref())?;

@@ -16,6 +16,7 @@ mod gaussians;
 mod leave_one_out;
 mod occasions;
 mod own_shape;
+mod resemblance;
 mod select;
 
 pub use estimate::{ClassEstimate, Confusion, Estimate};

@@ -1,6 +1,6 @@
 //! The host of all classes: checks what is asked and says what would change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -103,26 +103,37 @@ impl Learner {
         })
     }
 
-    /// Adds shots to classes, known or new; all or none.
+    /// Adds shots to classes, known or new; all or none. Each entry is an occasion: those of one class follow one another.
     ///
     /// # Errors
     ///
-    /// [`LearnError::Twice`] if two entries name one class, [`LearnError::Statistics`] if a shot does
+    /// [`LearnError::Twice`] if two entries spell one class differently, [`LearnError::Statistics`] if a shot does
     /// not fit.
     pub fn teach(
         &self,
         kind: OperationKind,
         shots: &[(ClassName, Shots)],
     ) -> Result<Operation, LearnError> {
-        distinct(shots.iter().map(|(name, _)| name))?;
-        let mut changes = Vec::with_capacity(shots.len());
+        let names: BTreeSet<&str> = shots.iter().map(|(name, _)| name.as_str()).collect();
+        let first = |name: &&str| shots.iter().find(|(n, _)| n.as_str() == *name);
+        distinct(names.iter().filter_map(first).map(|(name, _)| name))?;
+        let mut changes: Vec<Change> = Vec::with_capacity(names.len());
         for (name, shots) in shots {
-            let before = self.classes.get(&name.key()).cloned();
             let fail = |source| LearnError::Statistics { name: name.to_string(), source };
             if let Some(odd) = shots.features.iter().find(|s| s.len() != self.d_feature) {
                 let (found, expected) = (odd.len(), self.d_feature);
                 return Err(fail(StatisticsError::Length { found, expected }));
             }
+            let is_of_class = |change: &&mut Change| {
+                change.after.as_ref().is_some_and(|class| class.name.key() == name.key())
+            };
+            if let Some(Change { after: Some(class), .. }) =
+                changes.iter_mut().find(|change| is_of_class(change))
+            {
+                *class = Arc::new(class.with_viewed(shots).map_err(fail)?);
+                continue;
+            }
+            let before = self.classes.get(&name.key()).cloned();
             // A known class keeps its spelling.
             let after = match &before {
                 Some(class) => class.with_viewed(shots),

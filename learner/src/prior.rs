@@ -5,8 +5,8 @@ use fmlora_models::HalfTensorError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::Matrix;
 use crate::byte_rows::ByteRows;
-use crate::{DriftMap, LowRankDrift, Matrix};
 
 /// Covariance within a class and means of classes, estimated on generic pictures; a base carries it.
 ///
@@ -35,9 +35,21 @@ const DIRECTIONS: usize = 32;
 pub enum PriorError {
     /// Too little to tell spread within classes from differences between them.
     #[error("{classes} classes of two or more pictures, expected at least two")]
-    TooFew {
+    TooFewClasses {
         /// Classes found.
         classes: usize,
+    },
+    /// Fewer pictures than the directions that are estimated.
+    #[error(
+        "{pictures} pictures in {classes} classes of two or more, expected at least {expected}"
+    )]
+    TooFewPictures {
+        /// Pictures found.
+        pictures: usize,
+        /// Classes found.
+        classes: usize,
+        /// Pictures needed for as many classes.
+        expected: usize,
     },
     /// Numbers that are not finite, or beyond what f16 holds.
     #[error(transparent)]
@@ -65,20 +77,26 @@ impl Prior {
     pub fn estimate(classes: &[Vec<Vec<f32>>]) -> Result<Self, PriorError> {
         let usable: Vec<&Vec<Vec<f32>>> = classes.iter().filter(|c| c.len() > 1).collect();
         if usable.len() < 2 {
-            return Err(PriorError::TooFew { classes: usable.len() });
+            return Err(PriorError::TooFewClasses { classes: usable.len() });
         }
         let d = usable[0][0].len();
+        let k = DIRECTIONS.min(d / 2);
+        // Each direction takes a degree of freedom, and one must be left for all others.
+        let (classes, expected) = (usable.len(), usable.len() + k + 1);
+        let pictures = usable.iter().map(|class| class.len()).sum();
+        if pictures < expected {
+            return Err(PriorError::TooFewPictures { pictures, classes, expected });
+        }
         let means: Vec<Vec<f64>> = usable.iter().map(|class| mean_of(class)).collect();
         let mut scatter = Mat::<f64>::zeros(d, d);
         for (class, mean) in usable.iter().zip(&means) {
             let rows = Mat::from_fn(class.len(), d, |p, i| f64::from(class[p][i]) - mean[i]);
             scatter += rows.transpose() * &rows;
         }
-        let degrees = usable.iter().map(|class| class.len() - 1).sum::<usize>() as f64;
+        let degrees = (pictures - classes) as f64;
         let nan = HalfTensorError::OutOfRange { index: 0, value: f32::NAN };
         let eigen = scatter.self_adjoint_eigen(Side::Lower).map_err(|_| nan)?;
         let variance = |k: usize| eigen.S().column_vector()[k].max(0.0) / degrees;
-        let k = DIRECTIONS.min(d / 2);
         // Eigenvalues come in ascending order.
         let direction = |row: usize, i: usize| {
             let column = d - 1 - row;
@@ -117,25 +135,12 @@ impl Prior {
         2 * self.directions.values().len() + self.means.n_bytes()
     }
 
-    /// The prior in the features after a drift.
+    /// The prior in the features after a drift; `point` is the drift map, which takes a feature to the one after.
     ///
     /// # Errors
     ///
     /// [`PriorError::Number`] for numbers that cannot be stored.
-    pub fn moved(&self, drift: &DriftMap) -> Result<Self, PriorError> {
-        self.moved_by(|point| drift.apply(point))
-    }
-
-    /// The prior in the features after a drift of few columns.
-    ///
-    /// # Errors
-    ///
-    /// [`PriorError::Number`] for numbers that cannot be stored.
-    pub fn moved_low_rank(&self, drift: &LowRankDrift) -> Result<Self, PriorError> {
-        self.moved_by(|point| drift.apply(point))
-    }
-
-    fn moved_by(&self, point: impl Fn(&[f32]) -> Vec<f32>) -> Result<Self, PriorError> {
+    pub fn moved(&self, point: impl Fn(&[f32]) -> Vec<f32>) -> Result<Self, PriorError> {
         let d = self.d_feature();
         let zero = point(&vec![0.0; d]);
         let moved = |mean: Vec<f64>| -> Vec<f64> {

@@ -22,11 +22,11 @@ impl From<Vec<Vec<f32>>> for Shots {
 }
 
 impl Shots {
-    /// Views beside each of so many shots taught together: the fewer shots, the more. Three would be hardly better than two
-    /// (docs/method.md).
+    /// Views beside each of so many shots taught together: the fewer shots, the more (docs/method.md).
     pub fn n_views(n_shots: usize) -> usize {
         match n_shots {
-            0..=10 => 2,
+            0..=2 => 8,
+            3..=10 => 2,
             11..=20 => 1,
             _ => 0,
         }

@@ -34,7 +34,7 @@ pub use config::{ConfigError, LAYER_NORM_EPS, VitConfig};
 pub use feature::{FeatureConfig, TokenKind};
 pub use half_tensor::{HalfTensor, HalfTensorError};
 pub use preprocess::decode::{DecodeError, MAX_PIXELS, decode_picture, has_picture_name};
-pub use preprocess::folder::{LeftOut, PictureFolder, is_hidden_name};
+pub use preprocess::folder::{LeftOut, PictureFolder, folder_numbers, is_hidden_name};
 pub use preprocess::{Preprocess, PreprocessError};
 pub use side_branch::{Observer, Place, SideBranch, SideBranches, Site};
 pub use timm::{ImportError, ImportOptions, Imported, import_timm};

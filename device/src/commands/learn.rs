@@ -30,24 +30,30 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     let ClassFolders { classes: folders, left_out } = folders::class_folders(&args.dir)?;
     let mut session = Session::open(global, Access::Write)?;
     let paths: Vec<PathBuf> = folders.iter().flat_map(|f| f.pictures.clone()).collect();
-    let shots_of_class = |folder: &ClassFolder| {
-        let n = folder.pictures.len();
-        std::iter::repeat_n(Shots::n_views(n), n)
-    };
-    let n_views: Vec<usize> = folders.iter().flat_map(shots_of_class).collect();
+    let occasions: Vec<usize> =
+        folders.iter().flat_map(|folder| folder.occasions.clone()).collect();
+    let n_views: Vec<usize> = folders.iter().flat_map(n_views).collect();
     let taken = intake(&mut session, &paths, Keep::Tokens, |place| n_views[place])?;
     let engine = session.engine()?;
     let (forward, tokens) = (engine.forward_time(), engine.recorded());
     let left_out = report::left_out(&left_out, &taken.skipped);
     report::warn_left_out(&left_out);
     let classes = rows_of_classes(&folders, &taken)?;
+    let occasions = taken.features.iter().map(|(place, _)| occasions[*place]).collect();
     let features = taken.features.into_iter().map(|(_, f)| f).collect();
-    let shots = TaskShots { classes, features, views: taken.views, tokens, started, forward };
+    let views = taken.views;
+    let shots = TaskShots { classes, occasions, features, views, tokens, started, forward };
     let bar = ProgressBar::hidden();
     let mut watch = watcher(&bar, args.budget);
     let report = task::learn(&mut session, shots, &mut watch)?;
     bar.finish_and_clear();
     print(global, Printed { report, skipped: report::skipped(&taken.skipped), left_out })
+}
+
+/// Views of each picture of a class, by how many were taken together.
+fn n_views(folder: &ClassFolder) -> Vec<usize> {
+    let together = |occasion: &usize| folder.occasions.iter().filter(|o| *o == occasion).count();
+    folder.occasions.iter().map(together).map(Shots::n_views).collect()
 }
 
 /// Shows each step of a training, and ends it when the budget is spent.

@@ -32,3 +32,29 @@ fn one_occasion_is_never_enough() {
         assert!(text.contains(words), "{words}: {text}");
     }
 }
+
+/// Folders below that of a class are its occasions: learned at once they teach what they teach one after the other.
+#[test]
+fn folders_below_a_class_are_its_occasions() {
+    let things = [Thing::Ball, Thing::Mug, Thing::Tree];
+    let setting = Setting::new();
+    let [first, second] = [1, 2].map(|seed| {
+        setting.class_folders(&format!("day{seed}"), &things, 5, seed);
+        setting.path(&format!("day{seed}"))
+    });
+    setting.json(&["learn", text(&first)]);
+    let one_by_one = setting.json(&["learn", text(&second)])["estimate"].clone();
+    let both = Setting::new();
+    for (day, folder) in [("1", &first), ("2", &second)] {
+        for class in std::fs::read_dir(folder).expect("the classes") {
+            let class = class.expect("a class").path();
+            let below = both.path("days").join(class.file_name().expect("a name"));
+            std::fs::create_dir_all(&below).expect("a folder");
+            std::fs::rename(&class, below.join(day)).expect("moved");
+        }
+    }
+    let at_once = both.json(&["learn", text(&both.path("days"))])["estimate"].clone();
+    for key in ["another_day", "per_class_another_day", "one_occasion"] {
+        assert_eq!(at_once[key], one_by_one[key], "{key}");
+    }
+}

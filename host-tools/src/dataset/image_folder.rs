@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use fmlora_models::{LeftOut, PictureFolder, is_hidden_name};
+use fmlora_models::{LeftOut, PictureFolder, folder_numbers, is_hidden_name};
 
 use super::{Dataset, Picture, Pictures};
 
@@ -33,16 +33,10 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
 impl Pictures {
     /// Adds pictures of a class; those of one folder are of one occasion.
     pub(super) fn add(&mut self, label: usize, files: Vec<PathBuf>, limit: Option<usize>) {
-        let mut folders: Vec<PathBuf> = Vec::new();
-        for file in files.into_iter().take(limit.unwrap_or(usize::MAX)) {
-            let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-            let known = folders.iter().position(|other| *other == folder);
-            let occasion = known.unwrap_or_else(|| {
-                folders.push(folder);
-                folders.len() - 1
-            });
+        let files: Vec<PathBuf> = files.into_iter().take(limit.unwrap_or(usize::MAX)).collect();
+        self.occasions.extend(folder_numbers(&files));
+        for file in files {
             self.labels.push(label);
-            self.occasions.push(occasion);
             self.items.push(Picture::File(file));
         }
     }

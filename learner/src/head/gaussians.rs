@@ -32,6 +32,8 @@ pub(super) struct Gaussians {
     pub(super) degrees: f64,
     /// Shots beyond the first of each mode, and the part of `scatter` that is not of views.
     shot_degrees: f64,
+    /// Deviations that the taught covariance rests on: shots beyond the first of each mode, and the rows that are kept of views.
+    known_degrees: f64,
     shot_scatter: Mat<f64>,
     /// Mean variance over the `d` numbers of a feature.
     mean_variance: f64,
@@ -98,7 +100,8 @@ pub(super) struct Factorised<'a> {
 /// Compressing pays when the span has less than this share of the feature's numbers.
 const WORTH_COMPRESSING: f64 = 0.6;
 
-/// Degrees of freedom that the views of a mode's shots add: two views beside each shot, of which the shot is the mean.
+/// Degrees of freedom that the views of a mode's shots add to the sum of all scatters: as of two views beside one shot, of which the
+/// shot is the mean.
 const VIEW_DEGREES: f64 = 2.0 / 3.0;
 
 /// Stand-ins that a choice is made on, but at least two a mode.
@@ -107,8 +110,8 @@ const STAND_INS: usize = 1024;
 /// The generic directions behind so many leading ones tell how diverse the shots are.
 const STRONGEST: usize = 16;
 
-/// Shots beyond the first of each mode at which taught and generic covariance weigh the same. Ours, chosen on CIFAR-100,
-/// PACS and the training pictures of grocery-160.
+/// Known deviations at which taught and generic covariance weigh the same. Ours, chosen on CIFAR-100, PACS and the training pictures
+/// of grocery-160.
 const EVEN_DEGREES: f64 = 80.0;
 
 /// `a` while there are few shots: what tells other occasions apart varies less than what tells shots of one apart.
@@ -139,6 +142,7 @@ impl Gaussians {
         let means = Mat::from_fn(d, means.len(), |i, c| f64::from(means[c][i]) - centre[i]);
         let counts: Vec<f64> = modes.iter().map(|mode| f64::from(mode.count())).collect();
         let shot_degrees = counts.iter().sum::<f64>() - counts.len() as f64;
+        let of_views: usize = modes.iter().map(|mode| mode.views().rank()).sum();
         let viewed = modes.iter().filter(|mode| mode.views().rank() > 0).count();
         let degrees = shot_degrees + VIEW_DEGREES * viewed as f64;
         let span = span_of(&modes, &means, prior);
@@ -150,6 +154,7 @@ impl Gaussians {
             span,
             degrees,
             shot_degrees,
+            known_degrees: shot_degrees + of_views as f64,
             ..Self::empty(d)
         };
         gaussians.means = gaussians.in_span(means);
@@ -171,6 +176,7 @@ impl Gaussians {
             scatter: Mat::new(),
             degrees: 0.0,
             shot_degrees: 0.0,
+            known_degrees: 0.0,
             shot_scatter: Mat::new(),
             // A single shot a class says nothing of the spread; 1 is that of a normalised feature.
             mean_variance: 1.0,
@@ -268,7 +274,7 @@ impl Gaussians {
         let means = self.in_span(all.clone());
         let outside = match &self.span {
             Some(span) => all - span * &means,
-            None => Mat::zeros(self.d, 0),
+            None => Mat::new(),
         };
         Generic {
             directions: self.in_span(columns(prior.directions())),
@@ -281,7 +287,8 @@ impl Gaussians {
     /// The covariance for shots of other occasions. `outlined` says that most of the taught covariance is outlines
     /// from elsewhere.
     pub(super) fn covariance(&self, outlined: bool) -> Option<Factorised<'_>> {
-        let known = if outlined { OUTLINED } else { self.degrees / (self.degrees + EVEN_DEGREES) };
+        let known = self.known_degrees / (self.known_degrees + EVEN_DEGREES);
+        let known = if outlined { OUTLINED } else { known };
         let w = if self.has_spread() { known } else { 0.0 };
         let of_generic = self.generic.mean_variance(self.d).unwrap_or(self.mean_variance);
         let floor = if self.generic.is_none() { self.mean_variance } else { self.generic.floor };
@@ -343,6 +350,16 @@ impl Gaussians {
     /// Number of generic means.
     pub(super) fn n_generic(&self) -> usize {
         self.generic.means.ncols()
+    }
+
+    /// Means of the generic classes about the centre, in the span: `[m, g]`.
+    pub(super) fn generic_means(&self) -> &Mat<f64> {
+        &self.generic.means
+    }
+
+    /// The parts of these means outside the span: `[d, g]`; empty if the span is the whole space or there is no prior.
+    pub(super) fn generic_outside(&self) -> &Mat<f64> {
+        &self.generic.outside
     }
 
     /// How much more the shots of a mode vary than pictures of a generic class, in the directions behind the strongest;
@@ -451,6 +468,11 @@ fn common_divisor(a: usize, b: usize) -> usize {
 }
 
 impl Factorised<'_> {
+    /// What is added in every direction; the whole of `A` outside the span.
+    pub(super) fn ridge(&self) -> f64 {
+        self.ridge
+    }
+
     /// `A^-1 x` for each column.
     pub(super) fn solve(&self, directions: &Mat<f64>) -> Mat<f64> {
         self.factor.solve(directions)

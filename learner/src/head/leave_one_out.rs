@@ -11,6 +11,7 @@
 use faer::Mat;
 
 use super::gaussians::{Factorised, dot};
+use super::resemblance::Directions;
 use crate::predictor::evidence;
 
 /// One shot, or the stand-in for one, judged without itself.
@@ -20,8 +21,8 @@ pub struct LeftOut {
     pub class: usize,
     /// Log-likelihood ratio of each class against the centre of all classes.
     pub scores: Vec<f64>,
-    /// The same of each generic mean; none without a prior.
-    pub generic: Vec<f64>,
+    /// Evidence that it shows one of the classes.
+    pub evidence: f64,
 }
 
 /// A point that is judged: `centre + along * mean + spread * deviation`.
@@ -57,13 +58,6 @@ impl LeftOut {
         self.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Evidence that the point shows one of the classes.
-    pub(super) fn evidence_at(&self, temperature: f64) -> f64 {
-        let centre = [0.0];
-        let generic = if self.generic.is_empty() { &centre } else { self.generic.as_slice() };
-        evidence(&self.scores, generic, temperature)
-    }
-
     /// `-log p(class)` at a temperature.
     pub(super) fn log_loss(&self, temperature: f64) -> f64 {
         let best = self.highest();
@@ -78,18 +72,26 @@ struct Left {
     q: Vec<f64>,
     /// `u . A^-1 mean_j`: `[shots, modes]`.
     cross: Mat<f64>,
-    /// `u . A^-1 g_j` of the generic means: `[shots, g]`.
-    generic_cross: Mat<f64>,
+    /// `u . A^-1 v_j` of the vectors of [`Directions`]: `[shots, modes + g]`.
+    along: Mat<f64>,
+}
+
+/// One shot in the products.
+#[derive(Clone, Copy)]
+struct Shot {
+    place: usize,
+    mode: usize,
+    point: Point,
 }
 
 impl Factorised<'_> {
-    fn left(&self, deviations: &Mat<f64>) -> Left {
+    fn left(&self, deviations: &Mat<f64>, directions: &Directions) -> Left {
         let solved = self.solve(deviations);
         let q = (0..deviations.ncols()).map(|p| dot(deviations, p, &solved, p)).collect();
         Left {
             q,
             cross: deviations.transpose() * &self.solved_means,
-            generic_cross: deviations.transpose() * &self.solved_generic,
+            along: deviations.transpose() * &directions.solved,
         }
     }
 
@@ -122,52 +124,92 @@ impl Factorised<'_> {
         modes: &[usize],
         deviations: &Mat<f64>,
         point: impl Fn(usize, usize) -> Point,
+        directions: &Directions,
         mean_noise: f64,
     ) -> Vec<LeftOut> {
-        let left = self.left(deviations);
+        let left = self.left(deviations, directions);
         let means = self.gaussians.means.transpose() * &self.solved_means;
-        let generic_means = self.gaussians.means.transpose() * &self.solved_generic;
-        let generic_norms = self.generic_norms();
-        let counts = &self.gaussians.counts;
-        let judge = |(p, &mode): (usize, &usize)| {
-            let Point { along, spread } = point(p, mode);
-            let q = left.q[p];
-            let (gain, n) = self.downdate(mode, q);
-            let own = left.cross[(p, mode)];
-            let own_norm = means[(mode, mode)];
-            // x . A^-1 x and g . x, for x the point about the centre.
-            let norm = along * along * own_norm + 2.0 * along * spread * own + spread * spread * q;
-            let onto = along * own + spread * q;
-            let background = norm + gain * onto * onto;
-            // Of a mean that the shot is no part of: its product with the shot, with the point, and with itself.
-            let apart = |cross: f64, toward: f64, other: f64| {
-                norm - 2.0 * toward + other + gain * (onto - cross) * (onto - cross)
-            };
-            let score = |j: usize| {
-                if j == mode {
-                    let (beyond, away) = (along - 1.0, spread + 1.0 / (n - 1.0));
-                    let distance =
-                        beyond * beyond * own_norm + 2.0 * beyond * away * own + away * away * q;
-                    let onto = beyond * own + away * q;
-                    let distance = distance + gain * onto * onto;
-                    return 0.5 * (background - distance + mean_noise / (n - 1.0));
-                }
-                let cross = left.cross[(p, j)];
-                let toward = along * means[(mode, j)] + spread * cross;
-                let distance = apart(cross, toward, means[(j, j)]);
-                0.5 * (background - distance + mean_noise / counts[j])
-            };
-            let generic_score = |g: usize| {
-                let cross = left.generic_cross[(p, g)];
-                let toward = along * generic_means[(mode, g)] + spread * cross;
-                0.5 * (background - apart(cross, toward, generic_norms[g]))
-            };
+        let judge = |(place, &mode): (usize, &usize)| {
+            let shot = Shot { place, mode, point: point(place, mode) };
             LeftOut {
                 class: self.gaussians.classes[mode],
-                scores: self.gaussians.by_class((0..counts.len()).map(score)),
-                generic: (0..generic_norms.len()).map(generic_score).collect(),
+                scores: self.scores_without(shot, &left, &means, mean_noise),
+                evidence: self.evidence_without(shot, &left, directions),
             }
         };
         modes.iter().enumerate().map(judge).collect()
+    }
+
+    /// Scores of the classes for the point of a shot, without the shot. `means` are the products of all means.
+    fn scores_without(
+        &self,
+        shot: Shot,
+        left: &Left,
+        means: &Mat<f64>,
+        mean_noise: f64,
+    ) -> Vec<f64> {
+        let Shot { place, mode, point: Point { along, spread } } = shot;
+        let counts = &self.gaussians.counts;
+        let q = left.q[place];
+        let (gain, n) = self.downdate(mode, q);
+        let own = left.cross[(place, mode)];
+        let own_norm = means[(mode, mode)];
+        // x . A^-1 x and g . x, for x the point about the centre.
+        let norm = along * along * own_norm + 2.0 * along * spread * own + spread * spread * q;
+        let onto = along * own + spread * q;
+        let background = norm + gain * onto * onto;
+        let score = |j: usize| {
+            if j == mode {
+                let (beyond, away) = (along - 1.0, spread + 1.0 / (n - 1.0));
+                let distance =
+                    beyond * beyond * own_norm + 2.0 * beyond * away * own + away * away * q;
+                let onto = beyond * own + away * q;
+                let distance = distance + gain * onto * onto;
+                return 0.5 * (background - distance + mean_noise / (n - 1.0));
+            }
+            let cross = left.cross[(place, j)];
+            let toward = along * means[(mode, j)] + spread * cross;
+            let distance =
+                norm - 2.0 * toward + means[(j, j)] + gain * (onto - cross) * (onto - cross);
+            0.5 * (background - distance + mean_noise / counts[j])
+        };
+        self.gaussians.by_class((0..counts.len()).map(score))
+    }
+
+    /// Evidence that the point of a shot shows one of the classes, without the shot.
+    fn evidence_without(&self, shot: Shot, left: &Left, directions: &Directions) -> f64 {
+        let Shot { place, mode, point: Point { along, spread } } = shot;
+        let q = left.q[place];
+        let (gain, n) = self.downdate(mode, q);
+        // g . x, for x the point about the middle of the generic classes.
+        let onto = along * left.cross[(place, mode)] + spread * q - self.middle_onto(shot, left);
+        let resemblance = |j: usize| {
+            let cross = left.along[(place, j)];
+            let product =
+                along * directions.means[(mode, j)] + spread * cross - directions.middle[j];
+            let length = directions.lengths[j];
+            if j != mode {
+                let length = length + gain * cross * cross;
+                return directions.resemblance(product + gain * onto * cross, length);
+            }
+            // The mean without the shot.
+            let share = 1.0 / (n - 1.0);
+            let cross_without = cross - share * q;
+            let product = product - share * onto + gain * onto * cross_without;
+            let length = length - 2.0 * share * cross
+                + share * share * q
+                + gain * cross_without * cross_without;
+            directions.resemblance(product, length)
+        };
+        let n_modes = self.gaussians.counts.len();
+        let taught = self.gaussians.by_class((0..n_modes).map(resemblance));
+        let generic: Vec<f64> = (n_modes..directions.lengths.len()).map(resemblance).collect();
+        evidence(&taught, &generic)
+    }
+
+    /// `u . A^-1 middle` of a shot's deviation `u`.
+    fn middle_onto(&self, shot: Shot, left: &Left) -> f64 {
+        // v = mean - middle
+        left.cross[(shot.place, shot.mode)] - left.along[(shot.place, shot.mode)]
     }
 }

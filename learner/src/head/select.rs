@@ -10,15 +10,19 @@ use super::gaussians::{Factorised, Gaussians, StandIns, dot};
 use super::leave_one_out::{LeftOut, Point, SPREAD};
 use super::occasions::AnotherOccasion;
 use super::own_shape::own_terms;
+use super::resemblance::Directions;
 use crate::byte_rows::ByteRows;
-use crate::predictor::Background;
+use crate::predictor::{Background, GENERIC_SHARE, Resemblance};
 use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, Prior, UnknownTest};
 
 /// Temperature while no class has two shots and no prior tells more: what classes of five shots calibrate to on CIFAR-100.
 const UNCALIBRATED: f64 = 32.0;
 
 /// Share of the mean squared distance of class means from the centre that is the temperature while no class has two shots.
-const SINGLE_SHOT_SHARE: f64 = 0.107;
+const SINGLE_SHOT_SHARE: f64 = 0.095;
+
+/// Share of the temperature with the least log-loss on stand-ins: they are further away than most pictures of other occasions.
+const CALIBRATED_SHARE: f64 = 0.9;
 
 /// Least temperature with few shots, a number of a feature: 16 for 1536 numbers. Shots as like one another as those of one
 /// burst calibrate to less. It is halved at [`CALIBRATING_DEGREES`] shots beyond the first of each mode.
@@ -30,9 +34,6 @@ const FALSE_ALARMS: f64 = 0.05;
 
 /// Share of stand-ins on another occasion whose evidence lies below the threshold.
 const STAND_INS_BELOW: f64 = 0.03;
-
-/// Threshold while no class has two shots, above the evidence of a guess among all taught and generic classes.
-const SINGLE_SHOT_EVIDENCE: f64 = 0.3;
 
 /// Which head to make.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,6 +72,7 @@ pub struct FittedHead {
 struct Candidate<'a> {
     covariance: Factorised<'a>,
     mean_noise: f64,
+    directions: Directions,
     /// Stand-ins like the shots, each left out.
     alike: Vec<LeftOut>,
     occasion: AnotherOccasion,
@@ -87,18 +89,28 @@ impl<'a> Candidate<'a> {
         // Shots are means of their views, pictures are not.
         let spread = SPREAD * (1.0 + covariance.view_noise() / mean_noise.max(1e-9)).sqrt();
         let alike = |_, _| Point::alike(spread);
-        let alike = covariance.leave_out(modes, deviations, alike, mean_noise);
+        let directions = Directions::new(&covariance, mean_noise);
+        let alike = covariance.leave_out(modes, deviations, alike, &directions, mean_noise);
         let occasion = AnotherOccasion::new(&covariance, classes, mean_noise, spread);
         let point = |place, mode| occasion.point(place, mode);
-        let another = covariance.leave_out(modes, deviations, point, mean_noise);
+        let another = covariance.leave_out(modes, deviations, point, &directions, mean_noise);
         let temperature = if another.is_empty() {
             single_shot_temperature(&covariance)
         } else {
             let least = LEAST_TEMPERATURE * gaussians.centre.len() as f64;
             let least = least / (1.0 + gaussians.degrees / CALIBRATING_DEGREES);
-            calibrate(&another).max(least)
+            (CALIBRATED_SHARE * calibrate(&another)).max(least)
         };
-        Self { covariance, mean_noise, alike, occasion, another, temperature }
+        Self { covariance, mean_noise, directions, alike, occasion, another, temperature }
+    }
+
+    fn leave_out(
+        &self,
+        modes: &[usize],
+        deviations: &Mat<f64>,
+        point: impl Fn(usize, usize) -> Point,
+    ) -> Vec<LeftOut> {
+        self.covariance.leave_out(modes, deviations, point, &self.directions, self.mean_noise)
     }
 
     fn estimate(&self, classes: &[Arc<Class>], shots: &[(usize, &[Vec<f32>])]) -> Estimate {
@@ -109,7 +121,7 @@ impl<'a> Candidate<'a> {
             alike: &self.alike,
             seen: &judge_shots(self, classes, shots),
             another: &self.another,
-            after_one_more: &self.covariance.leave_out(modes, deviations, point, self.mean_noise),
+            after_one_more: &self.leave_out(modes, deviations, point),
         };
         Estimate::new(classes, &judged, &self.occasion)
     }
@@ -260,29 +272,32 @@ fn predictor(
         let norm = dot(&gaussians.means, c, solved, c);
         ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
     };
+    let biases: Vec<f32> = (0..n_modes).map(bias).collect();
+    let (resemblances, generic) = best.directions.maps(&biases);
     Predictor {
         version: HEAD_VERSION,
         names: classes.iter().map(|c| c.name.clone()).collect(),
         centre: gaussians.centre.iter().map(|&v| v as f32).collect(),
         modes: (0..classes.len()).map(modes).collect(),
         weights: rows(&gaussians.out_of_span(solved)),
-        biases: (0..n_modes).map(bias).collect(),
+        biases,
         own,
-        background: background(&best.covariance),
+        resemblances,
+        background: background(&best.covariance, generic),
         temperature: best.temperature as f32,
         unknown: unknown_test(gaussians, best),
         shrinkage: best.covariance.shrinkage as f32,
     }
 }
 
-/// Linear scores of the generic classes.
-fn background(covariance: &Factorised<'_>) -> Background {
+/// The generic classes, with the map from products to resemblances of each.
+fn background(covariance: &Factorised<'_>, resemblances: Vec<Resemblance>) -> Background {
     let weights = covariance.generic_weights();
     let row = |g: usize| weights.col(g).iter().copied().collect();
     let rows: Vec<Vec<f64>> = (0..weights.ncols()).map(row).collect();
     Background {
         weights: ByteRows::new(weights.nrows(), rows.iter().map(Vec::as_slice)),
-        biases: covariance.generic_norms().iter().map(|norm| (-norm / 2.0) as f32).collect(),
+        resemblances,
     }
 }
 
@@ -298,8 +313,8 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
     if best.another.is_empty() {
         return if background {
             let n_classes = gaussians.classes.last().map_or(0, |last| last + 1);
-            let guess = -((n_classes + gaussians.n_generic()) as f64).ln();
-            UnknownTest::Evidence { min: (guess + SINGLE_SHOT_EVIDENCE) as f32 }
+            let guess = -(n_classes as f64 + GENERIC_SHARE * gaussians.n_generic() as f64).ln();
+            UnknownTest::Evidence { min: guess as f32 }
         } else {
             UnknownTest::Never
         };
@@ -312,7 +327,7 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
         let max_squared = quantile(farthest.collect(), 1.0 - FALSE_ALARMS);
         return UnknownTest::Radius { max_squared: max_squared as f32 };
     }
-    let evidence = best.another.iter().map(|left_out| left_out.evidence_at(best.temperature));
+    let evidence = best.another.iter().map(|left_out| left_out.evidence);
     UnknownTest::Evidence { min: quantile(evidence.collect(), STAND_INS_BELOW) as f32 }
 }
 
@@ -351,5 +366,5 @@ fn judge_shots(
     let deviations = Mat::from_fn(gaussians.centre.len(), columns.len(), |i, p| columns[p][i]);
     let deviations = gaussians.in_span(deviations);
     let as_it_is = |_, _| Point::alike(1.0);
-    best.covariance.leave_out(&owners, &deviations, as_it_is, best.mean_noise)
+    best.leave_out(&owners, &deviations, as_it_is)
 }

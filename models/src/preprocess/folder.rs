@@ -26,6 +26,21 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// Number of the folder that each file lies in, from 0 in the order in which the folders appear.
+pub fn folder_numbers(files: &[PathBuf]) -> Vec<usize> {
+    let mut folders: Vec<Option<&Path>> = Vec::new();
+    let mut numbers = Vec::with_capacity(files.len());
+    for file in files {
+        let folder = file.parent();
+        let known = folders.iter().position(|other| *other == folder);
+        numbers.push(known.unwrap_or(folders.len()));
+        if known.is_none() {
+            folders.push(folder);
+        }
+    }
+    numbers
+}
+
 impl PictureFolder {
     /// Looks through a folder and all folders below it. Hidden files and what systems leave in folders (`.DS_Store`,
     /// `._0.jpg`, `Thumbs.db`) are passed over without a word.

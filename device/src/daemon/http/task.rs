@@ -147,5 +147,6 @@ fn shots(
         class.rows.iter().zip(found).for_each(|(&row, found)| views[row] = found);
     }
     let forward = engine.forward_time().saturating_sub(before);
-    Ok(TaskShots { classes: task.classes, features, views, tokens, started, forward })
+    let occasions = Vec::new();
+    Ok(TaskShots { classes: task.classes, occasions, features, views, tokens, started, forward })
 }

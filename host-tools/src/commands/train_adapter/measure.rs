@@ -93,7 +93,9 @@ pub(super) fn measure(
         (adapter, _) => adapter.clone(),
     };
     let moved = match (pupil.prior, &file.drift) {
-        (Some(prior), Some(drift)) if file.task.is_some() => Some(prior.moved_low_rank(drift)?),
+        (Some(prior), Some(drift)) if file.task.is_some() => {
+            Some(prior.moved(|point| drift.apply(point))?)
+        }
         (Some(prior), _) if file.task.is_none() => Some(prior.clone()),
         _ => None,
     };
