@@ -12,7 +12,7 @@ use faer::Mat;
 
 use super::gaussians::{Factorised, dot};
 use super::resemblance::Directions;
-use crate::predictor::evidence;
+use crate::predictor::{Scores, evidence};
 
 /// One shot, or the stand-in for one, judged without itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,8 +21,9 @@ pub struct LeftOut {
     pub class: usize,
     /// Log-likelihood ratio of each class against the centre of all classes.
     pub scores: Vec<f64>,
-    /// Evidence that it shows one of the classes.
-    pub evidence: f64,
+    /// The same of each generic mean; none without a prior.
+    generic: Vec<f64>,
+    resemblances: Scores,
 }
 
 /// A point that is judged: `centre + along * mean + spread * deviation`.
@@ -53,6 +54,12 @@ impl LeftOut {
         (0..self.scores.len()).max_by(by_score).unwrap_or(0)
     }
 
+    /// Evidence that the point shows one of the classes.
+    pub(super) fn evidence(&self, temperature: f64) -> f64 {
+        let scores = Scores { taught: self.scores.clone(), generic: self.generic.clone() };
+        evidence(&scores, &self.resemblances, temperature)
+    }
+
     /// The highest score.
     fn highest(&self) -> f64 {
         self.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max)
@@ -72,8 +79,15 @@ struct Left {
     q: Vec<f64>,
     /// `u . A^-1 mean_j`: `[shots, modes]`.
     cross: Mat<f64>,
+    /// `u . A^-1 g_j` of the generic means: `[shots, g]`.
+    generic_cross: Mat<f64>,
     /// `u . A^-1 v_j` of the vectors of [`Directions`]: `[shots, modes + g]`.
     along: Mat<f64>,
+    /// `mean_i . A^-1 mean_j` and `mean_i . A^-1 g_j`: `[modes, modes]` and `[modes, g]`.
+    means: Mat<f64>,
+    generic_means: Mat<f64>,
+    /// `g_j . A^-1 g_j`
+    generic_norms: Vec<f64>,
 }
 
 /// One shot in the products.
@@ -88,9 +102,14 @@ impl Factorised<'_> {
     fn left(&self, deviations: &Mat<f64>, directions: &Directions) -> Left {
         let solved = self.solve(deviations);
         let q = (0..deviations.ncols()).map(|p| dot(deviations, p, &solved, p)).collect();
+        let means = self.gaussians.means.transpose();
         Left {
             q,
             cross: deviations.transpose() * &self.solved_means,
+            generic_cross: deviations.transpose() * &self.solved_generic,
+            means: means * &self.solved_means,
+            generic_means: means * &self.solved_generic,
+            generic_norms: self.generic_norms(),
             along: deviations.transpose() * &directions.solved,
         }
     }
@@ -128,36 +147,32 @@ impl Factorised<'_> {
         mean_noise: f64,
     ) -> Vec<LeftOut> {
         let left = self.left(deviations, directions);
-        let means = self.gaussians.means.transpose() * &self.solved_means;
         let judge = |(place, &mode): (usize, &usize)| {
             let shot = Shot { place, mode, point: point(place, mode) };
-            LeftOut {
-                class: self.gaussians.classes[mode],
-                scores: self.scores_without(shot, &left, &means, mean_noise),
-                evidence: self.evidence_without(shot, &left, directions),
-            }
+            let scores = self.scores_without(shot, &left, mean_noise);
+            let resemblances = self.resemblances_without(shot, &left, directions);
+            let class = self.gaussians.classes[mode];
+            LeftOut { class, scores: scores.taught, generic: scores.generic, resemblances }
         };
         modes.iter().enumerate().map(judge).collect()
     }
 
-    /// Scores of the classes for the point of a shot, without the shot. `means` are the products of all means.
-    fn scores_without(
-        &self,
-        shot: Shot,
-        left: &Left,
-        means: &Mat<f64>,
-        mean_noise: f64,
-    ) -> Vec<f64> {
+    /// Scores for the point of a shot, without the shot.
+    fn scores_without(&self, shot: Shot, left: &Left, mean_noise: f64) -> Scores {
         let Shot { place, mode, point: Point { along, spread } } = shot;
         let counts = &self.gaussians.counts;
         let q = left.q[place];
         let (gain, n) = self.downdate(mode, q);
         let own = left.cross[(place, mode)];
-        let own_norm = means[(mode, mode)];
+        let own_norm = left.means[(mode, mode)];
         // x . A^-1 x and g . x, for x the point about the centre.
         let norm = along * along * own_norm + 2.0 * along * spread * own + spread * spread * q;
         let onto = along * own + spread * q;
         let background = norm + gain * onto * onto;
+        // Of a mean that the shot is no part of: its product with the shot, with the point, and with itself.
+        let apart = |cross: f64, toward: f64, other: f64| {
+            norm - 2.0 * toward + other + gain * (onto - cross) * (onto - cross)
+        };
         let score = |j: usize| {
             if j == mode {
                 let (beyond, away) = (along - 1.0, spread + 1.0 / (n - 1.0));
@@ -168,16 +183,23 @@ impl Factorised<'_> {
                 return 0.5 * (background - distance + mean_noise / (n - 1.0));
             }
             let cross = left.cross[(place, j)];
-            let toward = along * means[(mode, j)] + spread * cross;
-            let distance =
-                norm - 2.0 * toward + means[(j, j)] + gain * (onto - cross) * (onto - cross);
+            let toward = along * left.means[(mode, j)] + spread * cross;
+            let distance = apart(cross, toward, left.means[(j, j)]);
             0.5 * (background - distance + mean_noise / counts[j])
         };
-        self.gaussians.by_class((0..counts.len()).map(score))
+        let generic_score = |(g, norm): (usize, &f64)| {
+            let cross = left.generic_cross[(place, g)];
+            let toward = along * left.generic_means[(mode, g)] + spread * cross;
+            0.5 * (background - apart(cross, toward, *norm))
+        };
+        Scores {
+            taught: self.gaussians.by_class((0..counts.len()).map(score)),
+            generic: left.generic_norms.iter().enumerate().map(generic_score).collect(),
+        }
     }
 
-    /// Evidence that the point of a shot shows one of the classes, without the shot.
-    fn evidence_without(&self, shot: Shot, left: &Left, directions: &Directions) -> f64 {
+    /// Resemblances of the point of a shot, without the shot.
+    fn resemblances_without(&self, shot: Shot, left: &Left, directions: &Directions) -> Scores {
         let Shot { place, mode, point: Point { along, spread } } = shot;
         let q = left.q[place];
         let (gain, n) = self.downdate(mode, q);
@@ -202,9 +224,10 @@ impl Factorised<'_> {
             directions.resemblance(product, length)
         };
         let n_modes = self.gaussians.counts.len();
-        let taught = self.gaussians.by_class((0..n_modes).map(resemblance));
-        let generic: Vec<f64> = (n_modes..directions.lengths.len()).map(resemblance).collect();
-        evidence(&taught, &generic)
+        Scores {
+            taught: self.gaussians.by_class((0..n_modes).map(resemblance)),
+            generic: (n_modes..directions.lengths.len()).map(resemblance).collect(),
+        }
     }
 
     /// `u . A^-1 middle` of a shot's deviation `u`.

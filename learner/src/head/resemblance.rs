@@ -1,9 +1,8 @@
 //! Resemblance of a picture to taught and generic classes: the cosine between both, seen from the middle of the generic classes,
 //! under the covariance of the head.
 //!
-//! Ours. Strangers are told by directions, not by distances: how far a picture lies from every class differs from occasion to
-//! occasion more than where it points. The picture's own vector counts as long as that of a typical picture of a taught class, which makes
-//! the cosine linear in the picture.
+//! Ours. How far a picture lies from every class differs from occasion to occasion more than where it points. The picture's own vector
+//! counts as long as that of a typical picture of a taught class, which makes the cosine linear in the picture.
 
 use faer::Mat;
 

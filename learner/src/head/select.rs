@@ -290,13 +290,14 @@ fn predictor(
     }
 }
 
-/// The generic classes, with the map from products to resemblances of each.
+/// Linear scores of the generic classes, with the map to the resemblances of each.
 fn background(covariance: &Factorised<'_>, resemblances: Vec<Resemblance>) -> Background {
     let weights = covariance.generic_weights();
     let row = |g: usize| weights.col(g).iter().copied().collect();
     let rows: Vec<Vec<f64>> = (0..weights.ncols()).map(row).collect();
     Background {
         weights: ByteRows::new(weights.nrows(), rows.iter().map(Vec::as_slice)),
+        biases: covariance.generic_norms().iter().map(|norm| (-norm / 2.0) as f32).collect(),
         resemblances,
     }
 }
@@ -314,7 +315,7 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
         return if background {
             let n_classes = gaussians.classes.last().map_or(0, |last| last + 1);
             let guess = -(n_classes as f64 + GENERIC_SHARE * gaussians.n_generic() as f64).ln();
-            UnknownTest::Evidence { min: guess as f32 }
+            UnknownTest::Evidence { min: 2.0 * guess as f32 }
         } else {
             UnknownTest::Never
         };
@@ -327,7 +328,7 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
         let max_squared = quantile(farthest.collect(), 1.0 - FALSE_ALARMS);
         return UnknownTest::Radius { max_squared: max_squared as f32 };
     }
-    let evidence = best.another.iter().map(|left_out| left_out.evidence);
+    let evidence = best.another.iter().map(|left_out| left_out.evidence(best.temperature));
     UnknownTest::Evidence { min: quantile(evidence.collect(), STAND_INS_BELOW) as f32 }
 }
 
