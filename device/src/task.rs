@@ -89,16 +89,13 @@ pub(crate) fn learn(
     let rank = trained.outcome.as_ref().map_or(0, |outcome| outcome.rank);
     let kept = trained.outcome.and_then(|outcome| outcome.kept);
     let refused = rank > 0 && kept.is_none();
-    let done = match kept {
-        Some(kept) => {
-            // Views were seen by the network as it was before.
-            let shots = shots_of(&classes, &occasions, &kept.features, &[]);
-            session.teach_adapted(&kept, &shots)?
-        }
-        None => {
-            let shots = shots_of(&classes, &occasions, &features, &views);
-            session.teach(OperationKind::Learn, &shots)?
-        }
+    let done = if let Some(kept) = kept {
+        // Views were seen by the network as it was before.
+        let shots = shots_of(&classes, &occasions, &kept.features, &[]);
+        session.teach_adapted(&kept, &shots)?
+    } else {
+        let shots = shots_of(&classes, &occasions, &features, &views);
+        session.teach(OperationKind::Learn, &shots)?
     };
     tracing::info!("head fitted in {:.0?}, written in {:.0?}", done.fit_time, done.write_time);
     let estimate = done.head.estimate.as_ref();

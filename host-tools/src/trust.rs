@@ -104,12 +104,16 @@ mod tests {
     fn strangers_are_counted_by_evidence_and_threshold() {
         let (own, other) = (answers(&[1.0, 3.0, 4.0, 5.0]), answers(&[0.0, 1.0, 2.0, 4.5]));
         let strangers = Strangers::new(3, &own, &other);
-        assert_eq!((strangers.taught, strangers.false_alarms), (3, 0.25));
-        assert_eq!(strangers.detected, 0.5);
-        // Pairs won: 1.5 of 1.0, 3 of 3.0, 3 of 4.0, 4 of 5.0.
-        assert_eq!(strangers.auroc, 11.5 / 16.0);
-        // The lowest evidence of a taught picture is 1.0, below which one stranger lies.
-        assert_eq!(strangers.detected_at_5_percent, 0.25);
+        let expected = Strangers {
+            taught: 3,
+            false_alarms: 0.25,
+            detected: 0.5,
+            // The lowest evidence of a taught picture is 1.0, below which one stranger lies.
+            detected_at_5_percent: 0.25,
+            // Pairs won: 1.5 of 1.0, 3 of 3.0, 3 of 4.0, 4 of 5.0.
+            auroc: 11.5 / 16.0,
+        };
+        assert_eq!(strangers, expected);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! 1989. On top, each class may be wider along its own strongest directions ([`own_shape`]).
 //!
 //! Stand-ins of the shots, each left out ([`leave_one_out`]) and moved to where it would be on another occasion
-//! ([`occasions`]), tell temperature, the threshold for unknown things and what accuracy to expect.
+//! ([`occasions`]), tell temperature, the threshold for unknown things and what accuracy to expect. Unknown things are told by scores and by
+//! directions ([`resemblance`]).
 //!
 //! Ours: a class mean of `n` shots is itself off by `C / n`, which makes classes with few shots look far
 //! away. The expected excess, `k / n` with `k = tr(A^-1 C)`, is taken off every distance.
@@ -22,3 +23,9 @@ mod select;
 pub use estimate::{ClassEstimate, Confusion, Estimate};
 pub use leave_one_out::LeftOut;
 pub use select::{FittedHead, HeadChoice, HeadError, fit_head};
+
+/// Arithmetic mean; 0 of no numbers.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (n, sum) = values.fold((0usize, 0.0), |(n, sum), value| (n + 1, sum + value));
+    sum / n.max(1) as f64
+}

@@ -40,12 +40,19 @@ pub struct OwnTerms {
     pub(crate) biases: Vec<f32>,
 }
 
-/// How much a picture resembles a class: `scale * product - offset`, where `product` is that of the picture, seen from the middle of the
-/// generic classes, with the weights of the class. It is the cosine between both, times [`SCALE`].
+/// The map from the product of a picture with the weights of a class to how much it resembles the class: `scale * product - offset`, the
+/// picture seen from the middle of the generic classes. That is the cosine between both, times [`SCALE`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Resemblance {
+pub(crate) struct ToResemblance {
     pub(crate) scale: f32,
     pub(crate) offset: f32,
+}
+
+impl ToResemblance {
+    /// `product` with the weights of the class, and `middle` with those of the middle of the generic classes.
+    fn of(self, product: f32, middle: f32) -> f32 {
+        self.scale * (product - middle) - self.offset
+    }
 }
 
 /// The generic classes of the prior: everything that nobody taught.
@@ -54,52 +61,26 @@ pub(crate) struct Background {
     /// `[g, d]`, eight bits a number.
     pub(crate) weights: ByteRows,
     /// One a generic class.
-    pub(crate) biases: Vec<f32>,
-    /// One a generic class.
-    pub(crate) resemblances: Vec<Resemblance>,
+    pub(crate) to_resemblance: Vec<ToResemblance>,
 }
 
 impl Background {
     fn fits(&self, d_feature: usize) -> bool {
-        let n = self.biases.len();
-        let empty = n == 0 && self.weights.is_empty();
-        self.resemblances.len() == n && (empty || self.weights.fits(Some(n), d_feature))
+        let n = self.to_resemblance.len();
+        n == 0 && self.weights.is_empty() || self.weights.fits(Some(n), d_feature)
     }
 
     /// Products of a picture about the centre with the weights of each generic class.
     fn products(&self, centred: &[f32]) -> Vec<f32> {
-        (0..self.biases.len()).map(|g| self.weights.dot(g, centred)).collect()
+        (0..self.to_resemblance.len()).map(|g| self.weights.dot(g, centred)).collect()
     }
 }
 
-impl Resemblance {
-    /// `product` with the weights of the class and `middle` with those of the middle of the generic classes.
-    fn of(self, product: f32, middle: f32) -> f32 {
-        self.scale * (product - middle) - self.offset
-    }
-}
-
-/// Scores, or resemblances, of the taught and of the generic classes.
+/// How much a picture resembles each taught and each generic class.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Scores {
+pub(crate) struct Resemblances {
     pub(crate) taught: Vec<f64>,
     pub(crate) generic: Vec<f64>,
-}
-
-impl Scores {
-    /// Log of the posterior of the likeliest taught class, in a softmax over taught and generic classes. Without generic classes
-    /// 0 stands for one.
-    fn log_posterior(&self, temperature: f64) -> f64 {
-        let highest = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let nothing = [0.0];
-        let generic = if self.generic.is_empty() { &nothing } else { self.generic.as_slice() };
-        let best = highest(&self.taught);
-        let most = best.max(highest(generic));
-        let sum = |values: &[f64]| -> f64 {
-            values.iter().map(|value| ((value - most) / temperature).exp()).sum()
-        };
-        (best - most) / temperature - (sum(&self.taught) + GENERIC_SHARE * sum(generic)).ln()
-    }
 }
 
 /// Factor of cosines in resemblances.
@@ -111,10 +92,28 @@ pub(crate) const GENERIC_SHARE: f64 = 0.1;
 /// Temperatures of the head that scores are divided by in [`evidence`]: at its own, one class has nearly everything.
 const FLATTENING: f64 = 4.0;
 
-/// Evidence that a picture shows one of the taught classes: the log-posterior of the likeliest one, by scores and by resemblances. Ours,
-/// chosen on CIFAR-100, PACS and the training pictures of grocery-160.
-pub(crate) fn evidence(scores: &Scores, resemblances: &Scores, temperature: f64) -> f64 {
-    scores.log_posterior(FLATTENING * temperature) + resemblances.log_posterior(1.0)
+/// Evidence that a picture shows one of the taught classes: the log-posterior of the likeliest one by scores among the taught classes,
+/// and by resemblances among taught and generic ones. Without generic classes their middle stands for one. Ours, chosen on CIFAR-100,
+/// PACS and the training pictures of grocery-160.
+pub(crate) fn evidence(scores: &[f64], resemblances: &Resemblances, temperature: f64) -> f64 {
+    let nothing = [0.0];
+    let generic = match resemblances.generic.as_slice() {
+        [] => &nothing,
+        generic => generic,
+    };
+    let by_scores = log_posterior(scores, &[], FLATTENING * temperature);
+    by_scores + log_posterior(&resemblances.taught, generic, 1.0)
+}
+
+/// Log of the largest share that a taught class has in a softmax over all.
+fn log_posterior(taught: &[f64], generic: &[f64], temperature: f64) -> f64 {
+    let highest = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let best = highest(taught);
+    let most = best.max(highest(generic));
+    let sum = |values: &[f64]| -> f64 {
+        values.iter().map(|value| ((value - most) / temperature).exp()).sum()
+    };
+    (best - most) / temperature - (sum(taught) + GENERIC_SHARE * sum(generic)).ln()
 }
 
 /// Nats of evidence below the threshold at which a picture shows any class with even chance, and how steeply the chance rises with evidence. Ours,
@@ -140,7 +139,7 @@ pub struct Predictor {
     pub(crate) biases: Vec<f32>,
     pub(crate) own: OwnTerms,
     /// One a mode.
-    pub(crate) resemblances: Vec<Resemblance>,
+    pub(crate) to_resemblance: Vec<ToResemblance>,
     pub(crate) background: Background,
     pub(crate) temperature: f32,
     pub(crate) unknown: UnknownTest,
@@ -203,7 +202,7 @@ impl Predictor {
             weights: Vec::new(),
             biases: Vec::new(),
             own: OwnTerms::default(),
-            resemblances: Vec::new(),
+            to_resemblance: Vec::new(),
             background: Background::default(),
             temperature: 1.0,
             unknown: UnknownTest::Never,
@@ -247,7 +246,7 @@ impl Predictor {
             && self.biases.len() == n_modes
             && self.weights.len() == n_modes * d_feature
             && self.own.fits(d_feature, n_modes)
-            && self.resemblances.len() == n_modes
+            && self.to_resemblance.len() == n_modes
             && self.background.fits(d_feature)
     }
 
@@ -307,17 +306,26 @@ impl Predictor {
     }
 
     fn evidence(&self, linear: &[f32], centred: &[f32]) -> f32 {
-        let background = &self.background;
-        let products = background.products(centred);
-        let middle = products.iter().sum::<f32>() / products.len().max(1) as f32;
-        let resemblance = |(map, product): (&Resemblance, &f32)| map.of(*product, middle);
-        let of_modes: Vec<f32> = self.resemblances.iter().zip(linear).map(resemblance).collect();
-        let generic_scores = products.iter().zip(&background.biases).map(|(p, bias)| p + bias);
-        let generic_resemblances = background.resemblances.iter().zip(&products).map(resemblance);
-        let scores = Scores { taught: wide(self.by_class(linear)), generic: wide(generic_scores) };
-        let resemblances =
-            Scores { taught: wide(self.by_class(&of_modes)), generic: wide(generic_resemblances) };
+        let scores = wide(self.by_class(linear));
+        let resemblances = self.resemblances_of(linear, centred);
         evidence(&scores, &resemblances, f64::from(self.temperature)) as f32
+    }
+
+    /// Resemblances of a picture about the centre, with the linear part of its scores.
+    fn resemblances_of(&self, linear: &[f32], centred: &[f32]) -> Resemblances {
+        let products = self.background.products(centred);
+        let middle = products.iter().sum::<f32>() / products.len().max(1) as f32;
+        let resemblance = |(map, product): (&ToResemblance, &f32)| map.of(*product, middle);
+        let of_modes: Vec<f32> = self.to_resemblance.iter().zip(linear).map(resemblance).collect();
+        let generic = self.background.to_resemblance.iter().zip(&products).map(resemblance);
+        Resemblances { taught: wide(self.by_class(&of_modes)), generic: wide(generic) }
+    }
+
+    /// Resemblances of a picture to all classes.
+    #[cfg(test)]
+    pub(crate) fn resemblances(&self, feature: &[f32]) -> Resemblances {
+        let centred = self.centred(feature);
+        self.resemblances_of(&self.linear(&centred), &centred)
     }
 
     /// Chance that the picture shows any of the classes.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::leave_one_out::LeftOut;
+use super::mean;
 use super::occasions::AnotherOccasion;
 use crate::{Class, ClassName};
 
@@ -131,9 +132,4 @@ impl Estimate {
         estimate.confusions.sort_by(|a, b| b.share.total_cmp(&a.share));
         estimate
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (n, sum) = values.fold((0usize, 0.0), |(n, sum), value| (n + 1, sum + value));
-    sum / n.max(1) as f64
 }

@@ -12,7 +12,7 @@ use faer::Mat;
 
 use super::gaussians::{Factorised, dot};
 use super::resemblance::Directions;
-use crate::predictor::{Scores, evidence};
+use crate::predictor::{Resemblances, evidence};
 
 /// One shot, or the stand-in for one, judged without itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +21,7 @@ pub struct LeftOut {
     pub class: usize,
     /// Log-likelihood ratio of each class against the centre of all classes.
     pub scores: Vec<f64>,
-    /// The same of each generic mean; none without a prior.
-    generic: Vec<f64>,
-    resemblances: Scores,
+    resemblances: Resemblances,
 }
 
 /// A point that is judged: `centre + along * mean + spread * deviation`.
@@ -56,8 +54,13 @@ impl LeftOut {
 
     /// Evidence that the point shows one of the classes.
     pub(super) fn evidence(&self, temperature: f64) -> f64 {
-        let scores = Scores { taught: self.scores.clone(), generic: self.generic.clone() };
-        evidence(&scores, &self.resemblances, temperature)
+        evidence(&self.scores, &self.resemblances, temperature)
+    }
+
+    /// Resemblances to all classes.
+    #[cfg(test)]
+    pub(super) fn resemblances(&self) -> &Resemblances {
+        &self.resemblances
     }
 
     /// The highest score.
@@ -79,15 +82,10 @@ struct Left {
     q: Vec<f64>,
     /// `u . A^-1 mean_j`: `[shots, modes]`.
     cross: Mat<f64>,
-    /// `u . A^-1 g_j` of the generic means: `[shots, g]`.
-    generic_cross: Mat<f64>,
     /// `u . A^-1 v_j` of the vectors of [`Directions`]: `[shots, modes + g]`.
     along: Mat<f64>,
-    /// `mean_i . A^-1 mean_j` and `mean_i . A^-1 g_j`: `[modes, modes]` and `[modes, g]`.
+    /// `mean_i . A^-1 mean_j`: `[modes, modes]`.
     means: Mat<f64>,
-    generic_means: Mat<f64>,
-    /// `g_j . A^-1 g_j`
-    generic_norms: Vec<f64>,
 }
 
 /// One shot in the products.
@@ -102,14 +100,10 @@ impl Factorised<'_> {
     fn left(&self, deviations: &Mat<f64>, directions: &Directions) -> Left {
         let solved = self.solve(deviations);
         let q = (0..deviations.ncols()).map(|p| dot(deviations, p, &solved, p)).collect();
-        let means = self.gaussians.means.transpose();
         Left {
             q,
             cross: deviations.transpose() * &self.solved_means,
-            generic_cross: deviations.transpose() * &self.solved_generic,
-            means: means * &self.solved_means,
-            generic_means: means * &self.solved_generic,
-            generic_norms: self.generic_norms(),
+            means: self.gaussians.means.transpose() * &self.solved_means,
             along: deviations.transpose() * &directions.solved,
         }
     }
@@ -149,16 +143,17 @@ impl Factorised<'_> {
         let left = self.left(deviations, directions);
         let judge = |(place, &mode): (usize, &usize)| {
             let shot = Shot { place, mode, point: point(place, mode) };
-            let scores = self.scores_without(shot, &left, mean_noise);
-            let resemblances = self.resemblances_without(shot, &left, directions);
-            let class = self.gaussians.classes[mode];
-            LeftOut { class, scores: scores.taught, generic: scores.generic, resemblances }
+            LeftOut {
+                class: self.gaussians.classes[mode],
+                scores: self.scores_without(shot, &left, mean_noise),
+                resemblances: self.resemblances_without(shot, &left, directions),
+            }
         };
         modes.iter().enumerate().map(judge).collect()
     }
 
     /// Scores for the point of a shot, without the shot.
-    fn scores_without(&self, shot: Shot, left: &Left, mean_noise: f64) -> Scores {
+    fn scores_without(&self, shot: Shot, left: &Left, mean_noise: f64) -> Vec<f64> {
         let Shot { place, mode, point: Point { along, spread } } = shot;
         let counts = &self.gaussians.counts;
         let q = left.q[place];
@@ -169,10 +164,6 @@ impl Factorised<'_> {
         let norm = along * along * own_norm + 2.0 * along * spread * own + spread * spread * q;
         let onto = along * own + spread * q;
         let background = norm + gain * onto * onto;
-        // Of a mean that the shot is no part of: its product with the shot, with the point, and with itself.
-        let apart = |cross: f64, toward: f64, other: f64| {
-            norm - 2.0 * toward + other + gain * (onto - cross) * (onto - cross)
-        };
         let score = |j: usize| {
             if j == mode {
                 let (beyond, away) = (along - 1.0, spread + 1.0 / (n - 1.0));
@@ -184,27 +175,26 @@ impl Factorised<'_> {
             }
             let cross = left.cross[(place, j)];
             let toward = along * left.means[(mode, j)] + spread * cross;
-            let distance = apart(cross, toward, left.means[(j, j)]);
+            let distance =
+                norm - 2.0 * toward + left.means[(j, j)] + gain * (onto - cross) * (onto - cross);
             0.5 * (background - distance + mean_noise / counts[j])
         };
-        let generic_score = |(g, norm): (usize, &f64)| {
-            let cross = left.generic_cross[(place, g)];
-            let toward = along * left.generic_means[(mode, g)] + spread * cross;
-            0.5 * (background - apart(cross, toward, *norm))
-        };
-        Scores {
-            taught: self.gaussians.by_class((0..counts.len()).map(score)),
-            generic: left.generic_norms.iter().enumerate().map(generic_score).collect(),
-        }
+        self.gaussians.by_class((0..counts.len()).map(score))
     }
 
     /// Resemblances of the point of a shot, without the shot.
-    fn resemblances_without(&self, shot: Shot, left: &Left, directions: &Directions) -> Scores {
+    fn resemblances_without(
+        &self,
+        shot: Shot,
+        left: &Left,
+        directions: &Directions,
+    ) -> Resemblances {
         let Shot { place, mode, point: Point { along, spread } } = shot;
         let q = left.q[place];
         let (gain, n) = self.downdate(mode, q);
-        // g . x, for x the point about the middle of the generic classes.
-        let onto = along * left.cross[(place, mode)] + spread * q - self.middle_onto(shot, left);
+        // g . x, for x the point about the middle of the generic classes, to which the mean has the vector of its mode.
+        let own = left.cross[(place, mode)];
+        let onto = along * own + spread * q - (own - left.along[(place, mode)]);
         let resemblance = |j: usize| {
             let cross = left.along[(place, j)];
             let product =
@@ -224,15 +214,9 @@ impl Factorised<'_> {
             directions.resemblance(product, length)
         };
         let n_modes = self.gaussians.counts.len();
-        Scores {
+        Resemblances {
             taught: self.gaussians.by_class((0..n_modes).map(resemblance)),
             generic: (n_modes..directions.lengths.len()).map(resemblance).collect(),
         }
-    }
-
-    /// `u . A^-1 middle` of a shot's deviation `u`.
-    fn middle_onto(&self, shot: Shot, left: &Left) -> f64 {
-        // v = mean - middle
-        left.cross[(shot.place, shot.mode)] - left.along[(shot.place, shot.mode)]
     }
 }

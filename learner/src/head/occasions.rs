@@ -16,6 +16,7 @@ use faer::Mat;
 
 use super::gaussians::{Factorised, Gaussians, dot};
 use super::leave_one_out::Point;
+use super::mean;
 use crate::{Class, Occasion};
 
 /// How `rho` varies from class to class: standard deviation, and the quantiles of a normal distribution that shots take
@@ -209,9 +210,4 @@ fn is_alike(gaussians: &Gaussians, class: &Class) -> bool {
     let Some(generic) = gaussians.generic_variance().filter(|_| degrees > 0) else { return false };
     let Ok(whole) = class.as_one_mode() else { return false };
     whole.energy() / f64::from(degrees) < ALIKE * generic
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (n, sum) = values.fold((0usize, 0.0), |(n, sum), value| (n + 1, sum + value));
-    sum / n.max(1) as f64
 }

@@ -7,7 +7,7 @@
 use faer::Mat;
 
 use super::gaussians::{Factorised, dot};
-use crate::predictor::{Resemblance, SCALE};
+use crate::predictor::{SCALE, ToResemblance};
 
 /// Vectors from the middle of the generic classes to each mode and each generic class.
 pub(super) struct Directions {
@@ -75,10 +75,13 @@ impl Directions {
 
     /// The maps from scores to resemblances, of the modes and of the generic classes. `biases` are those of the scores of the modes;
     /// scores of generic classes have none.
-    pub(super) fn maps(&self, biases: &[f32]) -> (Vec<Resemblance>, Vec<Resemblance>) {
+    pub(super) fn to_resemblance(
+        &self,
+        biases: &[f32],
+    ) -> (Vec<ToResemblance>, Vec<ToResemblance>) {
         let map = |j: usize| {
             let bias = biases.get(j).map_or(0.0, |&bias| f64::from(bias));
-            Resemblance {
+            ToResemblance {
                 scale: self.resemblance(1.0, self.lengths[j]) as f32,
                 offset: self.resemblance(bias + self.middle[j], self.lengths[j]) as f32,
             }

@@ -8,11 +8,12 @@ use thiserror::Error;
 use super::estimate::{Estimate, Judged};
 use super::gaussians::{Factorised, Gaussians, StandIns, dot};
 use super::leave_one_out::{LeftOut, Point, SPREAD};
+use super::mean;
 use super::occasions::AnotherOccasion;
 use super::own_shape::own_terms;
 use super::resemblance::Directions;
 use crate::byte_rows::ByteRows;
-use crate::predictor::{Background, GENERIC_SHARE, Resemblance};
+use crate::predictor::{Background, GENERIC_SHARE, ToResemblance};
 use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, Prior, UnknownTest};
 
 /// Temperature while no class has two shots and no prior tells more: what classes of five shots calibrate to on CIFAR-100.
@@ -187,17 +188,13 @@ fn single_shot_temperature(covariance: &Factorised<'_>) -> f64 {
     let squared = |j: usize| dot(&gaussians.means, j, &covariance.solved_means, j);
     let spread = match n {
         // What lies apart are the generic classes.
-        1 => mean(&covariance.generic_norms()),
+        1 => mean(covariance.generic_norms().into_iter()),
         _ => (0..n).map(squared).sum::<f64>() / (n as f64 - 1.0),
     };
     if gaussians.n_generic() == 0 {
         return UNCALIBRATED;
     }
     (SINGLE_SHOT_SHARE * spread).max(f64::from(f32::MIN_POSITIVE))
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Whether a scatter has the rows that its shots give, but for some that were shown twice. Far fewer are an outline from
@@ -273,7 +270,7 @@ fn predictor(
         ((best.mean_noise / gaussians.counts[c] - norm) / 2.0) as f32
     };
     let biases: Vec<f32> = (0..n_modes).map(bias).collect();
-    let (resemblances, generic) = best.directions.maps(&biases);
+    let (to_resemblance, generic) = best.directions.to_resemblance(&biases);
     Predictor {
         version: HEAD_VERSION,
         names: classes.iter().map(|c| c.name.clone()).collect(),
@@ -282,7 +279,7 @@ fn predictor(
         weights: rows(&gaussians.out_of_span(solved)),
         biases,
         own,
-        resemblances,
+        to_resemblance,
         background: background(&best.covariance, generic),
         temperature: best.temperature as f32,
         unknown: unknown_test(gaussians, best),
@@ -290,15 +287,14 @@ fn predictor(
     }
 }
 
-/// Linear scores of the generic classes, with the map to the resemblances of each.
-fn background(covariance: &Factorised<'_>, resemblances: Vec<Resemblance>) -> Background {
+/// Weights of the generic classes, with the map to resemblances of each.
+fn background(covariance: &Factorised<'_>, to_resemblance: Vec<ToResemblance>) -> Background {
     let weights = covariance.generic_weights();
     let row = |g: usize| weights.col(g).iter().copied().collect();
     let rows: Vec<Vec<f64>> = (0..weights.ncols()).map(row).collect();
     Background {
         weights: ByteRows::new(weights.nrows(), rows.iter().map(Vec::as_slice)),
-        biases: covariance.generic_norms().iter().map(|norm| (-norm / 2.0) as f32).collect(),
-        resemblances,
+        to_resemblance,
     }
 }
 
@@ -314,8 +310,9 @@ fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
     if best.another.is_empty() {
         return if background {
             let n_classes = gaussians.classes.last().map_or(0, |last| last + 1);
-            let guess = -(n_classes as f64 + GENERIC_SHARE * gaussians.n_generic() as f64).ln();
-            UnknownTest::Evidence { min: 2.0 * guess as f32 }
+            // Of a picture to which all classes are alike.
+            let all = n_classes as f64 + GENERIC_SHARE * gaussians.n_generic() as f64;
+            UnknownTest::Evidence { min: -((n_classes as f64).ln() + all.ln()) as f32 }
         } else {
             UnknownTest::Never
         };
@@ -368,4 +365,60 @@ fn judge_shots(
     let deviations = gaussians.in_span(deviations);
     let as_it_is = |_, _| Point::alike(1.0);
     best.leave_out(&owners, &deviations, as_it_is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ClassName;
+
+    const D: usize = 12;
+
+    /// Numbers about 0, some directions wider than others.
+    fn pictures(n: usize, seed: u64, middle: f32) -> Vec<Vec<f32>> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut number = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        let mut vector = |width: f32| -> Vec<f32> {
+            (0..D).map(|i| number() * width / (1.0 + i as f32 / 4.0)).collect()
+        };
+        let class = vector(2.0);
+        let picture = |_| vector(1.0).iter().zip(&class).map(|(a, b)| a + b + middle).collect();
+        (0..n).map(picture).collect()
+    }
+
+    /// What leaving a shot out says of its resemblances is what a head says that never saw it.
+    #[test]
+    fn resemblances_without_a_shot_are_those_of_a_head_without_it() {
+        let generic: Vec<Vec<Vec<f32>>> = (100..140).map(|g| pictures(8, g, 0.3)).collect();
+        let prior = Prior::estimate(&generic).expect("enough pictures");
+        let shots: Vec<Vec<Vec<f32>>> = (0..6).map(|c| pictures(40, c, 0.0)).collect();
+        let class = |(c, shots): (usize, &[Vec<f32>])| {
+            let name = ClassName::new(&format!("class {c}")).expect("a sound name");
+            Arc::new(Class::from_shots(name, shots).expect("sound shots"))
+        };
+        let all: Vec<Arc<Class>> = shots.iter().map(Vec::as_slice).enumerate().map(class).collect();
+        let modes: Vec<(usize, &ClassStatistics)> = modes_of(&all).collect();
+        let gaussians = Gaussians::new(&modes, D, Some(&prior));
+        let covariance = gaussians.covariance(false).expect("a sound covariance");
+        let best = Candidate::new(covariance, &all);
+        let left_out = judge_shots(&best, &all, &[(0, &shots[0][..1])]);
+        let mut without = all.clone();
+        without[0] = class((0, &shots[0][1..]));
+        let head = fit_head(&without, D, Some(&prior), HeadChoice::SharedCovariance, &[]);
+        let head = head.expect("a head").predictor;
+        let found = head.resemblances(&shots[0][0]);
+        let expected = left_out[0].resemblances();
+        for (found, expected) in
+            [(&found.taught, &expected.taught), (&found.generic, &expected.generic)]
+        {
+            assert_eq!(found.len(), expected.len());
+            for (a, b) in found.iter().zip(expected) {
+                // Eight bits, and degrees of freedom that a head without the shot counts one less.
+                assert!((a - b).abs() < 0.4, "{found:?} {expected:?}");
+            }
+        }
+    }
 }
