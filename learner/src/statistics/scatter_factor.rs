@@ -2,7 +2,8 @@
 
 use faer::{Mat, Side};
 use fmlora_models::{HalfTensor, HalfTensorError};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A scatter matrix `S = sum (x - mean)(x - mean)^T` (`d x d`), kept as `V` with `S = V^T V`.
 ///
@@ -13,8 +14,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScatterFactor {
     /// `[rank, d]`
-    #[serde(deserialize_with = "HalfTensor::owned")]
+    #[serde(deserialize_with = "matrix")]
     rows: HalfTensor<'static>,
+}
+
+/// Reads a tensor and refuses any shape but a matrix. Its numbers are checked later, by [`ScatterFactor::check`].
+fn matrix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HalfTensor<'static>, D::Error> {
+    let tensor = HalfTensor::owned(deserializer)?;
+    match tensor.shape().len() {
+        2 => Ok(tensor),
+        n => Err(D::Error::custom(format!("the scatter has {n} dimensions, expected 2"))),
+    }
 }
 
 /// Rows below this share of the total energy are rounding noise.
@@ -95,8 +105,7 @@ impl ScatterFactor {
 
     pub(super) fn check(&self, d_feature: usize) -> Result<(), super::StatisticsError> {
         self.rows.check()?;
-        let shape = self.rows.shape();
-        if shape.len() != 2 || !self.rows.is_finite() {
+        if !self.rows.is_finite() {
             let (what, expected) = ("the scatter", d_feature);
             return Err(super::StatisticsError::Inconsistent { what, expected });
         }

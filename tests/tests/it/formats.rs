@@ -4,12 +4,25 @@ use fmlora_learner::format::{
     Base, FileKind, HEADER_BYTES, Provenance, StateFile, decode_base, decode_state, encode_base,
     encode_state, seal,
 };
-use fmlora_learner::{AdapterState, BaseId, Class, ClassName};
+use fmlora_learner::{AdapterState, BaseId, Class, ClassName, Prior, Shots};
 use fmlora_models::{BackboneConfig, VitConfig, VitWeights};
 use fmlora_tests::GaussianClasses;
 use proptest::prelude::*;
 
 fn base() -> Vec<u8> {
+    encode_base(&toy_base(None)).expect("a sound base")
+}
+
+fn base_with_prior() -> Vec<u8> {
+    let base = toy_base(None);
+    let d = base.backbone.feature.d_feature(base.weights.config());
+    let mut source = GaussianClasses::new(3, d, 1.0, 3);
+    let classes: Vec<_> = (0..3).map(|class| source.shots(class, 2 * d)).collect();
+    let prior = Prior::estimate(&classes).expect("enough pictures");
+    encode_base(&toy_base(Some(prior))).expect("a sound base")
+}
+
+fn toy_base(prior: Option<Prior>) -> Base<'static> {
     let config = VitConfig {
         image_size: 16,
         patch_size: 8,
@@ -23,14 +36,7 @@ fn base() -> Vec<u8> {
     };
     let weights = VitWeights::random(config.clone(), 1).expect("a possible network");
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
-    let base = Base {
-        provenance,
-        backbone: BackboneConfig::of(&config),
-        adapter: None,
-        prior: None,
-        weights,
-    };
-    encode_base(&base).expect("a sound base")
+    Base { provenance, backbone: BackboneConfig::of(&config), adapter: None, prior, weights }
 }
 
 fn state() -> StateFile {
@@ -114,26 +120,61 @@ proptest! {
             prop_assert!(state.classes.is_empty());
         }
     }
+}
 
-    /// Sound content with one byte changed and the checksum made anew: no panic, and statistics that
-    /// come through are checked before they are used.
-    #[test]
-    fn changed_content_is_checked(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let file = encode_state(&state()).expect("a sound state");
-        let mut content = file[HEADER_BYTES..].to_vec();
-        let at = at.index(content.len());
-        content[at] = byte;
-        if let Ok(state) = decode_state(&seal(FileKind::State, &content)) {
-            for class in state.classes {
-                if class.check(8).is_err() {
-                    continue;
-                }
-                for mode in class.modes {
-                    prop_assert!(mode.mean().iter().all(|v| v.is_finite()));
-                    prop_assert_eq!(mode.mean().len(), 8);
-                    prop_assert_eq!(mode.scatter().rows().len() % 8, 0);
-                }
+/// A class of several occasions and with views, which has more parts in a file than one burst without views.
+fn detailed_class() -> Class {
+    let mut source = GaussianClasses::new(1, 8, 1.0, 2);
+    let views = source.shots(0, 4);
+    let mut shots = Shots::default();
+    source.shots(0, 2).into_iter().for_each(|shot| shots.push(shot, &views));
+    let name = ClassName::new("mug").expect("a sound name");
+    let class = Class::from_viewed(name, &shots).expect("sound shots");
+    class.with_shots(&source.shots(0, 3)).expect("sound shots")
+}
+
+/// `content` with one byte changed, for each byte and each of `values`.
+fn with_one_byte_changed(
+    content: &[u8],
+    values: impl Iterator<Item = u8> + Clone,
+) -> impl Iterator<Item = Vec<u8>> {
+    (0..content.len()).flat_map(move |at| {
+        values.clone().map(move |value| {
+            let mut changed = content.to_vec();
+            changed[at] = value;
+            changed
+        })
+    })
+}
+
+/// A right checksum over sound content with one byte changed: no panic, and statistics that come through are checked before
+/// they are used.
+#[test]
+fn every_changed_byte_of_a_state_is_checked() {
+    let mut state = state();
+    state.classes.push(detailed_class());
+    let file = encode_state(&state).expect("a sound state");
+    for content in with_one_byte_changed(&file[HEADER_BYTES..], 0..=255) {
+        let Ok(state) = decode_state(&seal(FileKind::State, &content)) else { continue };
+        for class in state.classes.iter().filter(|class| class.check(8).is_ok()) {
+            for mode in &class.modes {
+                assert!(mode.mean().iter().all(|v| v.is_finite()));
+                assert_eq!(mode.mean().len(), 8);
+                assert_eq!(mode.scatter().rows().len() % 8, 0);
+                assert_eq!(mode.views().rows().len() % 8, 0);
             }
         }
+    }
+}
+
+/// The same for a base, whose weights are many: some values of each byte.
+#[test]
+fn every_changed_byte_of_a_base_is_checked() {
+    let file = base_with_prior();
+    for content in with_one_byte_changed(&file[HEADER_BYTES..], [0, 1, 4, 127, 255].into_iter()) {
+        let sealed = seal(FileKind::Base, &content);
+        let Ok((base, _)) = decode_base(&sealed) else { continue };
+        let d = base.backbone.feature.d_feature(base.weights.config());
+        assert!(base.prior.is_none_or(|prior| prior.check(d).is_ok()));
     }
 }
