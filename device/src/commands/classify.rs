@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{ClassifyArgs, Global};
 use crate::pictures::{Keep, intake};
-use crate::report::{self, PredictionDto};
+use crate::report::{self, GuessDto, PredictionDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
