@@ -64,9 +64,12 @@ pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError>
 /// The line of a picture. How sure the head is among classes that the picture likely shows none of says nothing, so it is left out there.
 fn text(prediction: &PredictionDto) -> String {
     let path = prediction.path.as_deref().unwrap_or_default();
-    let guess = |g: &GuessDto| match prediction.unknown {
-        true => g.class.clone(),
-        false => format!("{} {:.0} %", g.class, 100.0 * g.confidence),
+    let guess = |g: &GuessDto| {
+        if prediction.unknown {
+            g.class.clone()
+        } else {
+            format!("{} {:.0} %", g.class, 100.0 * g.confidence)
+        }
     };
     let guesses: Vec<String> = prediction.top.iter().map(guess).collect();
     let guesses = guesses.join(", ");
