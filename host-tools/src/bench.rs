@@ -83,11 +83,13 @@ fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
         Scenario::Occasions => &[1],
     };
     for &tasks in tasks {
-        for method in NAMES.iter().filter(|name| args.methods.iter().any(|m| m == *name)) {
+        for method in &NAMES {
+            let is_wanted = args.methods.iter().any(|name| name == method);
             for &order in &args.orders {
                 let applies = |ablation: &&String| match ablation.as_str() {
-                    "" => true,
-                    "no views" => args.scenario == Scenario::Occasions,
+                    "" => is_wanted,
+                    "no views" => is_wanted && args.scenario == Scenario::Occasions,
+                    // The parts are those of fm-lora, and may be asked for without the whole.
                     _ => *method == "fm-lora",
                 };
                 for ablation in ablations.iter().filter(applies) {

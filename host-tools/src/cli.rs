@@ -328,6 +328,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Also run fm-lora with parts of it taken away: all ablations, or those named; several at once as "keep all+no DRS".
+    /// They run without fm-lora itself where --methods leaves it out.
     /// With occasions "no views" applies to every method
     #[arg(long, value_delimiter = ',', value_name = "LIST", num_args = 0.., default_missing_value = "all")]
     pub(crate) ablate: Vec<String>,

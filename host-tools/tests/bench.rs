@@ -111,6 +111,22 @@ fn domains_add_up_and_parts_can_be_taken_away() {
 }
 
 #[test]
+fn a_part_is_taken_away_without_running_the_whole() {
+    let folder = setting();
+    let bench = ["bench", "--base", "toy.fmlb", "--data", "folder:classes", "--tasks", "2"];
+    let rest =
+        ["--orders", "1", "--methods", "nearest-mean", "--ablate", "rank 0", "--out", "rank0"];
+    let report = run(folder.path(), &[&bench[..], &rest, &SMALL].concat());
+    let found = results(folder.path(), "rank0");
+    let mut rows: Vec<(&str, &str)> = found
+        .iter()
+        .map(|r| (r["method"].as_str().unwrap_or("?"), r["ablation"].as_str().unwrap_or("")))
+        .collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [("fm-lora", "rank 0"), ("nearest-mean", "")], "{report}");
+}
+
+#[test]
 fn occasions_show_whether_answers_can_be_trusted() {
     let folder = setting();
     for class in 0..8 {
