@@ -35,9 +35,25 @@ pub struct Engine {
     adapted: Backbone,
     /// Shared bases, if the base has any, with everything learnt.
     adapter: Option<Adapter>,
-    /// Tokens of the pictures since [`Engine::record`]; they live no longer than the task.
-    recording: Option<TokenCache>,
+    /// Tokens since [`Engine::record`]; they live no longer than the task.
+    recording: Option<Recording>,
     forward: Duration,
+}
+
+/// Most bytes of tokens that are kept for a training: some 6,600 pictures and views of the embedded base.
+const MAX_RECORDED_BYTES: usize = 512 << 20;
+
+/// Tokens of pictures and of their views, kept for a training.
+#[derive(Debug)]
+struct Recording {
+    pictures: TokenCache,
+    views: TokenCache,
+}
+
+impl Recording {
+    fn n_bytes(&self) -> usize {
+        self.pictures.n_bytes() + self.views.n_bytes()
+    }
 }
 
 /// What a batch gives: `[pictures, d_feature]`, and the tokens that were made on the way if they are kept.
@@ -172,15 +188,18 @@ impl Engine {
         Ok(Some(outcome??))
     }
 
-    /// Keeps the tokens of the pictures that follow, for a training.
+    /// Keeps the tokens of the pictures and views that follow, for a training.
     pub(crate) fn record(&mut self) {
         let vit = self.backbone.vit_config();
-        self.recording = Some(TokenCache::new(vit.n_tokens(), vit.d_model));
+        let empty = TokenCache::new(vit.n_tokens(), vit.d_model);
+        self.recording = Some(Recording { pictures: empty.clone(), views: empty });
     }
 
-    /// The tokens kept since [`Engine::record`], one row a picture; none are kept from here on.
+    /// The tokens kept since [`Engine::record`]: one row a picture, then one row a view. None are kept from here on, and
+    /// there are none if they would have been more than a small box can hold.
     pub(crate) fn recorded(&mut self) -> Option<TokenCache> {
-        self.recording.take()
+        let Recording { mut pictures, views } = self.recording.take()?;
+        pictures.append(&views).ok().map(|()| pictures)
     }
 
     /// How pictures become numbers.
@@ -199,21 +218,10 @@ impl Engine {
     ///
     /// [`EdgeError::Device`] if even the processor fails.
     pub fn features(&mut self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, EdgeError> {
-        let mut features = Vec::with_capacity(pictures.len());
-        for batch in pictures.chunks(BATCH) {
-            let started = Instant::now();
-            let computed = self.on_device(|engine| engine.compute(batch))?;
-            if let (Some(recording), Some(tokens)) = (&mut self.recording, &computed.tokens) {
-                recording.push(tokens).map_err(|e| EdgeError::Device(e.to_string()))?;
-            }
-            let of_picture = computed.features.chunks_exact(self.backbone.d_feature());
-            features.extend(of_picture.map(<[f32]>::to_vec));
-            self.forward += started.elapsed();
-        }
-        Ok(features)
+        self.recorded_features(pictures, |recording| &mut recording.pictures)
     }
 
-    /// Features of random views of each picture, `n` of each; the views are no part of what is recorded.
+    /// Features of random views of each picture, `n` of each.
     ///
     /// # Errors
     ///
@@ -227,15 +235,38 @@ impl Engine {
             return Ok(vec![Vec::new(); pictures.len()]);
         }
         let preprocess = self.preprocess();
-        let recording = self.recording.take();
         let mut features = Vec::with_capacity(pictures.len());
         for some in pictures.chunks(BATCH) {
             let views: Vec<Vec<f32>> =
                 some.par_iter().flat_map(|picture| preprocess.views(picture, n)).collect();
-            let found = self.features(&views)?;
+            let found = self.recorded_features(&views, |recording| &mut recording.views)?;
             features.extend(found.chunks_exact(n).map(<[Vec<f32>]>::to_vec));
         }
-        self.recording = recording;
+        Ok(features)
+    }
+
+    /// Features of pictures, whose tokens go to a part of the recording if there is one.
+    fn recorded_features(
+        &mut self,
+        pictures: &[Vec<f32>],
+        part: impl Fn(&mut Recording) -> &mut TokenCache,
+    ) -> Result<Vec<Vec<f32>>, EdgeError> {
+        let mut features = Vec::with_capacity(pictures.len());
+        for batch in pictures.chunks(BATCH) {
+            let started = Instant::now();
+            let computed = self.on_device(|engine| engine.compute(batch))?;
+            if let (Some(recording), Some(tokens)) = (&mut self.recording, &computed.tokens) {
+                let pushed = part(recording).push(tokens);
+                pushed.map_err(|e| EdgeError::Device(e.to_string()))?;
+                if recording.n_bytes() > MAX_RECORDED_BYTES {
+                    tracing::warn!("too many pictures to train on: their statistics are kept");
+                    self.recording = None;
+                }
+            }
+            let of_picture = computed.features.chunks_exact(self.backbone.d_feature());
+            features.extend(of_picture.map(<[f32]>::to_vec));
+            self.forward += started.elapsed();
+        }
         Ok(features)
     }
 

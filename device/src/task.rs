@@ -1,7 +1,7 @@
 //! A task: classes with their shots, from features to a committed operation.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,19 +18,37 @@ use crate::{EdgeError, Session};
 
 /// The shots of a task; gone when it is learned.
 pub(crate) struct TaskShots {
-    /// Classes with the rows of their shots in `features`.
+    /// Classes with the rows of their shots in `seen.rows`.
     pub(crate) classes: Vec<TaskClass>,
     /// Occasion of each shot within its class; empty if all shots of a class are of one.
     pub(crate) occasions: Vec<usize>,
-    /// `[shots, d_feature]`
-    pub(crate) features: Vec<Vec<f32>>,
-    /// Features of the views of each shot, in the same order.
-    pub(crate) views: Vec<Vec<Vec<f32>>>,
-    /// Tokens of the same shots, kept where the base has shared bases.
+    pub(crate) seen: ShotFeatures,
+    /// Tokens of the same rows, kept where the base has shared bases.
     pub(crate) tokens: Option<TokenCache>,
     /// When the first picture was read, and how long the forward passes took.
     pub(crate) started: Instant,
     pub(crate) forward: Duration,
+}
+
+/// Features of shots and, behind them, of their views, in the order in which an engine records their tokens.
+pub(crate) struct ShotFeatures {
+    /// `[shots + views, d_feature]`
+    rows: Vec<Vec<f32>>,
+    /// Rows of the views of each shot.
+    views: Vec<Range<usize>>,
+}
+
+impl ShotFeatures {
+    /// Features of shots; their views follow by [`ShotFeatures::push_views`].
+    pub(crate) fn of_shots(shots: Vec<Vec<f32>>) -> Self {
+        Self { views: vec![0..0; shots.len()], rows: shots }
+    }
+
+    /// Adds the features of the views of a shot.
+    pub(crate) fn push_views(&mut self, shot: usize, views: Vec<Vec<f32>>) {
+        self.views[shot] = self.rows.len()..self.rows.len() + views.len();
+        self.rows.extend(views);
+    }
 }
 
 /// What a task brought. With rank 0 nothing was trained and `trained_seconds` is 0.
@@ -73,15 +91,21 @@ pub(crate) fn learn(
     shots: TaskShots,
     watch: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<LearnReport, EdgeError> {
-    let TaskShots { classes, occasions, features, views, tokens, started, forward } = shots;
+    let TaskShots { classes, occasions, seen, tokens, started, forward } = shots;
     // What is said to be the accuracy before is over the classes known before.
     let accuracy_before = session.estimate()?.map(|e| e.accuracy);
     let task = session.store().next_operation();
-    let complexity = complexity(session, &classes, &features);
+    let complexity = complexity(session, &classes, &seen);
     let mut trained = Trained { outcome: None, seconds: 0.0 };
     if let Some(tokens) = &tokens {
         let prior = session.prior().cloned();
-        let task = Task { classes: &classes, tokens, features: &features, prior: prior.as_ref() };
+        let task = Task {
+            classes: &classes,
+            views: &seen.views,
+            tokens,
+            features: &seen.rows,
+            prior: prior.as_ref(),
+        };
         trained = train(session, task, watch)?;
     }
     drop(tokens);
@@ -90,11 +114,10 @@ pub(crate) fn learn(
     let kept = trained.outcome.and_then(|outcome| outcome.kept);
     let refused = rank > 0 && kept.is_none();
     let done = if let Some(kept) = kept {
-        // Views were seen by the network as it was before.
-        let shots = shots_of(&classes, &occasions, &kept.features, &[]);
+        let shots = shots_of(&classes, &occasions, &kept.features, &seen.views);
         session.teach_adapted(&kept, &shots)?
     } else {
-        let shots = shots_of(&classes, &occasions, &features, &views);
+        let shots = shots_of(&classes, &occasions, &seen.rows, &seen.views);
         session.teach(OperationKind::Learn, &shots)?
     };
     tracing::info!("head fitted in {:.0?}, written in {:.0?}", done.fit_time, done.write_time);
@@ -102,7 +125,7 @@ pub(crate) fn learn(
     Ok(LearnReport {
         task,
         classes: classes.iter().map(|class| class.name.to_string()).collect(),
-        shots: features.len(),
+        shots: seen.views.len(),
         complexity: complexity.h(),
         difficulty: complexity.difficulty,
         novelty: complexity.novelty,
@@ -119,18 +142,18 @@ pub(crate) fn learn(
     })
 }
 
-/// The shots of each class, occasion by occasion.
+/// The shots of each class, occasion by occasion; `features` are those of shots and views, `views` the rows of each shot's.
 fn shots_of(
     classes: &[TaskClass],
     occasions: &[usize],
     features: &[Vec<f32>],
-    views: &[Vec<Vec<f32>>],
+    views: &[Range<usize>],
 ) -> Vec<ShotsOfClass> {
     let shots = |class: &TaskClass| {
         let mut shots: BTreeMap<usize, Shots> = BTreeMap::new();
         for &row in &class.rows {
             let occasion = occasions.get(row).copied().unwrap_or(0);
-            let views = views.get(row).map_or(&[][..], Vec::as_slice);
+            let views = &features[views[row].clone()];
             shots.entry(occasion).or_default().push(features[row].clone(), views);
         }
         let name = class.name.clone();
@@ -139,13 +162,12 @@ fn shots_of(
     classes.iter().flat_map(shots).collect()
 }
 
-fn complexity(session: &Session, classes: &[TaskClass], features: &[Vec<f32>]) -> Complexity {
+fn complexity(session: &Session, classes: &[TaskClass], seen: &ShotFeatures) -> Complexity {
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();
     let no_tokens = TokenCache::new(0, 0);
-    fmlora_learner::complexity_of(
-        &known,
-        Task { classes, tokens: &no_tokens, features, prior: None },
-    )
+    let (tokens, features) = (&no_tokens, seen.rows.as_slice());
+    let task = Task { classes, views: &seen.views, tokens, features, prior: None };
+    fmlora_learner::complexity_of(&known, task)
 }
 
 /// Lets DRS choose a rank, and trains if it is not 0. A training that is ended leaves everything as it was.

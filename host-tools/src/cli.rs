@@ -212,6 +212,23 @@ impl LayerArgs {
     }
 }
 
+/// What tells the classes of a first task apart while bases are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HeadName {
+    /// Logits of any size
+    Linear,
+    /// Scaled cosines, with smoothed labels
+    Cosine,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if value > 0.0 && value <= 1.0 {
+        return Ok(value);
+    }
+    Err(format!("{value} is not above 0 and at most 1"))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArgs {
     /// Base whose network is to be adapted
@@ -223,7 +240,7 @@ pub(crate) struct PretrainArgs {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
-    /// Passes over all pictures
+    /// Passes over all pictures and views
     #[arg(long, default_value_t = 3)]
     pub(crate) epochs: usize,
     #[command(flatten)]
@@ -231,6 +248,21 @@ pub(crate) struct PretrainArgs {
     /// Tokens of the shared prompt, m
     #[arg(long, default_value_t = 0)]
     pub(crate) prompt_tokens: usize,
+    /// Add directions to the bases that the base has, up to the rank, and leave its features as they are
+    #[arg(long, conflicts_with_all = ["prompt_tokens", "sites"])]
+    pub(crate) extend: bool,
+    /// Head that is trained along and thrown away
+    #[arg(long, value_enum, default_value_t = HeadName::Linear)]
+    pub(crate) head: HeadName,
+    /// Random views of each picture beside the picture as it is
+    #[arg(long, default_value_t = 0)]
+    pub(crate) views: usize,
+    /// Share of the patches of a picture that a step sees
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
+    pub(crate) patch_share: f64,
+    /// Pictures of a step
+    #[arg(long, default_value_t = 32)]
+    pub(crate) batch_size: usize,
     /// Learning rate at the start
     #[arg(long, default_value_t = 1e-3)]
     pub(crate) learning_rate: f64,

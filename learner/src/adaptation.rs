@@ -13,8 +13,8 @@ use fmlora_models::Backbone;
 use thiserror::Error;
 
 use crate::trainer::{
-    Examples, FeaturePull, Objective, TaskConfig, TaskHead, TokenCache, TrainError, TrainedTask,
-    Watcher, train_bases, train_task,
+    ClassMeans, Examples, FeaturePull, Objective, TaskConfig, TaskHead, TokenCache, TrainError,
+    TrainedTask, Watcher, train_bases, train_task,
 };
 use crate::{
     Adapter, AdapterConfig, AdapterTask, Class, ClassStatistics, Complexity, DriftMap, HeadError,
@@ -72,7 +72,7 @@ pub struct Kept {
     pub task: AdapterTask,
     /// Old classes with their statistics moved.
     pub classes: Vec<Arc<Class>>,
-    /// Features of the task's shots with the new adapter, by row of the cache.
+    /// Features of the task's shots and views with the new adapter, by row of the cache.
     pub features: Vec<Vec<f32>>,
     /// The prior in the new features; `None` without one, and without a drift map.
     pub prior: Option<Prior>,
@@ -167,11 +167,12 @@ pub fn adapt(
     if selector.prior_rank() == 0 || task.classes.len() < 2 {
         return Ok(adaptation);
     }
-    let split = Split::new(task.classes, config.held_out, config.task.training.seed);
-    let before = judge::Side::new(known, task.classes, task.features, &split, task.prior)?;
+    let split = Split::new(&task, config.held_out, config.task.training.seed);
+    let before = judge::Side::new(known, &task, &split)?;
     let columns: Vec<usize>;
     let (head, labels, pull) = match config.task.objective {
         Objective::OwnClasses => (TaskHead::Own(task.classes.len()), &split.labels, None),
+        Objective::OwnAngles => (own_angles(&task, &split), &split.labels, None),
         Objective::AnalyticHead => {
             columns = split.labels.iter().map(|&label| before.column(label)).collect();
             let pull = FeaturePull { features: task.features, weight: config.task.feature_pull };
@@ -219,11 +220,16 @@ pub fn adapt_first(
     config: &AdaptationConfig,
     watch: Watcher<'_>,
 ) -> Result<(Adapter, Adaptation), AdaptError> {
-    let split = Split::new(task.classes, config.held_out, config.task.training.seed);
+    let split = Split::new(&task, config.held_out, config.task.training.seed);
     let examples =
         Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels, pull: None };
     let training = &config.task.training;
-    let first = train_bases(backbone, &examples, task.classes.len(), layers, training, watch)?;
+    let head = match config.task.objective {
+        Objective::OwnClasses => TaskHead::Own(task.classes.len()),
+        // Before the first task there is no analytic head.
+        Objective::OwnAngles | Objective::AnalyticHead => own_angles(&task, &split),
+    };
+    let first = train_bases(backbone, &examples, head, layers, training, watch)?;
     let blank = Adapter::new(Arc::clone(first.adapter.bases()), None);
     let trained = TrainedTask {
         update: first.adapter.as_update(),
@@ -246,9 +252,19 @@ pub fn adapt_first(
         adaptation.rank = 0;
         return Ok((blank, adaptation));
     }
-    let before = judge::Side::new(&[], task.classes, task.features, &split, task.prior)?;
+    let before = judge::Side::new(&[], &task, &split)?;
     decide(backbone, &blank, (&[], &before), task, config, &split, &trained, &mut adaptation)?;
     Ok((blank, adaptation))
+}
+
+/// A head by angles that starts at the means of the shots and views that train.
+fn own_angles(task: &Task<'_>, split: &Split) -> TaskHead {
+    let d = task.features.first().map_or(0, Vec::len);
+    let mut means = ClassMeans::new(task.classes.len(), d);
+    for (&row, &label) in split.rows.iter().zip(&split.labels) {
+        means.push(label, &task.features[row]);
+    }
+    TaskHead::Cosine(Box::new(means))
 }
 
 /// `H(T_t)` of a task.
@@ -276,7 +292,7 @@ fn decide(
 ) -> Result<(), AdaptError> {
     // As files hold it, so that what is judged is what will be there after a restart, here or on another device.
     let (update, grams) = (trained.update.clone(), trained.grams.clone());
-    let n_pictures = (split.rows.len() + split.held_out.len()) as u32;
+    let n_pictures = (split.shots.len() + split.held_out.len()) as u32;
     let mergeable = AdapterTask { update, weight: 1.0, grams, n_pictures };
     let mut mergeable = mergeable.rounded().map_err(StatisticsError::from)?;
     let mut best: Option<(f64, Kept)> = None;
@@ -299,7 +315,8 @@ fn decide(
             (Some(prior), Some(map)) => Some(prior.moved(|point| map.apply(point))?),
             _ => None,
         };
-        let after = judge::Side::new(&classes, task.classes, &features, split, prior.as_ref())?;
+        let adapted = Task { features: &features, prior: prior.as_ref(), ..task };
+        let after = judge::Side::new(&classes, &adapted, split)?;
         let both = [task.features, features.as_slice()];
         let seed = config.task.training.seed;
         let judgement = judge::judge(before, &after, both, split, map.as_ref(), seed);

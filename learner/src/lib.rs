@@ -69,9 +69,9 @@ pub use shots::Shots;
 pub use statistics::{ClassStatistics, Occasion, ScatterFactor, StatisticsError};
 pub use task_summary::{ClassSummary, MAX_CLASSES, TaskSummary};
 pub use trainer::{
-    Built, Examples, ExamplesError, FeaturePull, FixedHead, Leaves, LoraPair, Objective,
-    ParameterId, Parameters, Step, TaskConfig, TaskHead, TokenCache, TrainError, TrainedBases,
-    TrainedHead, TrainedTask, TrainingConfig, TrainingHead, Watcher, add_head, add_lora,
-    lora_branches, train, train_bases, train_task,
+    Built, ClassMeans, CosineHead, Examples, ExamplesError, FeaturePull, FixedHead, Leaves,
+    LoraPair, Objective, ParameterId, Parameters, Step, TaskConfig, TaskHead, TokenCache,
+    TrainError, TrainedBases, TrainedHead, TrainedTask, TrainingConfig, TrainingHead, Watcher,
+    add_head, add_lora, class_means, extend_bases, lora_branches, train, train_bases, train_task,
 };
 pub use transport::{DriftMap, LowRankDrift, TransportError};

@@ -6,6 +6,7 @@
 //!
 //! On the CPU the same seed gives the same numbers.
 
+mod cosine_head;
 mod examples;
 mod parameters;
 mod shared_bases;
@@ -23,9 +24,13 @@ use thiserror::Error;
 
 use crate::rank_selector::SOFT_SHARE;
 
+pub use cosine_head::{ClassMeans, CosineHead};
 pub use examples::{Examples, ExamplesError, FeaturePull, TokenCache};
 pub use parameters::{Leaves, ParameterId, Parameters};
-pub use shared_bases::{LoraPair, TrainedBases, add_head, add_lora, lora_branches, train_bases};
+pub use shared_bases::{
+    LoraPair, TrainedBases, add_head, add_lora, class_means, extend_bases, lora_branches,
+    train_bases,
+};
 pub use task::{Objective, TaskConfig, TaskHead, TrainedTask, train_task};
 
 /// How the loop goes.
@@ -44,7 +49,12 @@ pub struct TrainingConfig {
     /// Epochs in which the mean loss does not fall by half a percent after which the training ends, once two
     /// thirds of it are done; `None` makes all epochs.
     pub patience: Option<usize>,
-    /// Seed of the order of examples.
+    /// Share of the target that goes to all classes alike (label smoothing, arXiv:1512.00567).
+    pub label_smoothing: f64,
+    /// Share of the patches of a picture that a step sees, drawn anew each time: half of them cost half the time, and
+    /// make every step another view (patch dropout, arXiv:2208.07220).
+    pub patch_share: f64,
+    /// Seed of the order of examples and of their patches.
     pub seed: u64,
 }
 
@@ -60,6 +70,8 @@ impl Default for TrainingConfig {
             max_gradient_norm: 1.0,
             weight_decay: 0.0,
             patience: Some(2),
+            label_smoothing: 0.0,
+            patch_share: 1.0,
             seed: 0,
         }
     }
@@ -110,6 +122,8 @@ pub enum TrainingHead {
     Trained(TrainedHead),
     /// Is a constant: only the features can follow it.
     Fixed(Box<FixedHead>),
+    /// Learns along, by angles.
+    Cosine(CosineHead),
 }
 
 impl TrainingHead {
@@ -119,6 +133,7 @@ impl TrainingHead {
                 features.matmul(leaves.get(head.weights)) + leaves.get(head.biases)
             }
             Self::Fixed(head) => features.matmul(head.weights.clone()) + head.biases.clone(),
+            Self::Cosine(head) => head.logits(features, leaves),
         }
     }
 }
@@ -188,11 +203,12 @@ pub fn train(
             let progress = step as f64 / steps as f64;
             let leaves = parameters.leaves();
             let step_model = build(&leaves, progress);
-            let tokens = examples.tokens.batch(&examples.rows(batch), backbone.device());
+            let tokens = step_tokens(backbone, examples, batch, config, &mut rng);
             let features = backbone.suffix_with(tokens, &step_model.branches, None);
             let pulled = examples.pull(batch, &features);
             let logits = head.logits(features, &leaves);
-            let loss = cross_entropy(logits, &examples.labels_of(batch));
+            let labels = examples.labels_of(batch);
+            let loss = cross_entropy(logits, &labels, config.label_smoothing);
             let penalties = [step_model.penalty, pulled].into_iter().flatten();
             let total = penalties.fold(loss.clone(), |sum, penalty| sum + penalty);
             let loss = f64::from(scalar(loss)?);
@@ -217,6 +233,23 @@ pub fn train(
     Ok(losses)
 }
 
+/// Tokens of a batch, with the share of its patches that a step sees.
+fn step_tokens(
+    backbone: &Backbone,
+    examples: &Examples<'_>,
+    batch: &[usize],
+    config: &TrainingConfig,
+    rng: &mut StdRng,
+) -> Tensor<3> {
+    let (rows, device) = (examples.rows(batch), backbone.device());
+    if config.patch_share >= 1.0 {
+        return examples.tokens.batch(&rows, device);
+    }
+    let vit = backbone.vit_config();
+    let n_patches = (config.patch_share * vit.n_patches() as f64).round().max(1.0) as usize;
+    examples.tokens.batch_of_patches(&rows, vit.n_prefix_tokens(), n_patches, rng, device)
+}
+
 /// Whether the last `patience` epochs brought nothing.
 fn stalled(losses: &[f64], patience: usize) -> bool {
     let Some(start) = losses.len().checked_sub(patience + 1) else { return false };
@@ -229,17 +262,22 @@ fn cosine(progress: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
 }
 
-/// Mean cross-entropy, in nats: `[1]`.
+/// Mean cross-entropy against smoothed labels, in nats: `[1]`.
 ///
 /// # Shapes
 ///
 /// - `logits`: `[batch, classes]`
-fn cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
+fn cross_entropy(logits: Tensor<2>, labels: &[usize], smoothing: f64) -> Tensor<1> {
     let n = labels.len();
     let device = logits.device();
     let labels: Vec<i32> = labels.iter().map(|&l| l as i32).collect();
     let index = Tensor::<2, Int>::from_data(TensorData::new(labels, [n, 1]), &device);
-    log_softmax(logits, 1).gather(1, index).mean().neg()
+    let log_shares = log_softmax(logits, 1);
+    let own = log_shares.clone().gather(1, index).mean().neg();
+    if smoothing <= 0.0 {
+        return own;
+    }
+    own.mul_scalar(1.0 - smoothing) + log_shares.mean().neg().mul_scalar(smoothing)
 }
 
 fn scalar(tensor: Tensor<1>) -> Result<f32, TrainError> {

@@ -169,12 +169,14 @@ impl Backbone {
     /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`]
     /// - output: `[batch, d_feature]`
     pub fn suffix(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let n_patches = self.patches_of(&tokens);
         let tokens = self.prompted(tokens, self.prompt.as_ref());
         match &self.packed {
             Some(packed) => {
-                self.packed_suffix_of(tokens, |i, t, wanted| packed.block(i, t, wanted))
+                let block = |i, t, wanted| packed.block(i, t, wanted);
+                self.packed_suffix_of(tokens, n_patches, block)
             }
-            None => self.suffix_of(tokens, |i, t| self.block(i, t)),
+            None => self.suffix_of(tokens, n_patches, |i, t| self.block(i, t)),
         }
     }
 
@@ -189,11 +191,11 @@ impl Backbone {
     /// The same with side branches, and with their prompt instead of one folded in earlier.
     ///
     /// Gradients flow to whatever tensors of `branches` are on an autodiff device; the network itself and the
-    /// tokens are constants.
+    /// tokens are constants. Patches may be missing, as in a training that draws some of them at each step.
     ///
     /// # Shapes
     ///
-    /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`]
+    /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`], the prefix tokens and any of the patches
     /// - output: `[batch, d_feature]`
     pub fn suffix_with(
         &self,
@@ -201,17 +203,18 @@ impl Backbone {
         branches: &SideBranches,
         mut observer: Option<Observer<'_>>,
     ) -> Tensor<2> {
+        let n_patches = self.patches_of(&tokens);
         let tokens = self.prompted(tokens, branches.prompt.as_ref());
         if let (Some(packed), None) = (&self.packed, &observer) {
             let (config, first) = (&self.vit_config, self.config.first_adapted_block);
             let before = config.n_prefix_tokens();
             let prompt = before..before + branches.prompt.as_ref().map_or(0, |p| p.dims()[0]);
-            return self.packed_suffix_of(tokens, |i, tokens, wanted| {
+            return self.packed_suffix_of(tokens, n_patches, |i, tokens, wanted| {
                 let back_to = if i == first { prompt.clone() } else { 0..tokens.dims()[1] };
                 packed.block_with(config, i, tokens, branches, wanted, back_to)
             });
         }
-        self.suffix_of(tokens, |block, tokens| {
+        self.suffix_of(tokens, n_patches, |block, tokens| {
             let observer = observer.as_mut().map(|o| &mut **o as Observer<'_>);
             self.vit.block_with(tokens, &mut BlockBranches { block, all: branches, observer })
         })
@@ -241,19 +244,25 @@ impl Backbone {
     fn suffix_of(
         &self,
         tokens: Tensor<3>,
+        n_patches: usize,
         mut block_of: impl FnMut(usize, Tensor<3>) -> Tensor<3>,
     ) -> Tensor<2> {
-        let n_patches = self.vit_config.n_patches();
         self.feature_of(tokens, |block, tokens| (block_of(block, tokens), n_patches))
+    }
+
+    /// Patches among tokens without a prompt.
+    fn patches_of(&self, tokens: &Tensor<3>) -> usize {
+        tokens.dims()[1] - self.vit_config.n_prefix_tokens()
     }
 
     /// As [`Backbone::suffix_of`], but of the last block only that is computed which the feature takes.
     fn packed_suffix_of(
         &self,
         tokens: Tensor<3>,
+        n_patches: usize,
         mut block_of: impl FnMut(usize, Tensor<3>, Wanted) -> Tensor<3>,
     ) -> Tensor<2> {
-        let (last, n_patches) = (self.config.feature.last_block(), self.vit_config.n_patches());
+        let last = self.config.feature.last_block();
         self.feature_of(tokens, |block, tokens| {
             if block == last {
                 (block_of(block, tokens, Wanted::ClassAndMean { n_patches }), 1)

@@ -13,7 +13,7 @@ use crate::folders::{ClassFolder, ClassFolders};
 use crate::pictures::{Intake, Keep, intake, no_pictures};
 use crate::report::{self, LeftOutDto, SkippedDto};
 use crate::store::Access;
-use crate::task::{self, LearnReport, TaskShots};
+use crate::task::{self, LearnReport, ShotFeatures, TaskShots};
 use crate::{EdgeError, Session, folders};
 
 /// What the command prints.
@@ -40,9 +40,9 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     report::warn_left_out(&left_out);
     let classes = rows_of_classes(&folders, &taken)?;
     let occasions = taken.features.iter().map(|(place, _)| occasions[*place]).collect();
-    let features = taken.features.into_iter().map(|(_, f)| f).collect();
-    let views = taken.views;
-    let shots = TaskShots { classes, occasions, features, views, tokens, started, forward };
+    let mut seen = ShotFeatures::of_shots(taken.features.into_iter().map(|(_, f)| f).collect());
+    taken.views.into_iter().enumerate().for_each(|(shot, views)| seen.push_views(shot, views));
+    let shots = TaskShots { classes, occasions, seen, tokens, started, forward };
     let bar = ProgressBar::hidden();
     let mut watch = watcher(&bar, args.budget);
     let report = task::learn(&mut session, shots, &mut watch)?;

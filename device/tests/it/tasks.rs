@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use fmlora_device::Thing;
 use fmlora_learner::format::{Base, Provenance, encode_base};
-use fmlora_learner::{AdapterConfig, Examples, TokenCache, TrainingConfig, train_bases};
+use fmlora_learner::{AdapterConfig, Examples, TaskHead, TokenCache, TrainingConfig, train_bases};
 use fmlora_models::{Backbone, BackboneConfig, VitConfig, VitWeights};
 
 use crate::setting::Setting;
@@ -39,7 +39,8 @@ fn base_with_bases() -> Vec<u8> {
     let layers = AdapterConfig::default();
     let training = TrainingConfig { epochs: 2, ..TrainingConfig::default() };
     let mut watch = |_| ControlFlow::Continue(());
-    let trained = train_bases(&network, &examples, 2, &layers, &training, &mut watch);
+    let trained =
+        train_bases(&network, &examples, TaskHead::Own(2), &layers, &training, &mut watch);
     let adapter = Some(trained.expect("trained").adapter);
     let provenance = Provenance { name: "toy".to_owned(), ..Provenance::default() };
     encode_base(&Base { provenance, backbone, adapter, prior: None, weights })

@@ -138,7 +138,7 @@ pub(crate) fn tokens_of(
 }
 
 /// Adds the tokens of views of each picture, with a bar.
-fn push_views(
+pub(crate) fn push_views(
     cache: &mut TokenCache,
     backbone: &Backbone,
     pictures: &Pictures,

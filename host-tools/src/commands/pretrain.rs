@@ -5,15 +5,21 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use fmlora_learner::format::{decode_base, encode_base};
-use fmlora_learner::{AdapterConfig, Examples, Step, TrainingConfig, train_bases};
-use fmlora_models::DeviceSpec;
+use fmlora_learner::{
+    Adapter, AdapterConfig, Examples, Step, TaskHead, TrainedBases, TrainingConfig, class_means,
+    extend_bases, train_bases,
+};
+use fmlora_models::{Backbone, DeviceSpec};
 use serde_json::json;
 
-use crate::bench::prepared::tokens_of;
-use crate::cli::PretrainArgs;
+use crate::bench::prepared::{push_views, tokens_of};
+use crate::cli::{HeadName, PretrainArgs};
 use crate::files;
 use crate::network::network;
 use crate::progress::{show_step, training_bar};
+
+/// Share of the target that goes to all classes alike, with a cosine head.
+const LABEL_SMOOTHING: f64 = 0.1;
 
 pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let started = Instant::now();
@@ -23,31 +29,19 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
     let data = args.data.load()?;
     let n_classes = data.names.len();
     ensure!(n_classes > 1, "the data have {n_classes} class, expected at least two to tell apart");
-    let tokens = tokens_of(&backbone, &data.train, "training")?;
+    let mut tokens = tokens_of(&backbone, &data.train, "training")?;
+    let mut labels = data.train.labels.clone();
+    push_views(&mut tokens, &backbone, &data.train, &vec![args.views; labels.len()])?;
+    labels.extend(data.train.labels.iter().flat_map(|&l| std::iter::repeat_n(l, args.views)));
     let rows: Vec<usize> = (0..tokens.len()).collect();
-    let examples = Examples::new(&tokens, &rows, &data.train.labels)?;
-    let layers = AdapterConfig {
-        rank: args.layers.rank,
-        sites: args.layers.sites(),
-        n_prompt_tokens: args.prompt_tokens,
-    };
-    let training = TrainingConfig {
-        epochs: args.epochs,
-        learning_rate: args.learning_rate,
-        seed: args.seed,
-        ..TrainingConfig::default()
-    };
-    let bar = training_bar()?;
-    let mut watch = |step: Step| {
-        show_step(&bar, &step);
-        ControlFlow::Continue(())
-    };
-    let trained = train_bases(&backbone, &examples, n_classes, &layers, &training, &mut watch)?;
-    bar.finish_and_clear();
+    let examples = Examples::new(&tokens, &rows, &labels)?;
+    let trained = train(args, &backbone, base.adapter.as_ref(), &examples, n_classes)?;
     let (bases, state) = trained.adapter.n_bytes();
     base.adapter = Some(trained.adapter);
-    // The features are others now.
-    base.prior = None;
+    if !args.extend {
+        // The features are others now.
+        base.prior = None;
+    }
     let file = encode_base(&base).with_context(|| args.base.display().to_string())?;
     let (_, base_id) = decode_base(&file).context("the base just made cannot be read back")?;
     files::write_whole(&args.out, &file)?;
@@ -66,4 +60,51 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
         trained.losses
     ))?;
     files::line(format!("base_id {base_id}"))
+}
+
+/// Trains bases, or adds directions to those that are there.
+fn train(
+    args: &PretrainArgs,
+    backbone: &Backbone,
+    adapter: Option<&Adapter>,
+    examples: &Examples<'_>,
+    n_classes: usize,
+) -> Result<TrainedBases> {
+    let cosine = args.head == HeadName::Cosine;
+    let training = TrainingConfig {
+        epochs: args.epochs,
+        batch_size: args.batch_size,
+        learning_rate: args.learning_rate,
+        label_smoothing: if cosine { LABEL_SMOOTHING } else { 0.0 },
+        patch_share: args.patch_share,
+        seed: args.seed,
+        ..TrainingConfig::default()
+    };
+    let bar = training_bar()?;
+    let mut watch = |step: Step| {
+        show_step(&bar, &step);
+        ControlFlow::Continue(())
+    };
+    let rank = args.layers.rank;
+    let head_of = |network: &Backbone| -> Result<TaskHead> {
+        if cosine {
+            let means = class_means(network, examples, n_classes)?;
+            return Ok(TaskHead::Cosine(Box::new(means)));
+        }
+        Ok(TaskHead::Own(n_classes))
+    };
+    let trained = if args.extend {
+        let adapter = adapter.context("the base has no bases to extend: leave --extend out")?;
+        let r = adapter.bases().rank();
+        ensure!(rank > r, "the bases have rank {r} already, expected a larger --rank than {rank}");
+        let head = head_of(&backbone.folded(&adapter.side_branches(backbone.device())))?;
+        extend_bases(backbone, examples, head, adapter, rank, &training, &mut watch)?
+    } else {
+        let layers =
+            AdapterConfig { rank, sites: args.layers.sites(), n_prompt_tokens: args.prompt_tokens };
+        let head = head_of(backbone)?;
+        train_bases(backbone, examples, head, &layers, &training, &mut watch)?
+    };
+    bar.finish_and_clear();
+    Ok(trained)
 }

@@ -75,6 +75,13 @@ struct Shots {
     features: Vec<Vec<f32>>,
 }
 
+impl Shots {
+    fn task(&self) -> Task<'_> {
+        let Self { classes, tokens, features } = self;
+        Task { classes, views: &[], tokens, features, prior: None }
+    }
+}
+
 pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let started = Instant::now();
     let name = name_of(args)?;
@@ -111,7 +118,10 @@ pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -
             Some(kept) => Some(drift(&shots.features, &kept.features, args.drift_columns)?),
             None => None,
         },
-        summary: summary(&shots.classes, after, rows_beside(args, kept.is_some()))?,
+        summary: summary(
+            &Task { features: after, ..shots.task() },
+            rows_beside(args, kept.is_some()),
+        )?,
         complexity,
         rank: rank as u32,
         accuracy: None,
@@ -195,8 +205,7 @@ fn train(
     shots: &Shots,
     args: &TrainAdapterArgs,
 ) -> Result<(Option<Adaptation>, Complexity)> {
-    let Shots { classes, tokens, features } = shots;
-    let task = Task { classes, tokens, features, prior: pupil.prior };
+    let task = Task { prior: pupil.prior, ..shots.task() };
     let known = pupil.start.classes.as_slice();
     let complexity = complexity_of(known, task);
     let Some(adapter) = &pupil.start.adapter else { return Ok((None, complexity)) };
@@ -232,8 +241,8 @@ fn rows_beside(args: &TrainAdapterArgs, network_changes: bool) -> usize {
 }
 
 /// What the file says of the classes.
-fn summary(classes: &[TaskClass], features: &[Vec<f32>], n_rest: usize) -> Result<TaskSummary> {
-    let classes: Vec<Arc<Class>> = with_task(&[], classes, features, |_| true)?;
+fn summary(task: &Task<'_>, n_rest: usize) -> Result<TaskSummary> {
+    let classes: Vec<Arc<Class>> = with_task(&[], task, |_| true)?;
     Ok(TaskSummary::of(&classes, n_rest)?)
 }
 

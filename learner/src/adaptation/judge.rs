@@ -9,9 +9,9 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use super::{AdaptError, Split, TaskClass, with_task};
+use super::{AdaptError, Split, Task, TaskClass, with_task};
 use crate::trainer::FixedHead;
-use crate::{Class, ClassStatistics, DriftMap, HeadChoice, Predictor, Prior, fit_head};
+use crate::{Class, ClassStatistics, DriftMap, HeadChoice, Predictor, fit_head};
 
 /// What an update is worth, in nats of log-loss; positive is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -51,15 +51,14 @@ impl Side {
     /// The head that follows from old classes and the task's training shots.
     pub(super) fn new(
         known: &[Arc<Class>],
-        task: &[TaskClass],
-        features: &[Vec<f32>],
+        task: &Task<'_>,
         split: &Split,
-        prior: Option<&Prior>,
     ) -> Result<Self, AdaptError> {
-        let trains: HashSet<usize> = split.rows.iter().copied().collect();
-        let classes = with_task(known, task, features, |row| trains.contains(&row))?;
+        let features = task.features;
+        let trains: HashSet<usize> = split.shots.iter().copied().collect();
+        let classes = with_task(known, task, |row| trains.contains(&row))?;
         let d = features.first().map_or(0, Vec::len);
-        let head = fit_head(&classes, d, prior, HeadChoice::Auto, &[])?;
+        let head = fit_head(&classes, d, task.prior, HeadChoice::Auto, &[])?;
         let place = |class: &TaskClass| {
             let key = class.name.key();
             classes.iter().position(|c| c.name.key() == key).unwrap_or(usize::MAX)
@@ -69,8 +68,12 @@ impl Side {
             // Known classes come first.
             log_losses: head.log_losses.into_iter().take(known.len()).collect(),
             known: known.to_vec(),
-            modes: task.iter().map(|class| mode_of(&classes, class, features, &trains)).collect(),
-            places: task.iter().map(place).collect(),
+            modes: task
+                .classes
+                .iter()
+                .map(|class| mode_of(&classes, class, features, &trains))
+                .collect(),
+            places: task.classes.iter().map(place).collect(),
             held_out: split.held_out.iter().map(|&row| features[row].clone()).collect(),
         })
     }

@@ -41,6 +41,16 @@ impl SharedBases {
         &self.by_place
     }
 
+    /// The bases with directions of others behind their own, `rank` in all.
+    pub(crate) fn extended(&self, more: &BTreeMap<Place, SharedBasis>, rank: usize) -> Self {
+        let basis = |(&place, basis): (&Place, &SharedBasis)| {
+            let more = &more[&place];
+            let a = with_directions(&basis.a, &more.a, rank);
+            (place, SharedBasis { a, b: with_directions(&basis.b, &more.b, rank) })
+        };
+        Self { rank, by_place: self.by_place.iter().map(basis).collect() }
+    }
+
     pub(super) fn rounded(&self) -> Result<Self, HalfTensorError> {
         let rounded = |(&place, basis): (&Place, &SharedBasis)| {
             Ok((place, SharedBasis { a: basis.a.rounded()?, b: basis.b.rounded()? }))
@@ -85,6 +95,18 @@ impl SharedBases {
         }
         Ok(())
     }
+}
+
+/// Orthonormal columns, and behind them the first columns of `more` without their part in them: `rank` in all.
+fn with_directions(columns: &Matrix, more: &Matrix, rank: usize) -> Matrix {
+    let [d, r] = columns.shape();
+    let (old, mut new) = (columns.to_faer(), more.to_faer());
+    // Once more, for what rounding leaves of the first time.
+    for _ in 0..2 {
+        new -= &old * (old.transpose() * &new);
+    }
+    let found = new.qr().compute_thin_Q();
+    Matrix::from_fn(d, rank, |i, j| if j < r { columns.at(i, j) } else { found[(i, j - r)] as f32 })
 }
 
 /// Turns a learnt update `down up` (`[d_in, r]`, `[r, d_out]`) into orthonormal bases and the merged state `S`,

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use rand::rngs::StdRng;
 use thiserror::Error;
 
 /// Tokens entering the first adapted block, one set a picture.
@@ -91,6 +92,20 @@ impl TokenCache {
         Ok(())
     }
 
+    /// Adds the pictures of another cache of the same shape behind those of this one.
+    ///
+    /// # Errors
+    ///
+    /// [`ExamplesError::Length`] if pictures have other tokens there.
+    pub fn append(&mut self, other: &Self) -> Result<(), ExamplesError> {
+        let (n_tokens, d_model) = (self.n_tokens, self.d_model);
+        if [other.n_tokens, other.d_model] != [n_tokens, d_model] {
+            return Err(ExamplesError::Length { found: other.values.len(), n_tokens, d_model });
+        }
+        self.values.extend_from_slice(&other.values);
+        Ok(())
+    }
+
     /// The tokens as bytes: f16, little endian.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
@@ -138,13 +153,51 @@ impl TokenCache {
 
     /// The tokens of some pictures: `[rows, n_tokens, d_model]`, f32.
     pub fn batch(&self, rows: &[usize], device: &Device) -> Tensor<3> {
-        let size = self.n_tokens * self.d_model;
-        let mut values = vec![0.0f32; rows.len() * size];
-        for (target, &row) in values.chunks_exact_mut(size.max(1)).zip(rows) {
-            self.values[row * size..][..size].convert_to_f32_slice(target);
+        let all: Vec<usize> = (0..self.n_tokens).collect();
+        self.batch_of(rows, &mut || all.clone(), device)
+    }
+
+    /// As [`TokenCache::batch`], with `n_patches` random patches of each picture behind its `n_prefix` first tokens:
+    /// `[rows, n_prefix + n_patches, d_model]`.
+    pub fn batch_of_patches(
+        &self,
+        rows: &[usize],
+        n_prefix: usize,
+        n_patches: usize,
+        rng: &mut StdRng,
+        device: &Device,
+    ) -> Tensor<3> {
+        let n_all = self.n_tokens.saturating_sub(n_prefix);
+        let mut drawn = || {
+            let patches = rand::seq::index::sample(rng, n_all, n_patches.min(n_all));
+            let mut tokens: Vec<usize> = patches.into_iter().map(|i| n_prefix + i).collect();
+            tokens.extend(0..n_prefix);
+            tokens.sort_unstable();
+            tokens
+        };
+        self.batch_of(rows, &mut drawn, device)
+    }
+
+    /// Some tokens of some pictures; `tokens` names those of the next picture, as many each time.
+    fn batch_of(
+        &self,
+        rows: &[usize],
+        tokens: &mut dyn FnMut() -> Vec<usize>,
+        device: &Device,
+    ) -> Tensor<3> {
+        let (d, mut n_kept) = (self.d_model, 0);
+        let mut values = Vec::new();
+        for &row in rows {
+            let picture = &self.values[row * self.n_tokens * d..][..self.n_tokens * d];
+            let kept = tokens();
+            n_kept = kept.len();
+            let start = values.len();
+            values.resize(start + n_kept * d, 0.0f32);
+            for (target, token) in values[start..].chunks_exact_mut(d.max(1)).zip(kept) {
+                picture[token * d..][..d].convert_to_f32_slice(target);
+            }
         }
-        let shape = [rows.len(), self.n_tokens, self.d_model];
-        Tensor::from_data(TensorData::new(values, shape), device)
+        Tensor::from_data(TensorData::new(values, [rows.len(), n_kept, d]), device)
     }
 }
 

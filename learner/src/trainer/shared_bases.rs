@@ -13,17 +13,20 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::{
-    Built, Examples, Leaves, ParameterId, Parameters, TrainError, TrainedHead, TrainingConfig,
-    TrainingHead, Watcher, train,
+    Built, ClassMeans, Examples, Leaves, ParameterId, Parameters, TaskHead, TrainError,
+    TrainedHead, TrainingConfig, Watcher, train,
 };
 use crate::adapter::orthonormalise;
-use crate::{Adapter, AdapterConfig, Matrix, SharedBases};
+use crate::{Adapter, AdapterConfig, Matrix, SharedBases, SharedBasis};
 
 /// Learning rate of the local head, as a factor.
 pub(crate) const HEAD_RATE: f64 = 1.0;
 
 /// Pictures that the inputs of adapted layers are measured on.
 const MEASURED: usize = 512;
+
+/// Examples of a class that its mean is measured on.
+const MEASURED_A_CLASS: usize = 4;
 
 /// Pictures of one pass without gradients.
 const PASS: usize = 32;
@@ -97,60 +100,180 @@ pub fn lora_branches(leaves: &Leaves, pairs: &BTreeMap<Place, LoraPair>) -> Side
 pub fn train_bases(
     backbone: &Backbone,
     examples: &Examples<'_>,
-    n_classes: usize,
+    head: TaskHead,
     config: &AdapterConfig,
     training: &TrainingConfig,
     watch: Watcher<'_>,
 ) -> Result<TrainedBases, TrainError> {
-    let (vit, device) = (backbone.vit_config(), backbone.device());
+    let vit = backbone.vit_config();
     let places = config.places(backbone.config().first_adapted_block, vit);
+    let prompt = match config.n_prompt_tokens {
+        0 => Prompt::None,
+        m => Prompt::Learns(initial_prompt(m, vit, training.seed)),
+    };
+    let start = LoraStart { places: &places, rank: config.rank, prompt };
+    let lora = train_lora(backbone, examples, head, start, training, watch)?;
+    let found = lora.orthonormalised(backbone, examples)?;
+    let bases = found.iter().map(|(&place, (basis, _))| (place, basis.clone())).collect();
+    let merged = found.into_iter().map(|(place, (_, state))| (place, state)).collect();
+    let prompt = lora.branches.prompt.map(Matrix::from_tensor).transpose();
+    let prompt = prompt.map_err(TrainError::Device)?;
+    let mut adapter = Adapter::new(Arc::new(SharedBases::new(config.rank, bases)), prompt);
+    adapter.state.merged = merged;
+    let adapter = with_measured_inputs(backbone, examples, adapter)?;
+    Ok(TrainedBases { adapter, losses: lora.losses, n_trained: lora.n_trained })
+}
+
+/// Adds directions to shared bases: trains LoRA of rank `rank` on top of all that was learnt in them, and makes its
+/// leading directions orthogonal to those that are there. Nothing is learnt in the new directions, so that the
+/// features, and all that was computed from them, stay as they are.
+///
+/// # Errors
+///
+/// [`TrainError`].
+pub fn extend_bases(
+    backbone: &Backbone,
+    examples: &Examples<'_>,
+    head: TaskHead,
+    adapter: &Adapter,
+    rank: usize,
+    training: &TrainingConfig,
+    watch: Watcher<'_>,
+) -> Result<TrainedBases, TrainError> {
+    let learnt = backbone.folded(&adapter.side_branches(backbone.device()));
+    let places: Vec<Place> = adapter.bases().by_place().keys().copied().collect();
+    let prompt = adapter.prompt().cloned().map_or(Prompt::None, Prompt::Stays);
+    let start = LoraStart { places: &places, rank, prompt };
+    let lora = train_lora(&learnt, examples, head, start, training, watch)?;
+    let found = lora.orthonormalised(&learnt, examples)?;
+    let more = found.into_iter().map(|(place, (basis, _))| (place, basis)).collect();
+    let bases = adapter.bases().extended(&more, rank);
+    let mut extended = Adapter::new(Arc::new(bases), adapter.prompt().cloned());
+    for (place, state) in &mut extended.state.merged {
+        let before = &adapter.state.merged[place];
+        let [r, _] = before.shape();
+        let at = |i: usize, j: usize| if i.max(j) < r { before.at(i, j) } else { 0.0 };
+        *state = Matrix::from_fn(rank, rank, at);
+    }
+    let adapter = with_measured_inputs(backbone, examples, extended)?;
+    Ok(TrainedBases { adapter, losses: lora.losses, n_trained: lora.n_trained })
+}
+
+/// What a prompt does while LoRA is trained.
+enum Prompt {
+    None,
+    Learns(Matrix),
+    Stays(Matrix),
+}
+
+/// Layers and prompt that LoRA starts with.
+struct LoraStart<'a> {
+    places: &'a [Place],
+    rank: usize,
+    prompt: Prompt,
+}
+
+/// Trained LoRA: a branch for each layer, with the unit matrix between `down` and `up`.
+struct TrainedLora {
+    branches: SideBranches,
+    losses: Vec<f64>,
+    n_trained: usize,
+}
+
+fn train_lora(
+    backbone: &Backbone,
+    examples: &Examples<'_>,
+    head: TaskHead,
+    start: LoraStart<'_>,
+    training: &TrainingConfig,
+    watch: Watcher<'_>,
+) -> Result<TrainedLora, TrainError> {
+    let (vit, device) = (backbone.vit_config(), backbone.device());
+    let LoraStart { places, rank, prompt } = start;
     let mut parameters = Parameters::new(training.weight_decay);
-    let pairs = add_lora(&mut parameters, &places, config.rank, vit, training.seed, device);
-    let prompt = (config.n_prompt_tokens > 0).then(|| {
-        let start = initial_prompt(config.n_prompt_tokens, vit, training.seed);
-        parameters.add(start.to_tensor(device), 1.0)
-    });
+    let pairs = add_lora(&mut parameters, places, rank, vit, training.seed, device);
+    let (learning, still) = match prompt {
+        Prompt::None => (None, None),
+        Prompt::Learns(start) => (Some(parameters.add(start.to_tensor(device), 1.0)), None),
+        Prompt::Stays(prompt) => (None, Some(prompt.to_tensor(device))),
+    };
     let n_trained = parameters.n_numbers();
-    let head = add_head(&mut parameters, backbone.d_feature(), n_classes, device);
+    let head = head.add(&mut parameters, backbone.d_feature(), device);
     let mut build = |leaves: &Leaves, _: f64| {
         let mut branches = lora_branches(leaves, &pairs);
-        branches.prompt = prompt.map(|p| leaves.get(p));
+        branches.prompt = learning.map(|p| leaves.get(p)).or_else(|| still.clone());
         Built { branches, penalty: None }
     };
-    let losses = train(
-        backbone,
-        examples,
-        &mut parameters,
-        &TrainingHead::Trained(head),
-        training,
-        &mut build,
-        watch,
-    )?;
-    let value =
-        |id: ParameterId| Matrix::from_tensor(parameters.value(id)).map_err(TrainError::Device);
-    let mut learnt = SideBranches::default();
-    for (&place, pair) in &pairs {
+    let losses = train(backbone, examples, &mut parameters, &head, training, &mut build, watch)?;
+    let branch = |(&place, pair): (&Place, &LoraPair)| {
         let (down, up) = (parameters.value(pair.down), parameters.value(pair.up));
-        learnt
-            .branches
-            .insert(place, SideBranch { down, core: Tensor::eye(config.rank, device), up });
+        (place, SideBranch { down, core: Tensor::eye(rank, device), up })
+    };
+    let prompt = learning.map(|p| parameters.value(p)).or(still);
+    let branches = SideBranches { branches: pairs.iter().map(branch).collect(), prompt };
+    Ok(TrainedLora { branches, losses, n_trained })
+}
+
+impl TrainedLora {
+    /// The basis of each layer and the state `S` that LoRA has in it.
+    fn orthonormalised(
+        &self,
+        backbone: &Backbone,
+        examples: &Examples<'_>,
+    ) -> Result<BTreeMap<Place, (SharedBasis, Matrix)>, TrainError> {
+        let grams = input_grams(backbone, examples, &self.branches)?;
+        let number =
+            |tensor: &Tensor<2>| Matrix::from_tensor(tensor.clone()).map_err(TrainError::Device);
+        let basis = |(&place, branch): (&Place, &SideBranch)| {
+            let (down, up) = (number(&branch.down)?, number(&branch.up)?);
+            let found = orthonormalise(&down, &up, &grams[&place]);
+            let found = found.ok_or(TrainError::Diverged { step: 0, loss: f64::NAN })?;
+            Ok((place, found))
+        };
+        self.branches.branches.iter().map(basis).collect()
     }
-    learnt.prompt = prompt.map(|p| parameters.value(p));
-    let grams = input_grams(backbone, examples, &learnt)?;
-    let (mut by_place, mut merged) = (BTreeMap::new(), BTreeMap::new());
-    for (&place, pair) in &pairs {
-        let found = orthonormalise(&value(pair.down)?, &value(pair.up)?, &grams[&place]);
-        let (basis, state) = found.ok_or(TrainError::Diverged { step: 0, loss: f64::NAN })?;
-        by_place.insert(place, basis);
-        merged.insert(place, state);
-    }
-    let prompt = prompt.map(value).transpose()?;
-    let mut adapter = Adapter::new(Arc::new(SharedBases::new(config.rank, by_place)), prompt);
-    adapter.state.merged = merged;
-    let grams = input_grams(backbone, examples, &adapter.side_branches(device))?;
+}
+
+/// The adapter with the inputs of its layers measured, as a file will hold it.
+fn with_measured_inputs(
+    backbone: &Backbone,
+    examples: &Examples<'_>,
+    mut adapter: Adapter,
+) -> Result<Adapter, TrainError> {
+    let branches = adapter.side_branches(backbone.device());
+    let grams = input_grams(backbone, examples, &branches)?;
     adapter.remember(&grams, examples.len() as u64);
-    let adapter = adapter.rounded().map_err(|e| TrainError::Device(e.to_string()))?;
-    Ok(TrainedBases { adapter, losses, n_trained })
+    adapter.rounded().map_err(|e| TrainError::Device(e.to_string()))
+}
+
+/// Means of the first examples of each class, by the network as it is.
+///
+/// # Errors
+///
+/// [`TrainError::Device`].
+pub fn class_means(
+    backbone: &Backbone,
+    examples: &Examples<'_>,
+    n_classes: usize,
+) -> Result<ClassMeans, TrainError> {
+    let mut taken = vec![0; n_classes];
+    let mut first = Vec::new();
+    for (i, &label) in examples.labels.iter().enumerate() {
+        taken[label] += 1;
+        if taken[label] <= MEASURED_A_CLASS {
+            first.push(i);
+        }
+    }
+    let mut means = ClassMeans::new(n_classes, backbone.d_feature());
+    for batch in first.chunks(PASS) {
+        let tokens = examples.tokens.batch(&examples.rows(batch), backbone.device());
+        let data = backbone.suffix(tokens).try_into_data();
+        let data = data.map_err(|e| TrainError::Device(e.to_string()))?;
+        let numbers = data.try_into_vec::<f32>().map_err(|e| TrainError::Device(e.to_string()))?;
+        let features = numbers.chunks_exact(backbone.d_feature());
+        features.zip(batch).for_each(|(feature, &i)| means.push(examples.labels[i], feature));
+    }
+    Ok(means)
 }
 
 /// Mean of `z z^T`, `z = down^T x`, over the inputs `x` of each adapted layer: `[r, r]`.

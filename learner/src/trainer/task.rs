@@ -2,24 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use fmlora_models::{Backbone, Place, SideBranch, SideBranches};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::shared_bases::{add_head, input_grams};
 use super::{
-    Built, Examples, FixedHead, Leaves, ParameterId, Parameters, TrainError, TrainingConfig,
-    TrainingHead, Watcher, train,
+    Built, ClassMeans, CosineHead, Examples, FixedHead, Leaves, ParameterId, Parameters,
+    TrainError, TrainingConfig, TrainingHead, Watcher, train,
 };
 use crate::rank_selector::SOFT_SHARE;
 use crate::{Adapter, Matrix, RankSelector, TaskFactors, TaskUpdate};
 
+/// Learning rate of the class vectors of a cosine head, as a factor: their length is 1.
+const COSINE_RATE: f64 = 0.3;
+
 /// What a task's features are trained for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objective {
-    /// To tell the task's own classes apart, through a head that is trained along and thrown away.
+    /// To tell the task's own classes apart, through a linear head that is trained along and thrown away.
     OwnClasses,
+    /// To tell the task's own classes apart by angles, through a head that starts at the class means, is trained along
+    /// and thrown away.
+    OwnAngles,
     /// To be told from all known classes by the analytic head as it is.
     AnalyticHead,
 }
@@ -27,10 +33,30 @@ pub enum Objective {
 /// What tells a task's classes apart while it is trained.
 #[derive(Debug, Clone)]
 pub enum TaskHead {
-    /// A head over so many classes of the task's own, trained along and thrown away.
+    /// A linear head over so many classes of the task's own, trained along and thrown away.
     Own(usize),
+    /// A cosine head that starts at the class means, trained along and thrown away.
+    Cosine(Box<ClassMeans>),
     /// The analytic head over all classes, as it is; labels are its columns.
     Analytic(Box<FixedHead>),
+}
+
+impl TaskHead {
+    /// Adds what the head learns to `parameters`.
+    pub(super) fn add(
+        self,
+        parameters: &mut Parameters,
+        d_feature: usize,
+        device: &Device,
+    ) -> TrainingHead {
+        match self {
+            Self::Own(n) => TrainingHead::Trained(add_head(parameters, d_feature, n, device)),
+            Self::Cosine(means) => {
+                TrainingHead::Cosine(CosineHead::add(parameters, &means, COSINE_RATE, device))
+            }
+            Self::Analytic(head) => TrainingHead::Fixed(head),
+        }
+    }
 }
 
 /// Weights of the terms that hold a task back.
@@ -118,15 +144,7 @@ pub fn train_task(
     let n_trained = parameters.n_numbers();
     let logits = parameters.add(logits.to_tensor(device), 1.0);
     let trained = Trained { factors, prompt, logits };
-    let head = match head {
-        TaskHead::Analytic(head) => TrainingHead::Fixed(head),
-        TaskHead::Own(n_classes) => TrainingHead::Trained(add_head(
-            &mut parameters,
-            backbone.d_feature(),
-            n_classes,
-            device,
-        )),
-    };
+    let head = head.add(&mut parameters, backbone.d_feature(), device);
 
     let old = adapter.side_branches(device);
     let grams = normalised_grams(adapter);

@@ -100,7 +100,13 @@ impl Toy {
     }
 
     fn task(&self) -> Task<'_> {
-        Task { classes: &self.classes, tokens: &self.tokens, features: &self.features, prior: None }
+        self.seen_as(&self.features)
+    }
+
+    /// The task as an adapted network sees it.
+    fn seen_as<'a>(&'a self, features: &'a [Vec<f32>]) -> Task<'a> {
+        let Self { classes, tokens, .. } = self;
+        Task { classes, views: &[], tokens, features, prior: None }
     }
 }
 
@@ -152,7 +158,7 @@ fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
     let (_, first) =
         adapt_first(&toy.backbone, toy.task(), &layers(), &keep, &mut on).expect("learnt");
     let first = first.kept.expect("kept");
-    let known = with_task(&[], &toy.classes, &first.features, |_| true).expect("sound shots");
+    let known = with_task(&[], &toy.seen_as(&first.features), |_| true).expect("sound shots");
     let next = Toy::new(device, 10, 9);
     let renamed: Vec<TaskClass> = next
         .classes
@@ -164,7 +170,7 @@ fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
         .collect();
     let features =
         adapted_features(&next.backbone, &first.adapter, &next.tokens).expect("computed");
-    let task = Task { classes: &renamed, tokens: &next.tokens, features: &features, prior: None };
+    let task = Task { classes: &renamed, ..next.seen_as(&features) };
     let config = AdaptationConfig { fixed_rank: Some(4), ..keep };
     let outcome =
         adapt(&next.backbone, &first.adapter, &known, task, &config, &mut on).expect("learnt");
@@ -173,7 +179,7 @@ fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
     assert_eq!(names(&known), names(&kept.classes));
     // The true statistics in the new features lie nearer to the moved ones than to the old ones.
     let truth = adapted_features(&toy.backbone, &kept.adapter, &toy.tokens).expect("computed");
-    let truth = with_task(&[], &toy.classes, &truth, |_| true).expect("sound shots");
+    let truth = with_task(&[], &toy.seen_as(&truth), |_| true).expect("sound shots");
     let distance = |a: &[Arc<Class>]| -> f32 {
         let pairs = a.iter().zip(&truth);
         let squares = pairs.flat_map(|(a, b)| {

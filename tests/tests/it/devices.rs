@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use fmlora_learner::{
-    AdapterConfig, Examples, HALF_TOLERANCE, PARITY_TOLERANCE, ParityError, TrainingConfig,
-    check_parity, train_bases,
+    AdapterConfig, Examples, HALF_TOLERANCE, PARITY_TOLERANCE, ParityError, TaskHead,
+    TrainingConfig, check_parity, train_bases,
 };
 use fmlora_models::{Backbone, SideBranches, VitWeights};
 use fmlora_tests::{
@@ -42,7 +42,8 @@ fn twenty_steps_end_where_those_of_the_processor_end(device: &Device) {
     };
     let mut on = |_| ControlFlow::Continue(());
     let mut ends = |network: &Backbone| {
-        let trained = train_bases(network, &examples, 4, &layers, &training, &mut on);
+        let trained =
+            train_bases(network, &examples, TaskHead::Own(4), &layers, &training, &mut on);
         let trained = trained.expect("trained");
         let branches: SideBranches = trained.adapter.side_branches(network.device());
         let found = network.suffix_with(tokens.batch(&rows, network.device()), &branches, None);

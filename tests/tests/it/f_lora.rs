@@ -7,7 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use fmlora_learner::{
     Adapter, AdapterConfig, Complexity, Examples, RankSelector, Step, TaskConfig, TaskHead,
-    TokenCache, TrainError, TrainedBases, TrainedTask, TrainingConfig, train_bases, train_task,
+    TokenCache, TrainError, TrainedBases, TrainedTask, TrainingConfig, class_means, extend_bases,
+    train_bases, train_task,
 };
 use fmlora_models::{Backbone, Place, SideBranch, SideBranches, Site};
 use fmlora_tests::{on_every_device, toy_backbone_on, toy_tokens};
@@ -17,6 +18,9 @@ const RANK: usize = 4;
 on_every_device!(
     folding_gives_what_the_side_branches_give,
     the_bases_of_task_1_are_orthonormal_and_hold_its_update,
+    more_directions_leave_old_ones_and_features_as_they_are,
+    a_cosine_head_starts_at_the_class_means,
+    a_step_on_some_patches_learns_too,
     a_task_changes_only_its_own_matrices,
     a_hundred_tasks_take_the_room_of_one,
     the_rank_mask_bounds_what_is_stored_and_what_changes,
@@ -49,8 +53,15 @@ impl Toy {
 
     fn bases(&self, m: usize) -> TrainedBases {
         let layers = AdapterConfig { rank: RANK, n_prompt_tokens: m, ..AdapterConfig::default() };
-        train_bases(&self.backbone, &self.examples(), 4, &layers, &training(6), &mut on)
-            .expect("trained")
+        train_bases(
+            &self.backbone,
+            &self.examples(),
+            TaskHead::Own(4),
+            &layers,
+            &training(6),
+            &mut on,
+        )
+        .expect("trained")
     }
 
     fn task(&self, adapter: &Adapter, rank: usize, config: &TaskConfig) -> TrainedTask {
@@ -139,18 +150,7 @@ fn the_bases_of_task_1_are_orthonormal_and_hold_its_update(device: &Device) {
         "nothing was learnt: {:?}",
         trained.losses
     );
-    for (place, basis) in trained.adapter.bases().by_place() {
-        for (name, matrix) in [("A", &basis.a), ("B", &basis.b)] {
-            let gram = matrix.transposed().times_transposed(&matrix.transposed());
-            for i in 0..RANK {
-                for j in 0..RANK {
-                    let expected = f32::from(u8::from(i == j));
-                    // Bases are kept in f16.
-                    assert!((gram.at(i, j) - expected).abs() < 2e-3, "{name} of {place}: {i} {j}");
-                }
-            }
-        }
-    }
+    assert_orthonormal(&trained.adapter);
     // One more step of training from what the bases hold changes the loss little: it continues where LoRA ended.
     let still = TaskConfig {
         training: TrainingConfig { learning_rate: 0.0, ..training(1) },
@@ -164,6 +164,73 @@ fn the_bases_of_task_1_are_orthonormal_and_hold_its_update(device: &Device) {
         toy.features(&after.side_branches(toy.backbone.device())),
         "dW = 0 at the start"
     );
+}
+
+fn assert_orthonormal(adapter: &Adapter) {
+    let r = adapter.bases().rank();
+    for (place, basis) in adapter.bases().by_place() {
+        for (name, matrix) in [("A", &basis.a), ("B", &basis.b)] {
+            let gram = matrix.transposed().times_transposed(&matrix.transposed());
+            assert_eq!(gram.shape(), [r, r]);
+            for i in 0..r {
+                for j in 0..r {
+                    let expected = f32::from(u8::from(i == j));
+                    // Bases are kept in f16.
+                    assert!((gram.at(i, j) - expected).abs() < 2e-3, "{name} of {place}: {i} {j}");
+                }
+            }
+        }
+    }
+}
+
+fn more_directions_leave_old_ones_and_features_as_they_are(device: &Device) {
+    let toy = Toy::new(device, 2);
+    let before = toy.bases(2).adapter;
+    let extend = |rank: usize| {
+        let (examples, head) = (toy.examples(), TaskHead::Own(4));
+        extend_bases(&toy.backbone, &examples, head, &before, rank, &training(2), &mut on)
+            .expect("trained")
+            .adapter
+    };
+    let after = extend(RANK + 3);
+    assert_orthonormal(&after);
+    assert_eq!(after.prompt(), before.prompt());
+    for (place, old) in before.bases().by_place() {
+        let new = &after.bases().by_place()[place];
+        for (old, new) in [(&old.a, &new.a), (&old.b, &new.b)] {
+            assert_eq!(new.leading_columns(RANK), *old, "{place}");
+        }
+    }
+    let features = |adapter: &Adapter| toy.features(&adapter.side_branches(toy.backbone.device()));
+    assert!(apart(&features(&before), &features(&after)) < 1e-5);
+    // There is room for another task in the new directions.
+    let update = toy.task(&after, RANK + 3, &task_config(1)).update;
+    assert_ne!(features(&after), features(&after.merge(&update, 1.0)));
+}
+
+/// Features that are the class means have the highest logit at their own class before any step.
+fn a_cosine_head_starts_at_the_class_means(device: &Device) {
+    let toy = Toy::new(device, 3);
+    let adapter = toy.bases(0).adapter;
+    let means = class_means(&toy.backbone, &toy.examples(), 4).expect("computed");
+    let config = TaskConfig { training: training(4), ..TaskConfig::default() };
+    let (selector, head) = (RankSelector::fixed(RANK), TaskHead::Cosine(Box::new(means)));
+    let examples = toy.examples();
+    let trained = train_task(&toy.backbone, &examples, head, &adapter, &selector, &config, &mut on)
+        .expect("trained");
+    let blind = 4.0f64.ln();
+    assert!(trained.losses[0] < blind, "it starts at {:?}, not at chance", trained.losses);
+    assert!(trained.losses[3] < trained.losses[0], "{:?}", trained.losses);
+}
+
+fn a_step_on_some_patches_learns_too(device: &Device) {
+    let toy = Toy::new(device, 2);
+    let training = TrainingConfig { patch_share: 0.5, ..training(6) };
+    let layers = AdapterConfig { rank: RANK, n_prompt_tokens: 1, ..AdapterConfig::default() };
+    let (examples, head) = (toy.examples(), TaskHead::Own(4));
+    let trained =
+        train_bases(&toy.backbone, &examples, head, &layers, &training, &mut on).expect("trained");
+    assert!(trained.losses[5] < 0.8 * trained.losses[0], "{:?}", trained.losses);
 }
 
 fn a_task_changes_only_its_own_matrices(device: &Device) {

@@ -18,8 +18,8 @@ use super::document::TaskForm;
 use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::report::LeftOutDto;
-use crate::task::{self, LearnReport, TaskShots};
-use crate::{EdgeError, Session};
+use crate::task::{self, LearnReport, ShotFeatures, TaskShots};
+use crate::{EdgeError, Engine, Session};
 
 /// Pictures of a task: 75 MB of numbers at 112 x 112.
 const MAX_PICTURES: usize = 500;
@@ -136,17 +136,20 @@ fn shots(
         engine.record();
     }
     let before = engine.forward_time();
-    let features = engine.features(&task.pictures);
+    let seen = seen(engine, &task);
     let tokens = engine.recorded();
-    let features = features?;
-    let mut views = vec![Vec::new(); features.len()];
+    let forward = engine.forward_time().saturating_sub(before);
+    let (classes, occasions, seen) = (task.classes, Vec::new(), seen?);
+    Ok(TaskShots { classes, occasions, seen, tokens, started, forward })
+}
+
+fn seen(engine: &mut Engine, task: &PostedTask) -> Result<ShotFeatures, EdgeError> {
+    let mut seen = ShotFeatures::of_shots(engine.features(&task.pictures)?);
     for class in &task.classes {
         let pictures: Vec<Vec<f32>> =
             class.rows.iter().map(|&row| task.pictures[row].clone()).collect();
-        let found = engine.view_features(&pictures, Shots::n_views(pictures.len()))?;
-        class.rows.iter().zip(found).for_each(|(&row, found)| views[row] = found);
+        let views = engine.view_features(&pictures, Shots::n_views(pictures.len()))?;
+        class.rows.iter().zip(views).for_each(|(&row, views)| seen.push_views(row, views));
     }
-    let forward = engine.forward_time().saturating_sub(before);
-    let occasions = Vec::new();
-    Ok(TaskShots { classes: task.classes, occasions, features, views, tokens, started, forward })
+    Ok(seen)
 }

@@ -1,14 +1,14 @@
 //! FM-LoRA: ours, its ablations, and the paper's recipe.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fmlora_learner::{
     Adaptation, AdaptationConfig, Adapter, AdapterConfig, Class, ClassName, Estimate, HeadChoice,
-    Judgement, Objective, Predictor, Prior, Shots, Step, Task, TaskClass, TokenCache, adapt,
-    adapt_first, adapted_features, fit_head, train_bases,
+    Judgement, Objective, Predictor, Prior, Shots, Step, Task, TaskClass, TaskHead, TokenCache,
+    adapt, adapt_first, adapted_features, fit_head, train_bases,
 };
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -144,7 +144,7 @@ impl FmLora {
         }
     }
 
-    /// Features of training pictures and views with the adapter as it is.
+    /// Features of rows of training pictures and views with the adapter as it is.
     fn train_features(&self, arena: &Arena, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         let part = &arena.prepared.train;
         Ok(match &self.adapter {
@@ -155,11 +155,11 @@ impl FmLora {
         })
     }
 
-    /// Teaches the classes of a task, occasion by occasion, and fits the head; `features` are those of its pictures.
+    /// Teaches the classes of a task, occasion by occasion, and fits the head; `features` are those of its pictures and,
+    /// behind them, of their views.
     fn teach(&mut self, world: &World<'_>, task: &TaskRows, features: &[Vec<f32>]) -> Result<()> {
         let arena = self.arena(world)?;
-        let part = &arena.prepared.train;
-        let shots = shots_of(part, task, features, |rows| self.train_features(arena, rows))?;
+        let shots = shots_of(&arena.prepared.train, task, features);
         let mut at_hand: BTreeMap<usize, Vec<Vec<f32>>> = BTreeMap::new();
         for ((_, label), shots) in shots {
             let name = ClassName::new(&world.names[label])?;
@@ -214,15 +214,16 @@ fn factory(world: &World<'_>, rows: &TaskRows, layers: &AdapterConfig) -> Result
     };
     let n = rows.classes.len();
     let backbone = &world.arena.backbone;
-    Ok(train_bases(backbone, &examples, n, layers, &training, &mut watch)?.adapter)
+    let head = TaskHead::Own(n);
+    Ok(train_bases(backbone, &examples, head, layers, &training, &mut watch)?.adapter)
 }
 
 impl Method for FmLora {
     fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned> {
         let arena = self.arena(world)?;
         let part = &arena.prepared.train;
-        let tokens: TokenCache = part.tokens.subset(&task.train);
-        let mut features = self.train_features(arena, &task.train)?;
+        let rows = part.rows(&task.train, task.views);
+        let mut features = self.train_features(arena, &rows)?;
         let classes = task_classes(world.names, task, &part.labels)?;
         let before: usize = self.n_bytes();
         let mut learned = Learned::default();
@@ -231,8 +232,15 @@ impl Method for FmLora {
             ControlFlow::Continue(())
         };
         if !self.rank_zero {
-            let prior = self.prior.as_ref();
-            let shots = Task { classes: &classes, tokens: &tokens, features: &features, prior };
+            let tokens: TokenCache = part.tokens.subset(&rows);
+            let views = views_of(part, task);
+            let shots = Task {
+                classes: &classes,
+                views: &views,
+                tokens: &tokens,
+                features: &features,
+                prior: self.prior.as_ref(),
+            };
             let (config, known) = (&self.config, self.classes.as_slice());
             let outcome = match self.adapter.take() {
                 None => {
@@ -323,23 +331,29 @@ fn task_classes(names: &[String], task: &TaskRows, labels: &[usize]) -> Result<V
     Ok(classes?.into_iter().filter(|class| !class.rows.is_empty()).collect())
 }
 
-/// The shots of a task by occasion and label, with their views; `of_views` gives the features of rows of views.
+/// Places of the views of each of a task's pictures, where its pictures come first.
+fn views_of(part: &Part, task: &TaskRows) -> Vec<Range<usize>> {
+    let mut end = task.train.len();
+    let views = |&row: &usize| {
+        let start = end;
+        end += if task.views { part.views[row].len() } else { 0 };
+        start..end
+    };
+    task.train.iter().map(views).collect()
+}
+
+/// The shots of a task by occasion and label; `features` are those of its pictures and, behind them, of their views.
 fn shots_of(
     part: &Part,
     task: &TaskRows,
     features: &[Vec<f32>],
-    of_views: impl Fn(&[usize]) -> Result<Vec<Vec<f32>>>,
-) -> Result<BTreeMap<(usize, usize), Shots>> {
-    let rows_of = |row: usize| part.views[row].clone().filter(|_| task.views);
-    let rows: Vec<usize> = task.train.iter().flat_map(|&row| rows_of(row)).collect();
-    let views: HashMap<usize, Vec<f32>> = rows.iter().copied().zip(of_views(&rows)?).collect();
+) -> BTreeMap<(usize, usize), Shots> {
     let mut shots: BTreeMap<(usize, usize), Shots> = BTreeMap::new();
-    for (&row, feature) in task.train.iter().zip(features) {
-        let of_row: Vec<Vec<f32>> = rows_of(row).map(|view| views[&view].clone()).collect();
+    for ((&row, feature), views) in task.train.iter().zip(features).zip(views_of(part, task)) {
         let key = (part.occasions[row], part.labels[row]);
-        shots.entry(key).or_default().push(feature.clone(), &of_row);
+        shots.entry(key).or_default().push(feature.clone(), &features[views]);
     }
-    Ok(shots)
+    shots
 }
 
 /// What was decided and why.

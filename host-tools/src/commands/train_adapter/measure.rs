@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use fmlora_learner::format::{AdapterFile, MeasuredAccuracy};
 use fmlora_learner::{
-    BaseId, Class, ClassName, HeadChoice, Predictor, Prior, TokenCache, fit_head, with_task,
+    BaseId, Class, ClassName, HeadChoice, Predictor, Prior, Task, TokenCache, fit_head, with_task,
 };
 use fmlora_models::Backbone;
 use serde::Serialize;
@@ -104,7 +104,7 @@ pub(super) fn measure(
         (Some(_), Some(adapter)) => features_with(pupil.backbone, Some(adapter), &shots.tokens)?,
         _ => shots.features.clone(),
     };
-    let all = with_task(&known, &shots.classes, &features_after, |_| true)?;
+    let all = with_task(&known, &Task { features: &features_after, ..shots.task() }, |_| true)?;
     let full = head(&all, moved.as_ref())?;
     let bare = AdapterFile {
         facts: fmlora_learner::format::AdapterFacts {
@@ -113,7 +113,7 @@ pub(super) fn measure(
         },
         task: None,
         drift: None,
-        summary: summary(&shots.classes, &shots.features, rows_beside(args, false))?,
+        summary: summary(&shots.task(), rows_beside(args, false))?,
         ..file.clone()
     };
     let bare = bare.apply(&pupil.start.ground(pupil.base_id))?;
