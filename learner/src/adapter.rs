@@ -29,7 +29,8 @@ pub use task_factors::{TaskFactors, TaskUpdate};
 pub struct AdapterConfig {
     /// Numbers of a layer's shared subspace, `r`.
     pub rank: usize,
-    /// Adapted layers of every adapted block. Query and value are the choice of SD-LoRA (arXiv:2501.13198).
+    /// Adapted layers of every adapted block. Query and value are the choice of SD-LoRA
+    /// (arXiv:2501.13198).
     pub sites: Vec<Site>,
     /// Tokens of the shared prompt, `m`; 0 for none.
     pub n_prompt_tokens: usize,
@@ -92,7 +93,7 @@ impl Default for AdapterConfig {
 }
 
 impl AdapterConfig {
-    /// Returns every adapted layer of a network whose blocks from `first` on are adapted.
+    /// Returns every adapted layer of a network that is adapted from block `first` on.
     pub fn places(&self, first: usize, vit: &VitConfig) -> Vec<Place> {
         let blocks = first..vit.depth;
         blocks.flat_map(|block| self.sites.iter().map(move |&site| Place { block, site })).collect()
@@ -171,7 +172,7 @@ impl Adapter {
     ///
     /// # Errors
     ///
-    /// [`AdapterError`] names what does not fit.
+    /// [`AdapterError`] names the part that does not fit.
     pub fn check_update(&self, update: &TaskUpdate) -> Result<(), AdapterError> {
         if !update.factors.keys().eq(self.bases.by_place().keys()) {
             return Err(AdapterError::Layers);
@@ -235,11 +236,11 @@ impl Adapter {
         state.n_seen = total;
     }
 
-    /// Checks that bases, state and prompt fit a network whose blocks from `first` on are adapted.
+    /// Checks that bases, state and prompt fit a network that is adapted from block `first` on.
     ///
     /// # Errors
     ///
-    /// [`AdapterError`] names what does not fit.
+    /// [`AdapterError`] names the part that does not fit.
     pub fn check(&self, first: usize, vit: &VitConfig) -> Result<(), AdapterError> {
         self.bases.check(first, vit)?;
         self.check_state()?;

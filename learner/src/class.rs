@@ -102,7 +102,7 @@ impl Class {
         self.of_parts(own, parts.brought.clone())
     }
 
-    /// Returns the index of the mode whose mean is nearest to a point.
+    /// Returns the index of the mode with the mean nearest to a point.
     pub fn nearest_mode(&self, point: &[f32]) -> usize {
         nearest_mode(&self.modes, point)
     }
@@ -277,7 +277,7 @@ fn with_mode(
     Ok(modes)
 }
 
-/// Returns the index of the mode whose mean is nearest to a point.
+/// Returns the index of the mode with the mean nearest to a point.
 fn nearest_mode(modes: &[ClassStatistics], point: &[f32]) -> usize {
     let distance = |mode: &ClassStatistics| squared_distance(&mode.mean(), point);
     let distances: Vec<f64> = modes.iter().map(distance).collect();
@@ -396,9 +396,9 @@ mod tests {
     #[test]
     fn modes_are_bounded() {
         let start = class(&shots(0.0, 6, 1));
-        let many =
-            (1..20).try_fold(start, |class, i| class.with_shots(&shots(4.0 * i as f32, 6, i)));
-        let many = many.expect("sound shots");
+        let many = (1..20)
+            .try_fold(start, |class, i| class.with_shots(&shots(4.0 * i as f32, 6, i)))
+            .expect("sound shots");
         assert_eq!((many.modes.len(), many.count()), (MAX_MODES, 120));
         assert!(many.check(16).is_ok() && many.check(15).is_err());
         assert!(Class { modes: Vec::new(), ..many }.check(16).is_err());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Measures of a task, the input of the rank selector. All numbers are in [0, 1].
 ///
-/// Paper: the measure covers difficulty and similarity to what is known. Ours: the choice of the
+/// Paper: the measure covers difficulty and similarity to the known tasks. Ours: the choice of the
 /// measures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Complexity {
@@ -19,8 +19,8 @@ pub struct Complexity {
     pub evidence: f64,
 }
 
-/// Shots a class at which evidence is one half. With 20, tasks of 5 and 20 shots were trained, and none of 38 such
-/// trainings on CIFAR-100 was worth keeping (docs/benchmark.md).
+/// Shots a class at which evidence is one half. With 20, tasks of 5 and 20 shots were trained, and
+/// none of 38 of these trainings on CIFAR-100 was worth keeping (docs/benchmark.md).
 const HALF_EVIDENCE: f64 = 60.0;
 
 /// Shots of one class and their mean.
@@ -79,7 +79,8 @@ impl<'a> Group<'a> {
 /// Share of the shots that the nearest mean classifies wrongly, with the shot itself left out. With
 /// one class, or classes of a single shot each, there is no evidence: one half.
 fn difficulty(groups: &[Group<'_>]) -> f64 {
-    let (mut judged, mut wrong) = (0usize, 0usize);
+    let mut judged = 0usize;
+    let mut wrong = 0usize;
     for (own, group) in groups.iter().enumerate() {
         let n = group.shots.len() as f64;
         if groups.len() < 2 || n < 2.0 {

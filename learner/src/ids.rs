@@ -27,7 +27,7 @@ pub struct IdError {
 }
 
 impl BaseId {
-    /// Creates the id of a base whose content has this SHA-256.
+    /// Creates the id of a base from the SHA-256 of its content.
     pub fn new(sha256: [u8; 32]) -> Self {
         Self(sha256)
     }

@@ -118,7 +118,8 @@ impl Prior {
         self.means.n_columns()
     }
 
-    /// Leading directions of the covariance within a class, each as long as the standard deviation along it: `[k, d]`.
+    /// Leading directions of the covariance within a class, each as long as the standard deviation
+    /// along it: `[k, d]`.
     pub fn directions(&self) -> &Matrix {
         &self.directions
     }

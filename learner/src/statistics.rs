@@ -50,7 +50,7 @@ pub enum StatisticsError {
     /// More shots than a count can hold.
     #[error("a class cannot hold more than {} shots", u32::MAX)]
     TooMany,
-    /// Statistics whose parts do not fit together.
+    /// The parts of the statistics do not fit together.
     #[error("{what} of a class does not fit the {expected} numbers of a feature")]
     Inconsistent {
         /// The part that does not fit.

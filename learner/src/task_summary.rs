@@ -29,7 +29,8 @@ pub struct ClassSummary {
     pub mean: Matrix,
 }
 
-/// Counts, means and energies of the classes of a task, and an outline of the scatter that they share.
+/// Counts, means and energies of the classes of a task, and an outline of the scatter that they
+/// share.
 ///
 /// The scatters themselves would take 3 KiB a shot. Ours: a few rows, chosen for the needs of the
 /// head (docs/method.md).

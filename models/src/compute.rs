@@ -25,7 +25,7 @@ pub enum DeviceSpec {
     Gpu,
     /// The graphics adapter with this index in [`adapters`], in hardware or software.
     GpuAt(usize),
-    /// The graphics adapter whose name contains this text, in hardware or software.
+    /// The graphics adapter with this text in its name, in hardware or software.
     Named(String),
     /// The processor, tensor by tensor like every other device; for comparison.
     Flex,

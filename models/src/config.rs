@@ -9,9 +9,9 @@ pub const LAYER_NORM_EPS: f64 = 1e-6;
 /// Largest accepted value of any size. It keeps products of sizes far from overflow.
 const MAX_SIZE: usize = 1 << 16;
 
-/// The shape of a ViT (Dosovitskiy et al., arXiv:2010.11929) in timm's layout: class token, optional
-/// register tokens (arXiv:2309.16588), learned positions, pre-norm blocks with fused qkv, exact GELU,
-/// optional LayerScale (arXiv:2103.17239).
+/// The shape of a ViT (Dosovitskiy et al., arXiv:2010.11929) in timm's layout: class token,
+/// optional register tokens (arXiv:2309.16588), learned positions, pre-norm blocks with fused qkv,
+/// exact GELU, optional LayerScale (arXiv:2103.17239).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VitConfig {
     /// Side of the square input in pixels.

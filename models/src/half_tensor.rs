@@ -121,7 +121,8 @@ impl HalfTensor<'_> {
         }
     }
 
-    /// Deserialises without borrowing from the input: `#[serde(deserialize_with = "HalfTensor::owned")]`.
+    /// Deserialises without borrowing from the input:
+    /// `#[serde(deserialize_with = "HalfTensor::owned")]`.
     ///
     /// # Errors
     ///

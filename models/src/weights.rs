@@ -56,7 +56,7 @@ pub enum WeightsError {
         /// The shape expected.
         expected: Vec<usize>,
     },
-    /// A parameter that f16 cannot hold, or whose bytes do not fill its shape.
+    /// A parameter that f16 cannot hold, or with a number of bytes that does not fill its shape.
     #[error("tensor {name}: {source}")]
     Half {
         /// timm's name.

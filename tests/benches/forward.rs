@@ -1,6 +1,7 @@
 //! Forward passes from preprocessed pixels to features.
 //!
-//! `cargo bench --workspace --bench forward`; `against_pytorch.py` measures the same rows in PyTorch.
+//! `cargo bench --workspace --bench forward`; `against_pytorch.py` measures the same rows in
+//! PyTorch.
 
 use std::hint::black_box;
 

@@ -1,6 +1,6 @@
 //! One large product, as a reference for the speed of forward passes, and the products of a block
 //! in training with numbers of 32 and of 8 bits. The first is not an upper bound: a forward pass
-//! whose factors stay in the caches is a little faster (docs/performance.md).
+//! with factors that stay in the caches is a little faster (docs/performance.md).
 //!
 //! `cargo bench --workspace --bench gemm`; criterion's "elements" are operations.
 

@@ -1,4 +1,5 @@
-//! A task of 200 pictures for ten epochs: prefix once, then `M_t`, `N_t` and the prompt on cached tokens.
+//! A task of 200 pictures for ten epochs: prefix once, then `M_t`, `N_t` and the prompt on cached
+//! tokens.
 //!
 //! `cargo bench --workspace --bench training`
 

@@ -98,8 +98,8 @@ pub fn decode_adapter(file: &[u8]) -> Result<(AdapterFile, [u8; 32]), AdapterFil
 ///
 /// # Errors
 ///
-/// [`AdapterFileError::Inconsistent`] if its parts do not fit together, [`AdapterFileError::Content`] for a number
-/// that f16 cannot hold, [`AdapterFileError::TooLarge`].
+/// [`AdapterFileError::Inconsistent`] if its parts do not fit together,
+/// [`AdapterFileError::Content`] for a number that f16 cannot hold, [`AdapterFileError::TooLarge`].
 pub fn encode_adapter(adapter: &AdapterFile) -> Result<Vec<u8>, AdapterFileError> {
     adapter.check()?;
     let content = postcard::to_stdvec(adapter).map_err(AdapterFileError::Content)?;

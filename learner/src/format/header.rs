@@ -121,7 +121,7 @@ pub fn seal(kind: FileKind, content: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Content of a file whose header has been checked.
+/// Content of a file, after the check of its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened<'a> {
     /// Version of the format, from 1 to the version that this program writes.

@@ -55,9 +55,9 @@ pub(super) struct Gaussians {
 /// Points that stand for shots, as deviations from the means of their modes.
 ///
 /// Count `n` and factor `V` of a mode give `n` points with exactly its mean and scatter: turn `V`
-/// with any orthonormal `n x (n - 1)` matrix whose columns sum to zero, such as the cosines of the
-/// DCT. Where `n` is large, only some of the points are taken. For a Gaussian mode the points are
-/// distributed as its shots were.
+/// with any orthonormal `n x (n - 1)` matrix with columns that sum to zero, such as the cosines of
+/// the DCT. Where `n` is large, only some of the points are taken. For a Gaussian mode the points
+/// are distributed as its shots were.
 pub(super) struct StandIns {
     /// Mode of each point.
     pub(super) modes: Vec<usize>,
@@ -468,7 +468,7 @@ fn span_of(
 /// `[rank, taken]`.
 ///
 /// Columns are taken in golden-section steps: evenly spaced columns would all agree in the cosines
-/// whose period divides the spacing.
+/// with a period that divides the spacing.
 fn turning(rank: usize, taken: usize, n: usize) -> Mat<f64> {
     // A step without a common divisor with n visits every column once.
     let golden = (n as f64 * 0.618) as usize;

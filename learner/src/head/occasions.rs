@@ -47,14 +47,14 @@ const LEAST_DIFFERENCE: f64 = 0.1;
 /// Share of the generic variance within a class below which the shots count as all alike.
 const ALIKE: f64 = 0.3;
 
-/// Model of another occasion, from what was taught.
+/// Model of another occasion, derived from the taught ones.
 #[derive(Debug, Clone)]
 pub(super) struct AnotherOccasion {
     /// Share of the vector from the centre that another occasion keeps, if one was taught.
     rho: f64,
     /// Occasions of each class, as far as they differ.
     occasions: Vec<f64>,
-    /// True for each class whose shots vary far less than pictures of one thing do.
+    /// True for each class with shots that vary far less than pictures of one thing do.
     alike: Vec<bool>,
     /// Class of each mode.
     classes: Vec<usize>,

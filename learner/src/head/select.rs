@@ -37,7 +37,7 @@ const CALIBRATING_DEGREES: f64 = 2000.0;
 /// Share of pictures of a single taught class that may be called unknown, without a prior.
 const FALSE_ALARMS: f64 = 0.05;
 
-/// Share of stand-ins on another occasion whose evidence is below the threshold.
+/// Share of stand-ins on another occasion with evidence below the threshold.
 const STAND_INS_BELOW: f64 = 0.03;
 
 /// Kind of head to fit.

@@ -38,7 +38,8 @@ const HALF_ROUNDING: f64 = 4e-3;
 
 #[test]
 fn scatter_and_mean_are_those_of_the_shots() {
-    let (n, d) = (9, 12);
+    let n = 9;
+    let d = 12;
     let shots = shots(n, d, 3);
     let statistics = ClassStatistics::from_shots(&shots).expect("sound shots");
     let mean: Vec<f64> =

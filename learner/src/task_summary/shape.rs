@@ -15,7 +15,7 @@ const SHORT: f64 = 1e-4;
 
 /// The shape of the scatter that all classes share.
 pub(super) struct Shape {
-    /// Orthogonal rows whose outer products sum to `V^T V` plus the floor in all directions of
+    /// Orthogonal rows. Their outer products sum to `V^T V` plus the floor in all directions of
     /// `basis`.
     rows: Vec<Vec<f64>>,
     /// Orthonormal rows: the span of `V` and of the differences of means, the only directions in

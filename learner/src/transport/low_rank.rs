@@ -27,8 +27,8 @@ pub struct LowRankDrift {
 }
 
 impl DriftMap {
-    /// Returns the nearest map of at most `rank` columns, on the pictures whose features `before`
-    /// this map was fitted on.
+    /// Returns the nearest map of at most `rank` columns. `before` are the features of the pictures
+    /// that this map was fitted on.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl DriftMap {
         let d = self.origin.len();
         let ups = self.leading_directions(before, rank)?;
         let up = ByteRows::new(d, ups.iter().map(Vec::as_slice));
-        // Coordinates in the quantised `V`, whose columns are no longer exactly orthonormal.
+        // Coordinates in the quantised `V`: its columns are no longer exactly orthonormal.
         let rows: Vec<Vec<f64>> = up.rows().collect();
         let onto = Mat::from_fn(rows.len(), d, |k, i| rows[k][i]);
         let gram = &onto * onto.transpose();
@@ -125,8 +125,8 @@ impl LowRankDrift {
     ///
     /// # Errors
     ///
-    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a moved number
-    /// cannot be stored.
+    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a
+    /// moved number cannot be stored.
     pub fn transport(
         &self,
         statistics: &ClassStatistics,

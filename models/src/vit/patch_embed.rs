@@ -9,8 +9,8 @@ use crate::VitConfig;
 
 /// Cuts a picture into patches and maps each to a token.
 ///
-/// timm writes this as a convolution whose stride is its kernel size. That equals a product of the
-/// cut patches with one matrix, which is the faster form on every backend.
+/// timm writes this as a convolution with a stride equal to its kernel size. That equals a product
+/// of the cut patches with one matrix, which is the faster form on every backend.
 #[derive(Module, Debug)]
 pub(super) struct PatchEmbed {
     /// `[3 * patch * patch, d]`

@@ -66,7 +66,7 @@ fn every_format_is_read() {
     }
 }
 
-/// Returns a BMP of 32 bits with a V5 header, whose fourth bytes are alpha.
+/// Returns a BMP of 32 bits with a V5 header; the fourth byte of each pixel is alpha.
 fn bmp_with_alpha(picture: &RgbImage, alpha: u8) -> Vec<u8> {
     let (width, height) = picture.dimensions();
     let head: u32 = 14 + 124;

@@ -115,8 +115,10 @@ fn statistics_keep_their_bytes() {
     let as_before = postcard::to_stdvec(&(plain.count(), mean, plain.scatter()));
     assert_eq!(bytes, as_before.expect("postcard encodes everything"));
     let views = things.burst(0, 6, 0.1);
-    let detailed = plain.with_shots(&things.burst(0, 3, 1.0)).and_then(|s| s.with_views(&views));
-    let detailed = detailed.expect("sound shots");
+    let detailed = plain
+        .with_shots(&things.burst(0, 3, 1.0))
+        .and_then(|s| s.with_views(&views))
+        .expect("sound shots");
     for statistics in [plain, detailed] {
         let bytes = postcard::to_stdvec(&vec![statistics.clone(); 2]).expect("encodes");
         let read: Vec<ClassStatistics> = postcard::from_bytes(&bytes).expect("what was written");

@@ -15,7 +15,7 @@ use crate::{
 pub struct Ground<'a> {
     /// Its base.
     pub base_id: BaseId,
-    /// The shared bases of that base, with what a broad first task left in them.
+    /// The shared bases of that base, with the state of a broad first task.
     pub adapter: Option<&'a Adapter>,
     /// State that tasks have learned since. `None` if there is none.
     pub state: Option<&'a AdapterState>,

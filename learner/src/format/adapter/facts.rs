@@ -14,7 +14,7 @@ use crate::{BaseId, FeatureSpaceId};
 pub struct AdapterFacts {
     /// Name, for display and file names.
     pub name: AdapterName,
-    /// The base whose network it adapts.
+    /// The base with the network that it adapts.
     pub base_id: BaseId,
     /// Feature space of a device before the adapter.
     pub space_before: FeatureSpaceId,

@@ -117,7 +117,7 @@ impl<'a> Found<'a> {
         Self { branches, asked, by_site: Vec::with_capacity(branches.sizes.sites.len()) }
     }
 
-    /// Computes the gradients of the branches of these sites, whose layer has `width` outputs.
+    /// Computes the gradients of the branches of these sites. Their layer has `width` outputs.
     pub(super) fn collect(
         &mut self,
         block: &PackedBlock,
@@ -178,9 +178,9 @@ impl PackedBlock {
         (middle, found.in_order())
     }
 
-    /// Propagates the gradient from the output of `fc1` to the output of the heads, whose gradient
-    /// is returned. On entry `middle` is the gradient of the tokens between the two halves without
-    /// the part through `fc1`; that part is added.
+    /// Propagates the gradient from the output of `fc1` to the output of the heads, and returns it.
+    /// On entry `middle` is the gradient of the tokens between the two halves without the part
+    /// through `fc1`; that part is added.
     ///
     /// # Shapes
     ///

@@ -39,7 +39,7 @@ impl<'a> View<'a> {
         Self { data, rows: data.len() / columns.max(1), columns, strides: [columns, 1] }
     }
 
-    /// `columns` columns from `first` on, of a matrix whose rows have `width` numbers.
+    /// `columns` columns from `first` on, of a matrix with rows of `width` numbers.
     pub(super) fn part(data: &'a [f32], width: usize, first: usize, columns: usize) -> Self {
         Self { data: &data[first..], rows: data.len() / width.max(1), columns, strides: [width, 1] }
     }

@@ -59,8 +59,8 @@ impl Norm {
         }
     }
 
-    /// Adds the gradient of the norm's input to `sum`: with `x'` the normalised token and `h = gradient * gain`,
-    /// `(h - mean(h) - x' mean(h x')) / deviation`.
+    /// Adds the gradient of the norm's input to `sum`: with `x'` the normalised token and
+    /// `h = gradient * gain`, `(h - mean(h) - x' mean(h x')) / deviation`.
     ///
     /// # Shapes
     ///

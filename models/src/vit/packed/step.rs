@@ -26,8 +26,8 @@ use super::{Activations, BranchGradients, BranchSizes, BranchViews, PackedBlock,
 /// - `tokens`: `[batch, tokens, d]`, on the CPU
 /// - `lefts`, `rights`: in the layout of [`BranchViews`]
 /// - output: in the shape of `wanted`, on the CPU
-/// - `back_to`: tokens of each picture whose gradient is used; the gradient of the others is not
-///   complete
+/// - `back_to`: tokens of each picture for which the gradient is used; the gradient of the others
+///   is not complete
 pub(in crate::vit) fn run_with(
     block: &PackedBlock,
     tokens: Tensor<3>,
