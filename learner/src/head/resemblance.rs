@@ -31,7 +31,8 @@ impl Directions {
         let gaussians = covariance.gaussians;
         let means = &gaussians.means;
         let generic = gaussians.generic_means();
-        let (m, n_modes) = (means.nrows(), means.ncols());
+        let m = means.nrows();
+        let n_modes = means.ncols();
         let middle = mean_column(generic);
         let point = |i: usize, j: usize| {
             if j < n_modes { means[(i, j)] } else { generic[(i, j - n_modes)] }

@@ -71,7 +71,7 @@ fn confidence_is_careful_and_few_of_the_taught_are_strangers() {
     assert!(unknown < 0.12, "{unknown} of the taught are called unknown");
 }
 
-/// A class mean of two shots is noisy and looks far from everything. If the noise were not
+/// A class mean of few shots is noisy and looks far from everything. If the noise were not
 /// subtracted from the distances, classes with few shots would hardly ever be predicted.
 #[test]
 fn classes_with_few_shots_are_named_too() {
