@@ -151,10 +151,10 @@ fn print(report: &DemoReport) -> Result<(), EdgeError> {
     let forget = format!("{} forgotten", report.forgot);
     report::line(format!("  {:<8}{:>8}{:>16}{:>8}", "thing", "taught", forget, "undone"))?;
     for row in &report.rows {
-        let taught = percent(row.taught);
-        let after_forget = percent(row.after_forget);
-        let after_undo = percent(row.after_undo);
-        report::line(format!("  {:<8}{taught:>8}{after_forget:>16}{after_undo:>8}", row.thing))?;
+        let a = percent(row.taught);
+        let b = percent(row.after_forget);
+        let c = percent(row.after_undo);
+        report::line(format!("  {:<8}{a:>8}{b:>16}{c:>8}", row.thing))?;
     }
     let exact = if report.undo_exact { "exact" } else { "NOT exact" };
     report::line(format!(

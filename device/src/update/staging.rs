@@ -119,7 +119,7 @@ fn learner(ground: &Learner, applied: &Applied, sha256: [u8; 32]) -> Result<Lear
     Ok(learner_of(ground.d_feature(), known, applied.state.clone()))
 }
 
-/// Builds the resulting network. It must compute valid numbers, and the published answer.
+/// Builds the resulting network. It must compute finite numbers, and the published answer.
 fn try_network(
     session: &mut Session,
     adapter: &AdapterFile,
