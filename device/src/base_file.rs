@@ -1,4 +1,4 @@
-//! The base: embedded in the program, or a file.
+//! The base network, embedded in the program or read from a file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use fmlora_models::{DeviceSpec, Preprocess, VitConfig};
 
 use crate::{EdgeError, Engine};
 
-/// The base that works without any file; see models/base/README.md for where it comes from.
+/// The embedded base. models/base/README.md describes its origin.
 #[cfg(feature = "embedded-base")]
 static EMBEDDED: Option<&[u8]> =
     Some(include_bytes!("../../models/base/vit_small6_patch14_140.fmlb"));
 #[cfg(not(feature = "embedded-base"))]
 static EMBEDDED: Option<&[u8]> = None;
 
-/// A base whose checksum and content were checked; its network is built when it is needed.
+/// A base with verified checksum and content. The network is built on demand.
 #[derive(Debug)]
 pub(crate) struct BaseFile {
     name: String,
@@ -35,7 +35,7 @@ impl BaseFile {
                     source,
                 };
                 let bytes = std::fs::read(path).map_err(fail)?;
-                // A process has one base, which it needs to its end, like the embedded one.
+                // Leaked: a process has one base and uses it until it ends, like the embedded one.
                 (path.display().to_string(), &*Vec::leak(bytes))
             }
             (None, Some(bytes)) => ("(embedded)".to_owned(), bytes),
@@ -46,12 +46,12 @@ impl BaseFile {
         Ok(Self { name, base: Arc::new(base), id })
     }
 
-    /// Where the base came from: a path or "(embedded)".
+    /// Path of the base file, or "(embedded)".
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the network comes from.
+    /// Origin of the network.
     pub(crate) fn provenance(&self) -> &Provenance {
         &self.base.provenance
     }
@@ -61,12 +61,12 @@ impl BaseFile {
         self.base.weights.config()
     }
 
-    /// Numbers of a feature.
+    /// Length of a feature vector.
     pub(crate) fn d_feature(&self) -> usize {
         self.base.backbone.feature.d_feature(self.vit())
     }
 
-    /// How pictures become numbers.
+    /// Preprocessing of pictures.
     pub(crate) fn preprocess(&self) -> Preprocess {
         self.base.backbone.preprocess
     }
@@ -81,7 +81,7 @@ impl BaseFile {
         self.base.prior.as_ref()
     }
 
-    /// Builds the network with what tasks have left in it, on the device that is asked for.
+    /// Builds the network with the adapter state that its tasks left, on the requested device.
     pub(crate) fn engine(
         &self,
         state: Option<&AdapterState>,

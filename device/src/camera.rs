@@ -1,3 +1,3 @@
-//! Where pictures come from.
+//! Sources of pictures.
 
 pub(crate) mod synthetic;

@@ -1,4 +1,4 @@
-//! Which files are meant by the paths of a command, and which folders are classes.
+//! Files and class folders named by the paths of a command.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use fmlora_models::{LeftOut, PictureFolder, folder_numbers, is_hidden_name};
 
 use crate::EdgeError;
 
-/// Names of the parts of a data set, which are no classes.
+/// Folder names of the parts of a data set. These are not classes.
 const PARTS: [&str; 5] = ["train", "test", "val", "valid", "validation"];
 
 /// A folder of pictures that show one class.
@@ -15,18 +15,19 @@ const PARTS: [&str; 5] = ["train", "test", "val", "valid", "validation"];
 pub(crate) struct ClassFolder {
     pub(crate) name: ClassName,
     pub(crate) pictures: Vec<PathBuf>,
-    /// Occasion of each picture: those of one folder were taken together.
+    /// Occasion of each picture. Pictures of one folder were taken together.
     pub(crate) occasions: Vec<usize>,
 }
 
-/// The classes of a folder, and the files in it that are no pictures of a class.
+/// The class folders of a directory, and its files that are not pictures of a class.
 #[derive(Debug, Default)]
 pub(crate) struct ClassFolders {
     pub(crate) classes: Vec<ClassFolder>,
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Files stand for themselves, folders for the pictures in them and in the folders below them.
+/// Expands paths: a file stands for itself, a folder for the pictures in it and in the folders
+/// below it.
 pub(crate) fn expand(paths: &[PathBuf]) -> Result<PictureFolder, EdgeError> {
     let mut all = PictureFolder::default();
     for path in paths {
@@ -41,7 +42,8 @@ pub(crate) fn expand(paths: &[PathBuf]) -> Result<PictureFolder, EdgeError> {
     Ok(all)
 }
 
-/// The class folders of `dir`, by name. Pictures in folders below a class folder belong to the class, each folder an occasion.
+/// Returns the class folders of `dir`, by name. Pictures in folders below a class folder belong to
+/// the class, each folder an occasion.
 pub(crate) fn class_folders(dir: &Path) -> Result<ClassFolders, EdgeError> {
     let mut found = ClassFolders::default();
     for path in entries(dir)? {
@@ -76,7 +78,7 @@ pub(crate) fn class_folders(dir: &Path) -> Result<ClassFolders, EdgeError> {
     Ok(found)
 }
 
-/// The pictures in a folder; at least one. `what` names the folder in messages.
+/// Returns the pictures in a folder, at least one. `what` names the folder in messages.
 fn pictures_in(path: &Path, what: &str) -> Result<PictureFolder, EdgeError> {
     let inside = PictureFolder::read(path).map_err(|source| unreadable(path, source))?;
     if !inside.pictures.is_empty() {
@@ -90,7 +92,7 @@ fn pictures_in(path: &Path, what: &str) -> Result<PictureFolder, EdgeError> {
     Err(EdgeError::NoPictures { what: what.to_owned(), count: inside.left_out.len(), first })
 }
 
-/// What a folder holds, sorted, so that the same folder always means the same.
+/// Returns the entries of a folder in sorted order, so that the result is deterministic.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, EdgeError> {
     let fail = |source| unreadable(dir, source);
     let mut paths = Vec::new();

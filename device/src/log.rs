@@ -1,15 +1,15 @@
-//! The log: what the program says of its work, on the error stream.
+//! The log, written to standard error.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// How much a command says by itself.
+/// Default verbosity of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Its answer is its output; only what is wrong is logged.
+    /// The result is on standard output. Only warnings and errors are logged.
     Command,
-    /// It runs for months: what it does is logged, with the time.
+    /// Runs for months. Its actions are logged, with the time.
     Daemon,
 }
 
@@ -42,8 +42,8 @@ fn levels(kind: Kind, verbose: u8) -> String {
     format!("warn,{}", own.join(","))
 }
 
-/// Whether systemd's journal reads the error stream, which has a time for each line. At a terminal the variable is
-/// inherited from the desktop.
+/// Returns true if systemd's journal reads standard error, as it adds the time to each line. At a
+/// terminal, the variable is inherited from the desktop and does not count.
 fn is_journal() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal()
 }

@@ -1,8 +1,10 @@
-//! Which certificates of servers are trusted: those of the web's authorities, of this system's, or of a file.
+//! Trusted certificates of servers: those of the web's authorities, of the system's store, or of a
+//! file.
 //!
-//! A file holds certificates of authorities, or of servers themselves. Cameras and small servers often sign their own
-//! certificate, for no name, for the wrong name or for dates long past. A certificate that stands in the file itself is
-//! therefore trusted as it is, whatever its names and dates: the handshake proves that the server has its key.
+//! A file holds certificates of authorities or of servers. Cameras and small servers often have a
+//! self-signed certificate without a name, with the wrong name, or long expired. A certificate in
+//! the file itself is therefore trusted regardless of its names and dates: the handshake proves
+//! that the server has its key.
 
 mod connector;
 mod distrust;
@@ -29,38 +31,38 @@ pub(crate) use distrust::distrust;
 /// Word of a configuration for [`Authorities::System`].
 const SYSTEM: &str = "system";
 
-/// Where the certificates come from that a server's certificate is checked with.
+/// Source of the trusted certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Authorities {
     /// The authorities of the web, as Mozilla lists them; built into the program.
     #[default]
     WebRoots,
-    /// The store of this system, with what its administrator added.
+    /// The store of this system, including certificates that its administrator added.
     System,
     /// A PEM file of authorities' or servers' certificates, and nothing else.
     File(PathBuf),
 }
 
-/// Why the certificates to check with are not to be had.
+/// An error of loading the trusted certificates.
 #[derive(Debug, Error)]
 pub(crate) enum AuthorityError {
-    /// The file cannot be read, or is no PEM.
+    /// The file cannot be read, or is not PEM.
     #[error("{} cannot be read as PEM", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: pem::Error,
     },
     /// The file is PEM or text without a certificate.
     #[error("{}: holds no certificate, expected PEM with -----BEGIN CERTIFICATE-----", .0.display())]
     NoCertificate(PathBuf),
-    /// What the file calls a certificate is none.
+    /// A certificate of the file cannot be parsed.
     #[error("{}: certificate {number} is broken", path.display())]
     Broken {
         /// The file.
         path: PathBuf,
-        /// Which one, from 1.
+        /// Number of the certificate in the file, from 1.
         number: usize,
     },
     /// The system has no store of certificates.
@@ -78,7 +80,7 @@ impl Authorities {
         }
     }
 
-    /// A configuration of rustls that trusts these and shows no certificate of its own.
+    /// Returns a rustls configuration that trusts these certificates and has no client certificate.
     ///
     /// # Errors
     ///
@@ -92,8 +94,8 @@ impl Authorities {
                 let found = rustls_native_certs::load_native_certs();
                 let (usable, _) = roots.add_parsable_certificates(found.certs);
                 if usable == 0 {
-                    let why = found.errors.first().map(ToString::to_string);
-                    let why = why.unwrap_or_else(|| "it has none".to_owned());
+                    let first = found.errors.first().map(ToString::to_string);
+                    let why = first.unwrap_or_else(|| "it has none".to_owned());
                     return Err(AuthorityError::System(why));
                 }
             }
@@ -117,7 +119,7 @@ impl Authorities {
     }
 }
 
-/// All certificates of a PEM file.
+/// Reads all certificates of a PEM file.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let fail = |source| AuthorityError::Read { path: path.to_owned(), source };
     let found = CertificateDer::pem_file_iter(path).map_err(fail)?;
@@ -133,7 +135,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityEr
 struct Verifier {
     /// Certificates that are trusted as they are.
     exact: Vec<CertificateDer<'static>>,
-    /// Checks against authorities; `None` where no certificate can be one.
+    /// Checks against authorities; `None` if no certificate can be an authority.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
 }

@@ -1,8 +1,9 @@
-//! Over-the-air adapters: looked for, fetched, tried, put to use, and taken back.
+//! Update client for over-the-air adapters: finds, downloads, checks, applies and rolls back.
 //!
-//! idle -> fetched -> staged -> trial -> committed, or rolled back. Each step is one transaction of the store, so that
-//! after a power cut the old adapters or the new ones are whole and in use, never something between. Whatever comes from
-//! a repository is believed only after [`trust`] and `decode_adapter` have looked at it.
+//! Phases: idle -> fetched -> staged -> trial -> committed, or rolled back. Each step is one
+//! transaction of the store. After a power cut, either the old adapters or the new ones are
+//! complete and in use, never a mixture. Data of a repository is used only after [`trust`] and
+//! `decode_adapter` have verified it.
 
 mod difference;
 mod download;
@@ -52,53 +53,53 @@ use crate::report::with_causes;
 use crate::store::{Record as Kept, Value};
 use crate::{Session, Store, StoreError};
 
-/// When an adapter in quarantine is tried again; `None` is never by itself.
+/// Time at which an adapter in quarantine is retried; `None` if it is not retried automatically.
 pub(crate) type TriedAgain = Option<Timestamp>;
 
-/// Version of what is remembered of updates.
+/// Version of the stored values of updates.
 const VERSION: u16 = 1;
 
-/// What a look at a repository brought.
+/// Result of a look at a repository.
 #[derive(Debug)]
 pub(crate) struct Look {
-    /// Everything there, and why it is not for this device.
+    /// All targets, each with its offer or the reason why it is not for this device.
     pub(crate) seen: Vec<Seen>,
-    /// What is to be tried, in this order.
+    /// Adapters to try, in this order.
     pub(crate) choices: Vec<Offered>,
-    /// What is in use here and withdrawn by its publisher.
+    /// Adapters in use here that their publisher has withdrawn.
     pub(crate) withdrawn: Vec<Withdrawn>,
-    /// What the repository lists.
+    /// The repository's list of targets.
     pub(crate) list: List,
 }
 
-/// Whether what a look has seen is remembered.
+/// Choice to store the metadata seen by a look, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remember {
-    /// Roots, versions and times: nothing older is believed any more.
+    /// Stores roots, versions and times. Older metadata is refused from then on.
     Seen,
     Nothing,
 }
 
-/// Whether classes that an adapter cannot take over may be lost.
+/// Choice to keep or lose classes that an adapter cannot take over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Classes {
     Keep,
-    /// The operator said so, or the box does not work otherwise.
+    /// The operator allows it, or the device does not work otherwise.
     MayBeLost,
 }
 
-/// The part of the store that is about updates.
+/// The values of updates in the store.
 ///
 /// | key of `meta` | value |
 /// |---|---|
 /// | `update` | [`Record`] |
 /// | `update-trusted` | `Trusted`: root, versions and time of the repository |
-/// | `update-file` | the adapter that was fetched, until it is in use or refused |
-/// | `update-stack` | `Stack`: adapters in use, and what takes them out again |
-/// | `update-parts` | `StackParts`: what adapters brought to the classes in the stack |
-/// | `update-runs` | `Runs`: which ends of the program count, and what they keep away |
+/// | `update-file` | the downloaded adapter, until it is in use or refused |
+/// | `update-stack` | `Stack`: adapters in use, with the data to take them out again |
+/// | `update-parts` | `StackParts`: parts that adapters brought to the classes in the stack |
+/// | `update-runs` | `Runs`: runs of the program, and the back-off after crashes |
 ///
-/// All but the file are postcard behind [`VERSION`].
+/// All values except the file are encoded by postcard, behind [`VERSION`].
 #[derive(Clone)]
 pub(crate) struct Updates {
     record: Kept,
@@ -107,20 +108,20 @@ pub(crate) struct Updates {
     stack: Kept,
     parts: Kept,
     runs: Kept,
-    /// What the store says of itself, which is not ours to change.
+    /// The store's description of the state, which is only read here.
     about: Kept,
-    /// The features of the base.
+    /// Feature space of the base.
     base_features: FeatureSpaceId,
-    /// Where a file that has not come whole waits for its rest.
+    /// State directory, which holds a partial download.
     state: PathBuf,
 }
 
 impl Updates {
-    /// Of a session's store.
+    /// Opens the values of updates in a session's store.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Storage`] if it was not opened to be written.
+    /// [`StoreError::Storage`] if it was not opened for writing.
     pub(crate) fn of(session: &Session) -> Result<Self, StoreError> {
         let store = session.store();
         Ok(Self {
@@ -136,7 +137,7 @@ impl Updates {
         })
     }
 
-    /// What is remembered; made at the first call.
+    /// Reads the record. Creates it at the first call.
     pub(crate) fn record(&self) -> Result<Record, StoreError> {
         match self.record.load()? {
             Some(record) => Ok(record),
@@ -144,14 +145,14 @@ impl Updates {
         }
     }
 
-    /// The adapters in use, with what takes them out again.
+    /// Reads the adapters in use, with the data to take them out again.
     fn stack(&self) -> Result<Stack, StoreError> {
         let stack: Stack = self.stack.load()?.unwrap_or_default();
         let parts: StackParts = self.parts.load()?.unwrap_or_default();
         Ok(stack.with_parts(&parts))
     }
 
-    /// Whether a root is trusted already, so that none has to be named.
+    /// Returns true if a root is trusted already, so that none has to be named.
     ///
     /// # Errors
     ///
@@ -160,7 +161,7 @@ impl Updates {
         Ok(self.trusted.load::<Trusted>()?.is_some())
     }
 
-    /// Changes what is remembered, and writes other values with it, as one transaction.
+    /// Changes the record, and writes other values with it, in one transaction.
     fn change<R>(
         &self,
         also: &[Value],
@@ -169,12 +170,12 @@ impl Updates {
         self.record.change(Record::new, also, change)
     }
 
-    /// What takes the place of a file that is no longer needed.
+    /// Returns the empty value that replaces a file that is no longer needed.
     fn no_file(&self) -> Result<Value, StoreError> {
         self.file.value(&Bytes::new(&[]))
     }
 
-    /// Looks at a repository, and chooses the adapters that are for this device.
+    /// Loads a repository, and chooses the adapters for this device.
     ///
     /// # Errors
     ///
@@ -194,14 +195,14 @@ impl Updates {
             (None, None) => return Err(UpdateError::NoRoot),
         };
         let loaded = trusted.load(&settings.from, clock).await;
-        // A newer root stays trusted, whatever else was wrong.
+        // A newer root stays trusted, even if loading failed after it.
         if remember == Remember::Seen && kept.as_ref() != Some(&trusted) {
             self.trusted.save(&trusted)?;
         }
         Ok(self.judged(List::of(&loaded?), device, &settings.again, clock)?)
     }
 
-    /// What of a repository's list is for this device, as it is now.
+    /// Judges a repository's list by the current state of this device.
     ///
     /// # Errors
     ///
@@ -213,7 +214,8 @@ impl Updates {
         again: &Again,
         clock: Timestamp,
     ) -> Result<Look, StoreError> {
-        let (record, runs) = (self.record()?, self.runs_so_far()?);
+        let record = self.record()?;
+        let runs = self.runs_so_far()?;
         let suits = |offered: Offered| {
             place(&record, device, &offered)?;
             if again.lets(&offered.target) {
@@ -244,7 +246,8 @@ impl Updates {
         Ok(Look { seen, choices, withdrawn, list })
     }
 
-    /// When an adapter that is in quarantine is tried again; `None` if that is never by itself.
+    /// Returns the time at which an adapter in quarantine is retried; `None` if it is not retried
+    /// automatically.
     ///
     /// # Errors
     ///
@@ -253,7 +256,7 @@ impl Updates {
         Ok(self.runs_so_far()?.until(sha256))
     }
 
-    /// The features that the classes are about now.
+    /// Returns the current feature space of the classes.
     ///
     /// # Errors
     ///
@@ -262,8 +265,8 @@ impl Updates {
         Ok(self.about.feature_space_id()?.unwrap_or(self.base_features))
     }
 
-    /// What is remembered of updates in a state that was opened to be read: the record, and for each adapter in quarantine
-    /// when it is tried again; `None` if there is nothing.
+    /// Reads the values of updates in a state opened for reading: the record, and for each adapter
+    /// in quarantine the time at which it is retried; `None` if there is no record.
     ///
     /// # Errors
     ///
@@ -275,7 +278,7 @@ impl Updates {
         Ok(Some((record, until)))
     }
 
-    /// Whether an adapter may come at all.
+    /// Returns the record if an adapter may be downloaded now.
     ///
     /// # Errors
     ///
@@ -287,7 +290,7 @@ impl Updates {
         }
     }
 
-    /// Fetches an adapter and keeps it. May take as long as the line does.
+    /// Downloads an adapter and stores it. Takes as long as the connection needs.
     ///
     /// # Errors
     ///
@@ -299,7 +302,7 @@ impl Updates {
         piece: Piece,
     ) -> Result<(), UpdateError> {
         match self.may_fetch()?.phase {
-            // It came before, and was not put to use for some reason.
+            // It was downloaded before, and not applied for some reason.
             Phase::Fetched(before) | Phase::Staged(before) if before == *offered => return Ok(()),
             _ => {}
         }
@@ -312,7 +315,7 @@ impl Updates {
         Ok(())
     }
 
-    /// Writes what is known next, and all about updates, in one transaction.
+    /// Writes the next learner and all values of updates, in one transaction.
     fn write(
         &self,
         session: &mut Session,
@@ -321,7 +324,8 @@ impl Updates {
         stack: &Stack,
         also: Vec<Value>,
     ) -> Result<(), UpdateError> {
-        (record.in_use, record.can_roll_back) = (stack.in_use(), stack.newest().is_some());
+        record.in_use = stack.in_use();
+        record.can_roll_back = stack.newest().is_some();
         let mut values = also;
         values.extend([
             self.record.value(&record)?,
@@ -333,7 +337,7 @@ impl Updates {
         Ok(())
     }
 
-    /// The adapter on trial has proved itself.
+    /// Ends a trial with success: the adapter stays in use.
     ///
     /// # Errors
     ///
@@ -351,7 +355,7 @@ impl Updates {
     }
 }
 
-/// The time by the clock of the box, or what a test says.
+/// Returns the time of the device's clock, or the time that a test's fail point sets.
 pub(crate) fn clock() -> Timestamp {
     fail_point!("update-clock", |time| {
         time.and_then(|time| time.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)

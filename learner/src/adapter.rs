@@ -1,9 +1,9 @@
-//! F-LoRA: what all tasks together change in the network.
+//! F-LoRA: the sum of all tasks' changes to the network.
 //!
-//! Paper (arXiv:2504.08823): an adapted weight gets `dW_t = A_shared M_t N_t^T B_shared^T` with `M_t`, `N_t` of
-//! `r x r` numbers for task `t`. Ours: the tasks are merged as they come, `S_t = S_{t-1} + a M_t N_t^T`, so that
-//! the memory of all tasks is one `r x r` matrix a layer and a prediction costs the same after a hundred
-//! tasks as after one.
+//! Paper (arXiv:2504.08823): an adapted weight gets `dW_t = A_shared M_t N_t^T B_shared^T` with
+//! `M_t`, `N_t` of `r x r` numbers for task `t`. Ours: the tasks are merged one after the other,
+//! `S_t = S_{t-1} + a M_t N_t^T`. The memory of all tasks is then one `r x r` matrix a layer, and a
+//! prediction after a hundred tasks costs the same as after one.
 
 mod adapter_task;
 mod shared_basis;
@@ -24,38 +24,39 @@ pub(crate) use shared_basis::orthonormalise;
 pub use shared_basis::{SharedBases, SharedBasis};
 pub use task_factors::{TaskFactors, TaskUpdate};
 
-/// Which layers tasks adapt, and how far.
+/// Adapted layers of a network and the rank of their shared subspaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterConfig {
     /// Numbers of a layer's shared subspace, `r`.
     pub rank: usize,
-    /// Adapted layers of every adapted block. Query and value are the choice of SD-LoRA (arXiv:2501.13198).
+    /// Adapted layers of every adapted block. Query and value are the choice of SD-LoRA
+    /// (arXiv:2501.13198).
     pub sites: Vec<Site>,
     /// Tokens of the shared prompt, `m`; 0 for none.
     pub n_prompt_tokens: usize,
 }
 
-/// Shared bases and what was learnt in them.
+/// Shared bases and the state that tasks have learned in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adapter {
     bases: Arc<SharedBases>,
     pub(crate) state: AdapterState,
 }
 
-/// What all tasks have left behind: the part of an [`Adapter`] that changes on a device.
+/// State learned by all tasks so far: the part of an [`Adapter`] that changes on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterState {
     /// Merged state `S` of each layer: `[r, r]`.
     pub(crate) merged: BTreeMap<Place, Matrix>,
-    /// Mean of `z z^T`, `z = B^T x`, over the pictures learnt so far: `[r, r]`.
+    /// Mean of `z z^T`, `z = B^T x`, over the pictures learned so far: `[r, r]`.
     pub(crate) grams: BTreeMap<Place, Matrix>,
-    /// Pictures that `grams` is the mean of.
+    /// Number of pictures in the mean `grams`.
     pub(crate) n_seen: u64,
     /// The shared prompt `P`: `[m, d]`.
     pub(crate) prompt: Option<Matrix>,
 }
 
-/// Why an adapter does not fit a network.
+/// Mismatch between an adapter and a network.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AdapterError {
     /// A matrix of another shape.
@@ -70,7 +71,7 @@ pub enum AdapterError {
         /// Shape expected.
         expected: [usize; 2],
     },
-    /// A layer that the network lacks or does not adapt.
+    /// A layer that the network does not have or does not adapt.
     #[error("{place} is adapted, but only blocks {first} to {last} may be")]
     Place {
         /// The layer.
@@ -80,7 +81,7 @@ pub enum AdapterError {
         /// Last block.
         last: usize,
     },
-    /// Layers of the merged state, or of an update, and of the bases differ.
+    /// The merged state or an update has other layers than the bases.
     #[error("the merged state or an update names other layers than the bases")]
     Layers,
 }
@@ -92,7 +93,7 @@ impl Default for AdapterConfig {
 }
 
 impl AdapterConfig {
-    /// Every adapted layer of a network whose blocks from `first` on are adapted.
+    /// Returns every adapted layer of a network that is adapted from block `first` on.
     pub fn places(&self, first: usize, vit: &VitConfig) -> Vec<Place> {
         let blocks = first..vit.depth;
         blocks.flat_map(|block| self.sites.iter().map(move |&site| Place { block, site })).collect()
@@ -100,7 +101,7 @@ impl AdapterConfig {
 }
 
 impl Adapter {
-    /// Bases in which nothing was learnt yet.
+    /// Creates an adapter with a zero state: no task has been learned in the bases.
     pub fn new(bases: Arc<SharedBases>, prompt: Option<Matrix>) -> Self {
         let zeros = |rank: usize| Matrix::zeros(rank, rank);
         let merged: BTreeMap<Place, Matrix> =
@@ -109,7 +110,7 @@ impl Adapter {
         Self { bases, state }
     }
 
-    /// Bases with what was learnt in them elsewhere.
+    /// Returns these bases with a state that was learned elsewhere.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// What was learnt in the bases.
+    /// The state learned in the bases.
     pub fn state(&self) -> &AdapterState {
         &self.state
     }
@@ -140,20 +141,22 @@ impl Adapter {
         self.state.prompt.as_ref()
     }
 
-    /// Bytes in a file: bases, and everything that tasks have left behind.
+    /// Sizes in a file, in bytes: the bases, and the state of all tasks.
     pub fn n_bytes(&self) -> (usize, usize) {
-        let (state, size) = (&self.state, |m: &Matrix| 2 * m.values().len());
+        let state = &self.state;
+        let size = |m: &Matrix| 2 * m.values().len();
         let states = state.merged.values().chain(state.grams.values()).chain(&state.prompt);
         (self.bases.n_bytes(), states.map(size).sum())
     }
 
-    /// Whether nothing was learned in the bases: the network computes what it computes without them.
+    /// Returns true if no task has changed the network: the merged state is zero and there is no
+    /// prompt.
     pub fn is_blank(&self) -> bool {
         let zero = |matrix: &Matrix| matrix.values().iter().all(|&v| v == 0.0);
         self.state.merged.values().all(zero) && self.state.prompt.is_none()
     }
 
-    /// The additions to the network: `B S^T A^T` for rows from the left.
+    /// Returns the additions to the network: `B S^T A^T` for rows from the left.
     pub fn side_branches(&self, device: &Device) -> SideBranches {
         let branch = |(place, basis): (&Place, &SharedBasis)| {
             let core = self.state.merged[place].transposed().to_tensor(device);
@@ -164,11 +167,12 @@ impl Adapter {
         SideBranches { branches, prompt: self.state.prompt.as_ref().map(|p| p.to_tensor(device)) }
     }
 
-    /// Checks that an update is one of these bases and this prompt: [`Adapter::merge`] takes that for granted.
+    /// Checks the shapes of an update against these bases and this prompt. [`Adapter::merge`] does
+    /// not check them.
     ///
     /// # Errors
     ///
-    /// [`AdapterError`] names what does not fit.
+    /// [`AdapterError`] names the part that does not fit.
     pub fn check_update(&self, update: &TaskUpdate) -> Result<(), AdapterError> {
         if !update.factors.keys().eq(self.bases.by_place().keys()) {
             return Err(AdapterError::Layers);
@@ -187,7 +191,8 @@ impl Adapter {
         expect_shape("the step of P", "the prompt".into(), step, expected)
     }
 
-    /// The adapter after a task, merged with `weight`: `S + weight * M N^T`, and the prompt moved as far.
+    /// Returns the adapter with a task merged by `weight`: `S + weight * M N^T`, and the prompt
+    /// moved by the same share of its step.
     #[must_use]
     pub fn merge(&self, update: &TaskUpdate, weight: f32) -> Self {
         let mut next = self.clone();
@@ -198,14 +203,14 @@ impl Adapter {
         }
         match (&mut next.state.prompt, &update.prompt_step) {
             (Some(prompt), Some(step)) => *prompt = prompt.plus(weight, step),
-            // The first prompt comes whole: half a token is no token.
+            // The first prompt is taken whole: a scaled token has no meaning.
             (none, Some(first)) => *none = Some(first.clone()),
             (_, None) => {}
         }
         next
     }
 
-    /// What was learnt so far as if it were one task: `M = S`, `N = I`.
+    /// Returns everything learned so far as the update of one task: `M = S`, `N = I`.
     pub(crate) fn as_update(&self) -> TaskUpdate {
         let rank = self.bases.rank();
         let factors = |(&place, s): (&Place, &Matrix)| {
@@ -215,7 +220,8 @@ impl Adapter {
         TaskUpdate { rank, factors, prompt_step: self.state.prompt.clone() }
     }
 
-    /// Adds what a task's pictures put into the adapted layers: mean `z z^T` of `n` pictures.
+    /// Adds the inputs of the adapted layers on a task's pictures: the mean `z z^T` of `n`
+    /// pictures.
     pub(crate) fn remember(&mut self, grams: &BTreeMap<Place, Matrix>, n: u64) {
         let state = &mut self.state;
         let total = state.n_seen.saturating_add(n);
@@ -230,11 +236,11 @@ impl Adapter {
         state.n_seen = total;
     }
 
-    /// Checks that everything fits a network whose blocks from `first` on are adapted.
+    /// Checks that bases, state and prompt fit a network that is adapted from block `first` on.
     ///
     /// # Errors
     ///
-    /// [`AdapterError`] names what does not fit.
+    /// [`AdapterError`] names the part that does not fit.
     pub fn check(&self, first: usize, vit: &VitConfig) -> Result<(), AdapterError> {
         self.bases.check(first, vit)?;
         self.check_state()?;
@@ -259,7 +265,7 @@ impl Adapter {
         Ok(())
     }
 
-    /// The same adapter as a file will hold it: f16 everywhere.
+    /// Returns the adapter with every number rounded to f16, as files store it.
     ///
     /// # Errors
     ///

@@ -1,11 +1,11 @@
-//! Rows of numbers in eight bits, for what an adapter can say roughly.
+//! Rows of numbers quantised to eight bits, for the parts of an adapter that need little precision.
 
 use serde::{Deserialize, Serialize};
 
-/// Rows of `n_columns` numbers, each row in steps of its own: a 127th of its largest number.
+/// Rows of `n_columns` numbers, each row with its own step: a 127th of its largest number.
 ///
-/// Half of what f16 takes. A number is off by at most half a step, which is under a hundredth of the size that the
-/// numbers of a row have on the mean.
+/// Takes half the space of f16. The error of a number is at most half a step, which is under a
+/// hundredth of the mean size of a row's numbers.
 ///
 /// # Shapes
 ///
@@ -17,11 +17,11 @@ pub struct ByteRows {
     numbers: Vec<i8>,
 }
 
-/// The largest number of a row in its own steps.
+/// Largest number of a row, in steps of the row.
 const LARGEST: f64 = 127.0;
 
 impl ByteRows {
-    /// Rounds rows, all of `n_columns` numbers.
+    /// Quantises rows, all of `n_columns` numbers.
     pub fn new<'a>(n_columns: usize, rows: impl IntoIterator<Item = &'a [f64]>) -> Self {
         let mut rounded =
             Self { n_columns: n_columns as u32, steps: Vec::new(), numbers: Vec::new() };
@@ -41,7 +41,7 @@ impl ByteRows {
         self.steps.len()
     }
 
-    /// Whether there is no row.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -51,31 +51,31 @@ impl ByteRows {
         self.n_columns as usize
     }
 
-    /// Bytes in a file, but for a few.
+    /// Approximate size in a file, in bytes: the lengths are not counted.
     pub fn n_bytes(&self) -> usize {
         4 * self.steps.len() + self.numbers.len()
     }
 
-    /// One row.
+    /// Returns one row.
     pub fn row(&self, row: usize) -> Vec<f64> {
         let step = f64::from(self.steps[row]);
         let d = self.n_columns();
         self.numbers[row * d..][..d].iter().map(|&n| f64::from(n) * step).collect()
     }
 
-    /// Product of one row with a vector of as many numbers.
+    /// Returns the product of one row with a vector of the same length.
     pub(crate) fn dot(&self, row: usize, vector: &[f32]) -> f32 {
         let d = self.n_columns();
         let products = self.numbers[row * d..][..d].iter().zip(vector);
         self.steps[row] * products.map(|(&n, v)| f32::from(n) * v).sum::<f32>()
     }
 
-    /// All rows.
+    /// Iterates over all rows.
     pub fn rows(&self) -> impl Iterator<Item = Vec<f64>> {
         (0..self.len()).map(|row| self.row(row))
     }
 
-    /// Whether these are `n_rows` (any number if `None`) rows of `n_columns` finite numbers.
+    /// Returns true for `n_rows` rows (any number if `None`) of `n_columns` finite numbers.
     pub(crate) fn fits(&self, n_rows: Option<usize>, n_columns: usize) -> bool {
         let finite = self.steps.iter().all(|step| step.is_finite() && *step >= 0.0);
         let filled = self.len().checked_mul(self.n_columns()) == Some(self.numbers.len());
@@ -95,7 +95,7 @@ mod tests {
         for (row, kept) in rows.iter().zip(bytes.rows()) {
             let largest = row.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             for (a, b) in row.iter().zip(kept) {
-                // Half a step, and what f32 rounds of a step.
+                // Half a step, plus the rounding of the step to f32.
                 assert!((a - b).abs() <= largest / 127.0 * 0.500_001, "{a} {b}");
             }
         }

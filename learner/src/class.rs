@@ -1,90 +1,94 @@
-//! A class: its name, and its modes.
+//! A class: its name and its modes.
 //!
-//! A class may be several things that look different: a dog photographed and a dog drawn, hammer and saw of a
-//! class "tool". Each such mode keeps statistics of its own, and the class is wherever its nearest mode is. Ours; whether shots
-//! found a mode is decided from the class alone, so that forgetting another class changes nothing here. On
-//! CIFAR-100's twenty superclasses, taught kind by kind, modes are worth 1.6, 2.9 and 4.0 points at 20, 60 and 200
-//! shots a kind (docs/method.md).
+//! A class may consist of things that look different: a dog photographed and a dog drawn, a hammer
+//! and a saw of a class "tool". Each of these modes has statistics of its own, and the score of the
+//! class is that of its nearest mode. Ours. A new mode depends on the shots of its class alone, so
+//! that forgetting another class changes nothing here. On CIFAR-100's twenty superclasses, taught
+//! kind by kind, modes are worth 1.6, 2.9 and 4.0 points at 20, 60 and 200 shots a kind
+//! (docs/method.md).
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ClassName, ClassStatistics, Occasion, Shots, StatisticsError};
 
-/// A class: its name and what is known of it.
+/// A class: its name and its statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
-    /// Name as shown.
+    /// Name as displayed.
     pub name: ClassName,
-    /// Count, mean and scatter of the shots of each mode, the oldest first; never empty.
+    /// Count, mean and scatter of the shots of each mode, the oldest mode first. Never empty.
     pub modes: Vec<ClassStatistics>,
-    /// What of it was taught here and what adapters brought; `None` if no adapter did. A device keeps this beside the class,
-    /// and no file holds it.
+    /// The modes taught here and those brought by adapters, apart. `None` if no adapter brought
+    /// any. A device stores this beside the class; files do not contain it.
     #[serde(skip)]
     pub parts: Option<Box<ClassParts>>,
 }
 
-/// What the modes of a class consist of: they are [`ClassParts::own`], to which the parts of adapters were joined in their
-/// order. So taking one out gives the class as if it had never been, to the bit.
+/// The parts of a class's modes: [`ClassParts::own`], then the parts of adapters, which are joined
+/// to it in their order. Removing one part gives the same class, to the bit, as if that part had
+/// never been added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassParts {
-    /// Modes of the shots that were taught here, in the order of [`Class::modes`]; empty if there are none.
+    /// Modes of the shots taught here, in the order of [`Class::modes`]. Empty if there are none.
     pub own: Vec<ClassStatistics>,
-    /// What adapters brought, the oldest first; never empty.
+    /// Modes brought by adapters, the oldest first. Never empty.
     pub brought: Vec<Brought>,
 }
 
-/// What an adapter brought to a class.
+/// Modes that one adapter brought to a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brought {
     /// SHA-256 of the adapter's content.
     pub adapter: [u8; 32],
-    /// Its modes.
+    /// The modes.
     pub modes: Vec<ClassStatistics>,
 }
 
-/// Squared distance of two means, as a share of the variance within, from which on they are two modes. Halves of one
-/// class of CIFAR-100 stay under .02, half of the pairs of classes of one superclass lie beyond .28.
+/// Least squared distance of two means, as a share of the variance within, for them to be two
+/// modes. Halves of one class of CIFAR-100 stay under .02; half of the pairs of classes of one
+/// superclass are further apart than .28.
 const GAP: f64 = 0.1;
 
-/// Least number of shots taught together that found a mode.
+/// Least number of shots, taught together, that can make a new mode.
 const FOUNDERS: u32 = 5;
 
-/// Most modes of a class; shots of a further one go to the nearest.
+/// Largest number of modes of a class. Beyond it, shots join the nearest mode.
 pub const MAX_MODES: usize = 8;
 
 impl Class {
-    /// A class from its first shots.
+    /// Creates a class from its first shots.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if there are none, or one does not fit.
+    /// [`StatisticsError`] if there are no shots, or if one does not fit.
     pub fn from_shots(name: ClassName, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
         Self::from_viewed(name, &Shots::from(shots.to_vec()))
     }
 
-    /// As [`Class::from_shots`], with the views of the shots.
+    /// Creates a class from its first shots and their views: see [`Class::from_shots`].
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if there are no shots, or one does not fit.
+    /// [`StatisticsError`] if there are no shots, or if one does not fit.
     pub fn from_viewed(name: ClassName, shots: &Shots) -> Result<Self, StatisticsError> {
         Ok(Self { name, modes: vec![shots.statistics()?], parts: None })
     }
 
-    /// The class with more shots, taught together: in its nearest mode, or as a new one if they lie apart from all.
+    /// Returns the class with more shots, which were taught together. They join the nearest mode,
+    /// or make a new one if they are far enough from all modes.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if there are no shots, or one does not fit.
+    /// [`StatisticsError`] if there are no shots, or if one does not fit.
     pub fn with_shots(&self, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
         self.with_viewed(&Shots::from(shots.to_vec()))
     }
 
-    /// As [`Class::with_shots`], with the views of the shots.
+    /// Returns the class with more shots and their views: see [`Class::with_shots`].
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if there are no shots, or one does not fit.
+    /// [`StatisticsError`] if there are no shots, or if one does not fit.
     pub fn with_viewed(&self, shots: &Shots) -> Result<Self, StatisticsError> {
         let Some(parts) = &self.parts else {
             let modes = modes_with_shots(&self.modes, shots)?;
@@ -98,17 +102,18 @@ impl Class {
         self.of_parts(own, parts.brought.clone())
     }
 
-    /// Place of the mode whose mean is nearest to a point.
+    /// Returns the index of the mode with the mean nearest to a point.
     pub fn nearest_mode(&self, point: &[f32]) -> usize {
         nearest_mode(&self.modes, point)
     }
 
-    /// The class with the modes that an adapter brings to it: each joins its nearest mode, or stays a mode of its own if it
-    /// lies apart from all. `adapter` is the SHA-256 of the adapter's content.
+    /// Returns the class with the modes that an adapter brings. Each of them joins its nearest
+    /// mode, or stays a mode of its own if it is far enough from all. `adapter` is the SHA-256 of
+    /// the adapter's content.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if the two do not fit together.
+    /// [`StatisticsError`] if the two classes do not fit together.
     pub fn joined(&self, brought: &Self, adapter: [u8; 32]) -> Result<Self, StatisticsError> {
         let (own, mut parts) = match &self.parts {
             Some(parts) => (parts.own.clone(), parts.brought.clone()),
@@ -118,7 +123,8 @@ impl Class {
         self.of_parts(own, parts)
     }
 
-    /// The same class as one that an adapter brings, where nothing of it is known yet.
+    /// Marks all modes of this class as brought by an adapter. For a class that the device does not
+    /// know yet.
     #[must_use]
     pub fn brought_by(&self, adapter: [u8; 32]) -> Self {
         let brought = vec![Brought { adapter, modes: self.modes.clone() }];
@@ -126,12 +132,12 @@ impl Class {
         Self { parts, ..self.clone() }
     }
 
-    /// The class without what an adapter brought; `None` if nothing is left, and the class itself if that adapter is not known
-    /// to have brought shots of it.
+    /// Returns the class without the modes that an adapter brought. `None` if no mode is left. The
+    /// class is unchanged if the adapter is not recorded as one that brought shots of it.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if the numbers together are out of range.
+    /// [`StatisticsError`] if the sums are out of range.
     pub fn taken_out(&self, adapter: &[u8; 32]) -> Result<Option<Self>, StatisticsError> {
         let Some(parts) = self.parts.as_deref().filter(|_| self.has_shots_of(adapter)) else {
             return Ok(Some(self.clone()));
@@ -144,13 +150,14 @@ impl Class {
         self.of_parts(parts.own.clone(), brought).map(Some)
     }
 
-    /// Whether that adapter is known to have brought shots of it.
+    /// Returns true if the adapter is recorded as one that brought shots of this class.
     pub fn has_shots_of(&self, adapter: &[u8; 32]) -> bool {
         let brought = self.parts.iter().flat_map(|parts| &parts.brought);
         brought.into_iter().any(|brought| brought.adapter == *adapter)
     }
 
-    /// The class of these parts: each mode that was brought joins its nearest mode, or stays one of its own.
+    /// Builds the class from its parts: each brought mode joins its nearest mode, or stays one of
+    /// its own.
     fn of_parts(
         &self,
         own: Vec<ClassStatistics>,
@@ -168,11 +175,11 @@ impl Class {
         Ok(Self { name: self.name.clone(), modes, parts })
     }
 
-    /// The class with each of its modes moved.
+    /// Returns the class with each of its modes moved.
     ///
     /// # Errors
     ///
-    /// Those of `moved`.
+    /// The errors of `moved`.
     pub fn moved(
         &self,
         moved: impl Fn(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
@@ -190,33 +197,33 @@ impl Class {
         self.of_parts(all(&parts.own)?, brought)
     }
 
-    /// All modes as one.
+    /// Merges all modes into one.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if the numbers together are out of range.
+    /// [`StatisticsError`] if the sums are out of range.
     pub fn as_one_mode(&self) -> Result<ClassStatistics, StatisticsError> {
         let (first, rest) = self.modes.split_first().ok_or(StatisticsError::NoShots)?;
         rest.iter().try_fold(first.clone(), |sum, mode| sum.merged(mode))
     }
 
-    /// The occasions on which it was taught, of all modes.
+    /// Occasions on which the class was taught, of all modes.
     pub fn occasions(&self) -> Vec<Occasion> {
         self.modes.iter().flat_map(ClassStatistics::occasions).collect()
     }
 
-    /// Shots of all modes.
+    /// Number of shots of all modes.
     pub fn count(&self) -> u32 {
         self.modes.iter().fold(0, |sum, mode| sum.saturating_add(mode.count()))
     }
 
-    /// Bytes of the numbers: means, and the scatter that exact forgetting needs.
+    /// Sizes in bytes: the means, and the scatters that exact forgetting needs.
     pub fn n_bytes(&self) -> (usize, usize) {
         let sizes = self.modes.iter().map(ClassStatistics::n_bytes);
         sizes.fold((0, 0), |(means, scatters), (m, s)| (means + m, scatters + s))
     }
 
-    /// Checks a class that came from outside.
+    /// Checks a class that was read from outside this program.
     ///
     /// # Errors
     ///
@@ -229,15 +236,15 @@ impl Class {
             .into_iter()
             .chain(brought.iter().map(|brought| brought.modes.len()));
         if self.modes.is_empty() || sizes.any(|n| n > MAX_MODES) {
-            let (what, expected) = ("the number of modes", d_feature);
-            return Err(StatisticsError::Inconsistent { what, expected });
+            let what = "the number of modes";
+            return Err(StatisticsError::Inconsistent { what, expected: d_feature });
         }
         let brought = brought.iter().flat_map(|brought| &brought.modes);
         self.modes.iter().chain(own).chain(brought).try_for_each(|mode| mode.check(d_feature))
     }
 }
 
-/// Modes with more shots, taught together.
+/// Returns the modes with more shots, which were taught together.
 fn modes_with_shots(
     modes: &[ClassStatistics],
     shots: &Shots,
@@ -246,17 +253,20 @@ fn modes_with_shots(
     with_mode(modes, &new, |mode| mode.with_shots(&shots.features)?.with_views(&shots.views))
 }
 
-/// Modes with another one: it joins the nearest by `join`, or is added if it lies apart from all.
+/// Returns the modes with a further one: it joins the nearest by `join`, or is added if it is far
+/// enough from all.
 fn with_mode(
     modes: &[ClassStatistics],
     new: &ClassStatistics,
     join: impl FnOnce(&ClassStatistics) -> Result<ClassStatistics, StatisticsError>,
 ) -> Result<Vec<ClassStatistics>, StatisticsError> {
     let mut modes = modes.to_vec();
-    let (n_modes, nearest) = (modes.len(), nearest_mode(&modes, &new.mean()));
+    let n_modes = modes.len();
+    let nearest = nearest_mode(&modes, &new.mean());
     let mode = modes.get_mut(nearest).ok_or(StatisticsError::NoShots)?;
     if new.d_feature() != mode.d_feature() {
-        let (found, expected) = (new.d_feature(), mode.d_feature());
+        let found = new.d_feature();
+        let expected = mode.d_feature();
         return Err(StatisticsError::Length { found, expected });
     }
     if n_modes < MAX_MODES && new.count() >= FOUNDERS && apart(mode, new) {
@@ -267,15 +277,15 @@ fn with_mode(
     Ok(modes)
 }
 
-/// Place of the mode whose mean is nearest to a point.
+/// Returns the index of the mode with the mean nearest to a point.
 fn nearest_mode(modes: &[ClassStatistics], point: &[f32]) -> usize {
     let distance = |mode: &ClassStatistics| squared_distance(&mode.mean(), point);
     let distances: Vec<f64> = modes.iter().map(distance).collect();
     (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap_or(0)
 }
 
-/// Whether the means differ by more than [`GAP`] and twice what chance brings about: means of `n` and `m` shots of one
-/// mode are `(1 / n + 1 / m)` of its variance apart.
+/// Returns true if the means differ by more than [`GAP`] plus twice the difference expected by
+/// chance: the means of `n` and `m` shots of one mode are `(1 / n + 1 / m)` of its variance apart.
 fn apart(mode: &ClassStatistics, new: &ClassStatistics) -> bool {
     let degrees = f64::from(mode.count()) + f64::from(new.count()) - 2.0;
     let variance = (mode.energy() + new.energy()) / degrees.max(1.0);
@@ -291,7 +301,7 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Shots about a centre, in 16 directions.
+    /// `n` shots about a centre, in 16 dimensions.
     fn shots(centre: f32, n: usize, seed: usize) -> Vec<Vec<f32>> {
         let number = |shot: usize, i: usize| ((seed + shot * 16 + i) as f32 * 12.989).sin();
         (0..n).map(|s| (0..16).map(|i| centre + number(s, i)).collect()).collect()
@@ -303,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn shots_that_lie_apart_found_a_mode_and_others_join_one() {
+    fn distant_shots_make_a_new_mode_and_near_ones_join_a_mode() {
         let class = class(&shots(0.0, 20, 1));
         let same = class.with_shots(&shots(0.0, 20, 900)).expect("sound shots");
         assert_eq!((same.modes.len(), same.count()), (1, 40));
@@ -320,14 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn as_one_the_modes_are_what_they_would_be_taught_together() {
-        let (a, b) = (shots(0.0, 12, 1), shots(2.0, 9, 400));
+    fn merged_modes_equal_one_mode_taught_together() {
+        let a = shots(0.0, 12, 1);
+        let b = shots(2.0, 9, 400);
         let two = class(&a).with_shots(&b).expect("sound shots");
         assert_eq!(two.modes.len(), 2);
-        let (one, together) = (two.as_one_mode().expect("finite"), class(&[a, b].concat()));
+        let one = two.as_one_mode().expect("finite");
+        let together = class(&[a, b].concat());
         assert_eq!(one.count(), together.count());
         for (x, y) in one.mean().iter().zip(together.modes[0].mean()) {
-            // Means are kept in f16, each mode's own.
+            // The means are stored in f16, one for each mode.
             assert!((x - y).abs() < 2e-3, "{x} {y}");
         }
         assert!((one.energy() / together.modes[0].energy() - 1.0).abs() < 2e-3);
@@ -335,13 +347,15 @@ mod tests {
 
     #[test]
     fn a_class_of_the_same_name_joins_as_if_its_shots_had_been_taught_here() {
-        let (here, near, far) = (shots(0.0, 12, 1), shots(0.0, 9, 400), shots(2.0, 9, 7));
+        let here = shots(0.0, 12, 1);
+        let near = shots(0.0, 9, 400);
+        let far = shots(2.0, 9, 7);
         for (there, modes) in [(near, 1), (far, 2)] {
             let joined = class(&here).joined(&class(&there), [0; 32]).expect("sound shots");
             let taught = class(&here).with_shots(&there).expect("sound shots");
             assert_eq!((joined.modes.len(), joined.count()), (modes, 21));
             for (a, b) in joined.modes.iter().zip(&taught.modes) {
-                // Mean and scatter are kept in f16, each class's own.
+                // Mean and scatter are stored in f16, those of each class separately.
                 let away = squared_distance(&a.mean(), &b.mean()).sqrt();
                 assert!(away < 4e-3, "{away}");
                 assert!((a.energy() / b.energy() - 1.0).abs() < 2e-3);
@@ -350,13 +364,15 @@ mod tests {
     }
 
     #[test]
-    fn what_an_adapter_brought_is_taken_out_to_the_bit() {
-        let (own, since) = (shots(0.0, 12, 1), shots(0.1, 7, 31));
+    fn shots_brought_by_an_adapter_are_removed_to_the_bit() {
+        let own = shots(0.0, 12, 1);
+        let since = shots(0.1, 7, 31);
         let taught = class(&own).with_shots(&since).expect("sound shots");
         let without =
             |class: &Class, adapter| class.taken_out(&[adapter; 32]).expect("finite numbers");
         for brought in [shots(0.0, 9, 400), shots(2.0, 9, 7)] {
-            let (first, second) = (class(&brought), class(&shots(0.5, 6, 90)));
+            let first = class(&brought);
+            let second = class(&shots(0.5, 6, 90));
             let joined = |class: &Class, part, adapter| {
                 class.joined(part, [adapter; 32]).expect("sound shots")
             };
@@ -370,7 +386,7 @@ mod tests {
             }
             assert_eq!(without(&mixed, 3), Some(mixed.clone()));
         }
-        // Nothing was taught here.
+        // No shots were taught here: all were brought.
         let brought = class(&own).brought_by([1; 32]);
         assert_eq!(without(&brought, 1), None);
         let more = brought.with_shots(&since).expect("sound shots");
@@ -380,9 +396,9 @@ mod tests {
     #[test]
     fn modes_are_bounded() {
         let start = class(&shots(0.0, 6, 1));
-        let many =
-            (1..20).try_fold(start, |class, i| class.with_shots(&shots(4.0 * i as f32, 6, i)));
-        let many = many.expect("sound shots");
+        let many = (1..20)
+            .try_fold(start, |class, i| class.with_shots(&shots(4.0 * i as f32, 6, i)))
+            .expect("sound shots");
         assert_eq!((many.modes.len(), many.count()), (MAX_MODES, 120));
         assert!(many.check(16).is_ok() && many.check(15).is_err());
         assert!(Class { modes: Vec::new(), ..many }.check(16).is_err());

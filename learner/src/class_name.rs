@@ -1,4 +1,4 @@
-//! Names that people give to classes.
+//! Validated names of classes.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 /// Longest name, in characters.
 pub const MAX_NAME_CHARS: usize = 64;
 
-/// A class's name as it is shown: Unicode normal form C, no space around it.
+/// Name of a class as displayed: Unicode normal form C, without surrounding space.
 ///
 /// Two names are the same class if they are equal after full case folding, so that `Cup`, `cup` and
 /// any spelling of `é` cannot become two classes by accident; see [`ClassName::key`].
@@ -17,10 +17,10 @@ pub const MAX_NAME_CHARS: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct ClassName(String);
 
-/// Why a text is no name for a class.
+/// Reason why a text is not a valid class name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClassNameError {
-    /// Nothing but space.
+    /// Empty, or only space.
     #[error("a class name is empty")]
     Empty,
     /// Longer than [`MAX_NAME_CHARS`].
@@ -31,7 +31,7 @@ pub enum ClassNameError {
         /// Its length.
         chars: usize,
     },
-    /// Holds a path separator, a control character or an invisible one.
+    /// Contains a path separator, a control character or an invisible one.
     #[error(
         "class name {name:?} holds {character:?}: path separators and control characters are not allowed"
     )]
@@ -41,7 +41,7 @@ pub enum ClassNameError {
         /// The offending character.
         character: char,
     },
-    /// A name that paths give another meaning.
+    /// Consists of dots, which have another meaning in paths.
     #[error("class name {name:?} means a folder: choose another")]
     Dots {
         /// The name.
@@ -54,7 +54,7 @@ impl ClassName {
     ///
     /// # Errors
     ///
-    /// [`ClassNameError`] says what is wrong with it.
+    /// [`ClassNameError`] names the rule that the text breaks.
     pub fn new(text: &str) -> Result<Self, ClassNameError> {
         let name: String = text.trim().nfc().collect();
         if name.is_empty() {
@@ -73,19 +73,21 @@ impl ClassName {
         Ok(Self(name))
     }
 
-    /// The name as it is shown.
+    /// The name as displayed.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What makes two names the same: full case folding between two normalisations.
+    /// Key for comparisons: full case folding between two normalisations. Equal keys mean the same
+    /// class.
     pub fn key(&self) -> String {
         let folded: String = caseless::default_case_fold_str(&self.0.nfd().collect::<String>());
         folded.nfc().collect()
     }
 }
 
-/// Separators, control characters, and the invisible ones that turn text around or hide in it.
+/// Returns true for separators, control characters, and invisible characters that change the
+/// direction of text or cannot be seen in it.
 fn is_forbidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '/' | '\\' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_harm_are_refused() {
+    fn unsafe_names_are_refused() {
         let long = "x".repeat(MAX_NAME_CHARS + 1);
         for name in ["", "  ", "a/b", "a\\b", "a\nb", "a\0", "..", "\u{202e}cup", &long] {
             assert!(ClassName::new(name).is_err(), "{name:?} was accepted");

@@ -1,35 +1,37 @@
-//! `H(T_t)`: how hard a task is, and how new.
+//! Complexity `H(T_t)` of a task: its difficulty and its novelty.
 
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
-/// What the rank selector is told of a task. All numbers are in [0, 1].
+/// Measures of a task, the input of the rank selector. All numbers are in [0, 1].
 ///
-/// Paper: the measure covers difficulty and similarity to what is known. Ours: which ones.
+/// Paper: the measure covers difficulty and similarity to the known tasks. Ours: the choice of the
+/// measures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Complexity {
     /// `1 -` accuracy of the nearest mean on the task's own shots, each left out.
     pub difficulty: f64,
-    /// Share of the task's class means, about the known centre, that lies outside the span of the known
-    /// ones; 1 if nothing is known.
+    /// Share of the task's class means, about the centre of the known classes, that is outside the
+    /// span of the known means. 1 if there are fewer than two known classes.
     pub novelty: f64,
-    /// How far the shots reach, `n / (n + 60)` for `n` shots a class: with few of them the head alone is
-    /// best, whatever the task is like.
+    /// Weight of the evidence, `n / (n + 60)` for `n` shots a class: with few shots the head alone
+    /// is best, whatever the task.
     pub evidence: f64,
 }
 
-/// Shots a class at which evidence is one half. With 20, tasks of 5 and 20 shots were trained, and none of 38 such
-/// trainings on CIFAR-100 was worth keeping (docs/benchmark.md).
+/// Shots a class at which evidence is one half. With 20, tasks of 5 and 20 shots were trained, and
+/// none of 38 of these trainings on CIFAR-100 was worth keeping (docs/benchmark.md).
 const HALF_EVIDENCE: f64 = 60.0;
 
-/// Sum and number of shots of one class.
+/// Shots of one class and their mean.
 struct Group<'a> {
     shots: &'a [Vec<f32>],
     mean: Vec<f64>,
 }
 
 impl Complexity {
-    /// Measures a task: the shots of each of its classes, and the means of the classes known before.
+    /// Measures a task from the shots of each of its classes and the means of the classes known
+    /// before.
     ///
     /// Classes without a shot do not count.
     ///
@@ -53,7 +55,7 @@ impl Complexity {
         f64::midpoint(self.difficulty, self.novelty)
     }
 
-    /// What the task may claim of the bases: `H`, as far as its shots reach.
+    /// Claim of the task on the rank of the bases: `H` times the evidence.
     pub fn claim(&self) -> f64 {
         self.h() * self.evidence
     }
@@ -74,10 +76,11 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Share of the shots that the nearest mean gets wrong when it has not seen them. One class, or classes of
-/// a single shot each, tell nothing: one half.
+/// Share of the shots that the nearest mean classifies wrongly, with the shot itself left out. With
+/// one class, or classes of a single shot each, there is no evidence: one half.
 fn difficulty(groups: &[Group<'_>]) -> f64 {
-    let (mut judged, mut wrong) = (0usize, 0usize);
+    let mut judged = 0usize;
+    let mut wrong = 0usize;
     for (own, group) in groups.iter().enumerate() {
         let n = group.shots.len() as f64;
         if groups.len() < 2 || n < 2.0 {
@@ -95,8 +98,8 @@ fn difficulty(groups: &[Group<'_>]) -> f64 {
     if judged == 0 { 0.5 } else { wrong as f64 / judged as f64 }
 }
 
-/// `1 - ||U^T C||^2 / ||C||^2`: `C` the task's class means and `U` a basis of the known ones, both about the
-/// centre of the known ones, which all classes have in common.
+/// `1 - ||U^T C||^2 / ||C||^2`: `C` the task's class means and `U` a basis of the known means, both
+/// about the centre of the known classes, which all classes have in common.
 fn novelty(groups: &[Group<'_>], known: &[Vec<f32>]) -> f64 {
     if known.len() < 2 || groups.is_empty() {
         return 1.0;
@@ -110,7 +113,7 @@ fn novelty(groups: &[Group<'_>], known: &[Vec<f32>]) -> f64 {
     let old = Mat::from_fn(d, known.len(), |i, j| f64::from(known[j][i]) - centre[i]);
     let new = Mat::from_fn(d, groups.len(), |i, j| groups[j].mean[i] - centre[i]);
     let total = new.squared_norm_l2();
-    // Pivots sort the directions, so that those of rounding noise come last and can be cut.
+    // Pivoting sorts the directions: those of rounding noise come last and can be cut off.
     let qr = old.col_piv_qr();
     let r = qr.thin_R();
     let depth = r.nrows().min(r.ncols());

@@ -1,7 +1,7 @@
-//! The bytes of our files: a fixed header, then postcard.
+//! Binary file formats of this project: a fixed header, then postcard.
 //!
-//! docs/formats.md describes every byte. A decoder never trusts a length that it has not checked, and
-//! says what it expected and what it found.
+//! docs/formats.md describes every byte. A decoder checks every length before it uses it. Its
+//! errors name the expected and the found value.
 
 mod adapter;
 mod base;

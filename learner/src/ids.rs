@@ -1,4 +1,4 @@
-//! What belongs together: ids of bases and of the feature spaces they make.
+//! Identifiers of bases and of their feature spaces.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,12 +13,12 @@ use crate::AdapterState;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BaseId([u8; 32]);
 
-/// Names the features that a base makes with what was learnt into it; statistics of one feature space
-/// mean nothing in another.
+/// Identifies the features that a base computes with the state it has learned. Statistics of one
+/// feature space have no meaning in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeatureSpaceId([u8; 32]);
 
-/// Why a text is no id.
+/// Reason why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is no id, expected 64 hexadecimal digits in lower case")]
 pub struct IdError {
@@ -27,12 +27,12 @@ pub struct IdError {
 }
 
 impl BaseId {
-    /// The id of a base whose content has this SHA-256.
+    /// Creates the id of a base from the SHA-256 of its content.
     pub fn new(sha256: [u8; 32]) -> Self {
         Self(sha256)
     }
 
-    /// The feature space of the base as it was made, before any task changed it.
+    /// Returns the feature space of the unchanged base, before any task.
     pub fn feature_space(self) -> FeatureSpaceId {
         let mut hash = Sha256::new();
         hash.update(b"fmlora feature space of base ");
@@ -40,7 +40,8 @@ impl BaseId {
         FeatureSpaceId(hash.finalize().into())
     }
 
-    /// The feature space after tasks: it follows from what they left, so that undoing one leads back.
+    /// Returns the feature space after tasks. It depends on their state alone, so that undoing a
+    /// task restores the former id.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl BaseId {
     }
 }
 
-/// What [`hex`] writes, read back.
+/// Parses the output of [`hex`].
 fn unhex(text: &str) -> Result<[u8; 32], IdError> {
     let digit = |b: u8| match b {
         b'0'..=b'9' => Some(b - b'0'),

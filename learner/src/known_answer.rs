@@ -1,10 +1,11 @@
-//! A question whose answer travels with an adapter, so that a device can tell whether it computes what was published.
+//! Known answer: the feature of a fixed picture, stored in an adapter. A device compares it with
+//! its own to check that it computes the published network.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Matrix;
 
-/// Numbers of the feature that the adapted network makes of [`test_pattern`].
+/// Numbers of the feature that the adapted network computes for [`test_pattern`].
 ///
 /// # Shapes
 ///
@@ -12,18 +13,18 @@ use crate::Matrix;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownAnswer(pub(crate) Matrix);
 
-/// Most numbers that are kept of the feature.
+/// Largest number of stored values.
 const NUMBERS: usize = 64;
 
-/// A picture as it is after preprocessing, made of whole numbers, so that it is the same everywhere: `n` numbers in
-/// [-2, 2].
+/// Returns a fixed picture in its form after preprocessing: `n` numbers in [-2, 2], computed from
+/// integers, so that they are the same on every machine.
 pub fn test_pattern(n: usize) -> Vec<f32> {
     let number = |i: u64| (i * i % 251 + i * 7 % 61) as f32 / 310.0 * 4.0 - 2.0;
     (0..n as u64).map(number).collect()
 }
 
 impl KnownAnswer {
-    /// Keeps some numbers of the feature that [`test_pattern`] has.
+    /// Keeps up to 64 numbers of the feature of [`test_pattern`].
     ///
     /// # Errors
     ///
@@ -34,10 +35,11 @@ impl KnownAnswer {
         answer.rounded().ok().map(Self)
     }
 
-    /// How far a feature is from the answer: the largest difference over the largest number of the answer. What f16
-    /// rounds is under .001.
+    /// Returns the difference of a feature from the answer: the largest difference over the largest
+    /// number of the answer. Rounding to f16 accounts for less than .001.
     pub fn distance(&self, feature: &[f32]) -> f32 {
-        let (answer, n) = (self.0.values(), self.0.values().len());
+        let answer = self.0.values();
+        let n = answer.len();
         let found = (0..n).map(|k| feature.get(k * feature.len() / n).copied());
         let away = answer.iter().zip(found).map(|(a, f)| match f {
             Some(f) if f.is_finite() => (a - f).abs(),

@@ -1,11 +1,11 @@
-//! Small dense matrices between tensors, files and linear algebra.
+//! Small dense matrices, converted between tensors, files and linear algebra.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::Mat;
 use fmlora_models::{HalfTensor, HalfTensorError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A row-major f32 matrix; in files f16.
+/// A row-major f32 matrix, stored as f16 in files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     n_rows: usize,
@@ -14,29 +14,29 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Rows, columns, and the numbers row by row; `None` if they do not fill it.
+    /// Creates a matrix from its numbers, row by row. `None` if they do not fill the shape.
     pub fn new(n_rows: usize, n_columns: usize, values: Vec<f32>) -> Option<Self> {
         let fits = n_rows.checked_mul(n_columns) == Some(values.len());
         fits.then_some(Self { n_rows, n_columns, values })
     }
 
-    /// All numbers from their row and column.
+    /// Computes each number from its row and column.
     pub fn from_fn(n_rows: usize, n_columns: usize, number: impl Fn(usize, usize) -> f32) -> Self {
         let places = (0..n_rows).flat_map(|i| (0..n_columns).map(move |j| (i, j)));
         Self { n_rows, n_columns, values: places.map(|(i, j)| number(i, j)).collect() }
     }
 
-    /// Zeros.
+    /// Returns a matrix of zeros.
     pub fn zeros(n_rows: usize, n_columns: usize) -> Self {
         Self { n_rows, n_columns, values: vec![0.0; n_rows * n_columns] }
     }
 
-    /// Ones on the diagonal.
+    /// Returns an identity matrix.
     pub fn identity(n: usize) -> Self {
         Self::from_fn(n, n, |i, j| f32::from(u8::from(i == j)))
     }
 
-    /// Rows and columns.
+    /// Number of rows and of columns.
     pub fn shape(&self) -> [usize; 2] {
         [self.n_rows, self.n_columns]
     }
@@ -46,19 +46,19 @@ impl Matrix {
         &self.values
     }
 
-    /// One number.
+    /// Returns one number.
     pub fn at(&self, row: usize, column: usize) -> f32 {
         self.values[row * self.n_columns + column]
     }
 
-    /// `self + scale * other`; both have the same shape.
+    /// Returns `self + scale * other`. Both must have the same shape.
     #[must_use]
     pub fn plus(&self, scale: f32, other: &Self) -> Self {
         let sums = self.values.iter().zip(&other.values).map(|(a, b)| a + scale * b);
         Self { values: sums.collect(), ..*self }
     }
 
-    /// `self * other^T`.
+    /// Returns `self * other^T`.
     #[must_use]
     pub fn times_transposed(&self, other: &Self) -> Self {
         let product =
@@ -66,19 +66,19 @@ impl Matrix {
         Self::from_fn(self.n_rows, other.n_rows, product)
     }
 
-    /// Rows become columns.
+    /// Returns the transposed matrix.
     #[must_use]
     pub fn transposed(&self) -> Self {
         Self::from_fn(self.n_columns, self.n_rows, |i, j| self.at(j, i))
     }
 
-    /// The first columns.
+    /// Returns the first `n` columns.
     #[must_use]
     pub fn leading_columns(&self, n: usize) -> Self {
         Self::from_fn(self.n_rows, n.min(self.n_columns), |i, j| self.at(i, j))
     }
 
-    /// The same numbers as a file will hold them.
+    /// Returns the matrix with every number rounded to f16, as files store it.
     ///
     /// # Errors
     ///
@@ -120,7 +120,8 @@ impl<'de> Deserialize<'de> for Matrix {
         use serde::de::Error;
         let half = HalfTensor::owned(deserializer)?;
         half.check().map_err(D::Error::custom)?;
-        let (shape, values) = (half.shape(), half.to_f32());
+        let shape = half.shape();
+        let values = half.to_f32();
         if shape.len() != 2 || !half.is_finite() {
             return Err(D::Error::custom("expected a matrix of finite numbers"));
         }

@@ -1,19 +1,19 @@
-//! The measures of continual learning, from accuracies task by task.
+//! Metrics of continual learning, from accuracies task by task.
 
 use serde::{Deserialize, Serialize};
 
-/// `a[t][j]`: accuracy on the test pictures of task `j` after task `t`, telling all classes seen so far
-/// apart without knowing the task.
+/// `a[t][j]`: accuracy on the test pictures of task `j` after task `t`, among all classes seen so
+/// far and without knowledge of the task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AccuracyMatrix {
     /// Row `t` has `t + 1` accuracies.
     rows: Vec<Vec<f64>>,
-    /// Test pictures of each task.
+    /// Number of test pictures of each task.
     sizes: Vec<usize>,
 }
 
 impl AccuracyMatrix {
-    /// For tasks with so many test pictures each.
+    /// Creates an empty matrix for tasks with these numbers of test pictures.
     pub fn new(sizes: Vec<usize>) -> Self {
         Self { rows: Vec::new(), sizes }
     }
@@ -49,7 +49,7 @@ impl AccuracyMatrix {
         trajectory.iter().sum::<f64>() / trajectory.len().max(1) as f64
     }
 
-    /// Mean over all tasks but the last of what was lost since the best (arXiv:1801.10112).
+    /// Mean loss of accuracy since the best, over all tasks but the last (arXiv:1801.10112).
     pub fn forgetting(&self) -> f64 {
         self.over_old_tasks(|j, last| {
             let before = self.rows[j..self.rows.len() - 1].iter().map(|row| row[j]);
@@ -57,8 +57,8 @@ impl AccuracyMatrix {
         })
     }
 
-    /// Backward transfer: mean over all tasks but the last of what changed since it was learnt
-    /// (arXiv:1706.08840).
+    /// Backward transfer: mean change of accuracy since a task was learned, over all tasks but the
+    /// last (arXiv:1706.08840).
     pub fn bwt(&self) -> f64 {
         self.over_old_tasks(|j, last| last - self.rows[j][j])
     }
@@ -70,19 +70,20 @@ impl AccuracyMatrix {
     }
 }
 
-/// Whether confidence comes true: the expected calibration error (Guo et al., arXiv:1706.04599) over 15 bins.
+/// Calibration of confidence: the expected calibration error (Guo et al., arXiv:1706.04599) over 15
+/// bins.
 #[derive(Debug, Clone, Default)]
 pub struct Calibration {
-    /// Sums of confidence and of right answers, by confidence.
+    /// Sums of confidence and of right answers in each bin.
     bins: [(f64, f64); BINS],
     n: usize,
 }
 
-/// Bins of confidence.
+/// Number of bins of confidence.
 const BINS: usize = 15;
 
 impl Calibration {
-    /// Counts an answer.
+    /// Counts one answer.
     pub fn push(&mut self, confidence: f64, right: bool) {
         let bin = &mut self.bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
         bin.0 += confidence;
@@ -90,12 +91,13 @@ impl Calibration {
         self.n += 1;
     }
 
-    /// Mean confidence; 0 of no answers.
+    /// Mean confidence; 0 without answers.
     pub fn confidence(&self) -> f64 {
         self.bins.iter().map(|bin| bin.0).sum::<f64>() / self.n.max(1) as f64
     }
 
-    /// Mean over the answers of how far confidence and share of right answers lie apart in their bin; 0 of no answers.
+    /// Expected calibration error: the mean over the answers of the difference between confidence
+    /// and share of right answers in their bin. 0 without answers.
     pub fn error(&self) -> f64 {
         let apart = self.bins.iter().map(|(confidence, right)| (confidence - right).abs());
         apart.sum::<f64>() / self.n.max(1) as f64

@@ -1,4 +1,5 @@
-//! What a repository says of an adapter before anybody has fetched it.
+//! Offer of an adapter: the metadata that a repository publishes, read before the file is
+//! downloaded.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -7,10 +8,11 @@ use thiserror::Error;
 use crate::format::{AdapterFacts, AdapterName, DaemonVersion};
 use crate::{BaseId, FeatureSpaceId};
 
-/// Version of [`Offer`]; a device leaves offers of other versions alone.
+/// Version of [`Offer`]. A device ignores offers of other versions.
 pub const OFFER_FORMAT: u32 = 1;
 
-/// The `custom` of a target in a TUF repository: the facts of the adapter's own header, and who shall have it.
+/// The `custom` field of a target in a TUF repository: the facts of the adapter's own header, and
+/// the devices it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// [`OFFER_FORMAT`].
@@ -28,9 +30,9 @@ pub struct Offer {
     pub feature_space_after: FeatureSpaceId,
     /// As in the file.
     pub release: u64,
-    /// The devices of this channel are meant: a plain word such as `stable`.
+    /// Channel of the devices it is for: a plain word such as `stable`.
     pub channel: String,
-    /// How many of them.
+    /// Share of these devices.
     pub rollout: Rollout,
     /// As in the file, as a text.
     #[serde(with = "as_text")]
@@ -40,15 +42,16 @@ pub struct Offer {
 /// Longest reason of a [`Withdrawal`], in characters.
 pub const MAX_REASON: usize = 200;
 
-/// An order to devices to take an adapter out of use: the value of the key [`Withdrawal::KEY`] in the `custom` of a target,
-/// beside those of its [`Offer`].
+/// Withdrawal: orders devices to stop using an adapter. It is the value of the key
+/// [`Withdrawal::KEY`] in the `custom` field of a target, beside the keys of its [`Offer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawal {
-    /// For operators of devices: at most [`MAX_REASON`] characters in one line; may be empty.
+    /// Reason for operators of devices: at most [`MAX_REASON`] characters in one line. May be
+    /// empty.
     pub reason: String,
 }
 
-/// A reason that no device shows.
+/// A reason that is too long or has several lines; devices do not show it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a reason of {found} characters, expected at most {MAX_REASON} in one line")]
 pub struct ReasonError {
@@ -57,14 +60,14 @@ pub struct ReasonError {
 }
 
 impl Withdrawal {
-    /// Key of the order in the `custom` of a target.
+    /// Key of the withdrawal in the `custom` field of a target.
     pub const KEY: &str = "withdrawn";
 
-    /// An order with a reason.
+    /// Creates a withdrawal with a reason.
     ///
     /// # Errors
     ///
-    /// [`ReasonError`] for one that is too long, or of several lines.
+    /// [`ReasonError`] for a reason that is too long, or of several lines.
     pub fn new(reason: &str) -> Result<Self, ReasonError> {
         let reason = reason.trim();
         let found = reason.chars().count();
@@ -75,36 +78,38 @@ impl Withdrawal {
     }
 }
 
-/// Which devices of a channel shall have an adapter by now.
+/// Share of a channel's devices that receive an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     /// Share of the devices in percent, 0 to 100.
     pub percent: u8,
-    /// Makes every release begin with other devices; it stays while the share grows.
+    /// Salt of the buckets: every release begins with other devices. It stays the same while the
+    /// share grows.
     pub salt: String,
 }
 
-/// Where an adapter is not what its repository says it is.
+/// Difference between an adapter and the offer of its repository.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the repository says {what} {offered}, the adapter says {found}")]
 pub struct OfferError {
-    /// The fact.
+    /// Name of the fact.
     pub what: &'static str,
-    /// What was offered.
+    /// The value in the offer.
     pub offered: String,
-    /// What the file says.
+    /// The value in the file.
     pub found: String,
 }
 
 impl Rollout {
-    /// Whether a device is among those that shall have it: its bucket, from 0 to 99, is below the share. A larger share
-    /// keeps all devices of a smaller one.
+    /// Returns true if a device is in the rollout: its bucket, from 0 to 99, is below the share. A
+    /// larger share contains all devices of a smaller one.
     pub fn reaches(&self, device_id: &str) -> bool {
         bucket(&self.salt, device_id) < self.percent
     }
 }
 
-/// The first eight bytes of `SHA-256(salt, 0, device id)`, as a number with the largest byte first, modulo 100.
+/// Returns the bucket of a device: the first eight bytes of `SHA-256(salt, 0, device id)`, as a
+/// big-endian number, modulo 100.
 fn bucket(salt: &str, device_id: &str) -> u8 {
     let mut hash = Sha256::new();
     hash.update(salt.as_bytes());
@@ -115,7 +120,7 @@ fn bucket(salt: &str, device_id: &str) -> u8 {
 }
 
 impl Offer {
-    /// Offers an adapter.
+    /// Creates the offer of an adapter.
     pub fn new(facts: &AdapterFacts, channel: &str, rollout: Rollout) -> Self {
         Self {
             format: OFFER_FORMAT,
@@ -130,7 +135,7 @@ impl Offer {
         }
     }
 
-    /// Checks that a file is what was offered.
+    /// Checks that a file has the facts of the offer.
     ///
     /// # Errors
     ///
@@ -159,7 +164,7 @@ impl Offer {
     }
 }
 
-/// Ids and versions as texts.
+/// Serialises ids and versions as text.
 mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -193,12 +198,13 @@ mod tests {
             let device = |i: &usize| rollout(percent).reaches(&format!("device {i}"));
             (0..2000).filter(device).collect()
         };
-        let (few, many) = (reached(5), reached(25));
+        let few = reached(5);
+        let many = reached(25);
         // 2000 draws: 100 +- 10 and 500 +- 20.
         assert!((60..140).contains(&few.len()) && (420..580).contains(&many.len()));
         assert!(few.iter().all(|i| many.contains(i)));
         assert!(reached(0).is_empty() && reached(100).len() == 2000);
-        // Written down, so that devices of all releases agree.
+        // A fixed value: devices of all releases must compute the same bucket.
         assert_eq!(bucket("salt", "device 0"), 84);
     }
 }

@@ -1,7 +1,8 @@
-//! A network on the device that was asked for, proven there against the processor, or on the processor.
+//! Placement of a network: on the requested device after a check against the processor, else on the
+//! processor.
 //!
-//! Drivers of graphics adapters are wrong more often than processors: a device is used only after it has
-//! computed, on this very network, what the processor computes.
+//! Drivers of graphics adapters are wrong more often than processors. A device is used only after
+//! it has computed the same results as the processor, on this very network.
 
 mod parity;
 
@@ -15,23 +16,23 @@ use thiserror::Error;
 
 pub use parity::{HALF_TOLERANCE, PARITY_TOLERANCE, Parity, ParityError, check_parity};
 
-/// A network, where it computes, and how that was decided.
+/// A network, its device, and the result of the check.
 #[derive(Debug, Clone)]
 pub struct Placement {
     /// The network.
     pub backbone: Backbone,
-    /// Where it computes.
+    /// The device that computes it.
     pub hardware: Hardware,
-    /// How far the device is from the processor; `None` on the processor.
+    /// Difference between the device and the processor. `None` on the processor.
     pub parity: Option<Parity>,
-    /// What would have been used first and why it is not; whole, for a person to read.
+    /// Reason why the preferred device or precision is not used: a complete sentence for display.
     pub refused: Option<String>,
 }
 
-/// Why there is no network on any device.
+/// Reason why there is no network on any device.
 #[derive(Debug, Error)]
 pub enum PlacementError {
-    /// The device asked for is not there.
+    /// The requested device is not there.
     #[error(transparent)]
     Open(#[from] OpenDeviceError),
     /// The network cannot be built.
@@ -39,13 +40,14 @@ pub enum PlacementError {
     Backbone(#[from] BackboneError),
 }
 
-/// Puts a network on a device, checks it there with batches of `batch` pictures, which also compiles what the
-/// device needs for them, and falls back to the processor if it fails. `checking` is told what is being checked
-/// before that begins: the first time on an adapter it takes a while.
+/// Puts a network on a device and checks it there with batches of `batch` pictures, which also
+/// compiles the device's kernels for them. Falls back to the processor if the check fails.
+/// `checking` is called with the device before the check begins: the first check on an adapter
+/// takes a while.
 ///
 /// # Errors
 ///
-/// [`PlacementError`]: no such device, or a network that cannot be built anywhere.
+/// [`PlacementError`] if there is no such device, or if the network cannot be built anywhere.
 pub fn place(
     weights: &VitWeights<'_>,
     config: &BackboneConfig,
@@ -59,9 +61,11 @@ pub fn place(
         Err(crash) => Err(crash),
     };
     let cpu = Backbone::new(weights, config.clone(), &ComputeDevice::cpu().device)?;
-    let on_cpu = |refused| {
-        let (backbone, hardware) = (cpu.clone(), Hardware::Cpu);
-        Placement { backbone, hardware, parity: None, refused }
+    let on_cpu = |refused| Placement {
+        backbone: cpu.clone(),
+        hardware: Hardware::Cpu,
+        parity: None,
+        refused,
     };
     let device = match device {
         Ok(device) if device.is_cpu() => return Ok(on_cpu(None)),
@@ -72,8 +76,8 @@ pub fn place(
     };
     let proven = |halved: bool| {
         contained(|| {
-            let backbone = Backbone::new(weights, config.clone(), &device.device);
-            let backbone = backbone.map_err(|e| e.to_string())?;
+            let backbone = Backbone::new(weights, config.clone(), &device.device)
+                .map_err(|e| e.to_string())?;
             let backbone = if halved { backbone.halved() } else { backbone.unpacked() };
             let parity = check_parity(&cpu, &backbone, batch).map_err(|e| e.to_string())?;
             Ok((backbone, parity))
@@ -96,11 +100,11 @@ pub fn place(
     })
 }
 
-/// Runs what computes on a device. A driver that panics has failed like one that says so.
+/// Runs work on a device and turns a panic of its driver into an error.
 ///
 /// # Errors
 ///
-/// What the work says, or the text of its panic.
+/// The error of the work, or the text of its panic.
 pub fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -5,43 +5,47 @@ use serde::{Deserialize, Serialize};
 use crate::byte_rows::ByteRows;
 use crate::{ClassName, Matrix};
 
-/// Version of the rules in [`fit_head`](crate::fit_head): a stored predictor of another one is fitted anew.
+/// Version of the rules in [`fit_head`](crate::fit_head). A stored predictor of another version is
+/// fitted again.
 pub const HEAD_VERSION: u16 = 6;
 
-/// When a picture shows none of the classes.
+/// Test for unknown pictures: pictures that show none of the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum UnknownTest {
-    /// Too little is known to tell: no two different shots of any class.
+    /// No test: no class has two different shots.
     Never,
-    /// A single class: unknown is what lies further from its mean than nearly all of its shots.
+    /// For a single class: a picture is unknown if it is further from the mean than nearly all
+    /// shots.
     Radius {
         /// Square of the largest distance accepted.
         max_squared: f32,
     },
-    /// Unknown is what there is too little evidence for, beside the other classes and the background.
+    /// A picture is unknown if there is too little evidence for a taught class, beside the other
+    /// classes and the background.
     Evidence {
         /// Least evidence accepted, in nats.
         min: f32,
     },
 }
 
-/// Squares that make a mode's own covariance felt: mode `c` gains half the sum of
+/// Squares that express a mode's own covariance: the score of mode `c` gains half the sum of
 /// `(row . (x - centre) - offset)^2` over its rows, and its bias.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnTerms {
-    /// `[rows, d]`, mode by mode; f16 in a store.
+    /// `[rows, d]`, mode by mode; stored as f16.
     #[serde(with = "half_rows")]
     pub(crate) rows: Vec<f32>,
-    /// One a row.
+    /// One for each row.
     pub(crate) offsets: Vec<f32>,
-    /// Rows of each mode; empty if no mode has any.
+    /// Rows of each mode. Empty if no mode has any.
     pub(crate) counts: Vec<u32>,
-    /// What a mode loses for being wider, one a mode.
+    /// Bias of each mode: the cost of its larger volume.
     pub(crate) biases: Vec<f32>,
 }
 
-/// The map from the product of a picture with the weights of a class to how much it resembles the class: `scale * product - offset`, the
-/// picture seen from the middle of the generic classes. That is the cosine between both, times [`SCALE`].
+/// Map from the product of a picture with the weights of a class to its resemblance to the class:
+/// `scale * product - offset`, the picture seen from the middle of the generic classes. The
+/// resemblance is the cosine between the two, times [`SCALE`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ToResemblance {
     pub(crate) scale: f32,
@@ -49,18 +53,19 @@ pub(crate) struct ToResemblance {
 }
 
 impl ToResemblance {
-    /// `product` with the weights of the class, and `middle` with those of the middle of the generic classes.
+    /// Returns the resemblance. `product` is that with the weights of the class, `middle` that with
+    /// the weights of the middle of the generic classes.
     fn of(self, product: f32, middle: f32) -> f32 {
         self.scale * (product - middle) - self.offset
     }
 }
 
-/// The generic classes of the prior: everything that nobody taught.
+/// The generic classes of the prior: the background of untaught things.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Background {
     /// `[g, d]`, eight bits a number.
     pub(crate) weights: ByteRows,
-    /// One a generic class.
+    /// One for each generic class.
     pub(crate) to_resemblance: Vec<ToResemblance>,
 }
 
@@ -70,30 +75,32 @@ impl Background {
         n == 0 && self.weights.is_empty() || self.weights.fits(Some(n), d_feature)
     }
 
-    /// Products of a picture about the centre with the weights of each generic class.
+    /// Returns the products of a centred picture with the weights of each generic class.
     fn products(&self, centred: &[f32]) -> Vec<f32> {
         (0..self.to_resemblance.len()).map(|g| self.weights.dot(g, centred)).collect()
     }
 }
 
-/// How much a picture resembles each taught and each generic class.
+/// Resemblance of a picture to each taught and each generic class.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Resemblances {
     pub(crate) taught: Vec<f64>,
     pub(crate) generic: Vec<f64>,
 }
 
-/// Factor of cosines in resemblances.
+/// Factor from cosines to resemblances.
 pub(crate) const SCALE: f64 = 16.0;
 
-/// How much a generic class counts beside a taught one in [`evidence`].
+/// Weight of a generic class relative to a taught one in [`evidence`].
 pub(crate) const GENERIC_SHARE: f64 = 0.1;
 
-/// Temperatures of the head that scores are divided by in [`evidence`]: at its own, one class has nearly everything.
+/// Temperature of scores in [`evidence`], as a multiple of the head's: at the head's own
+/// temperature, one class has nearly all of the probability.
 const FLATTENING: f64 = 4.0;
 
-/// Evidence that a picture shows one of the taught classes: the log-posterior of the likeliest one by scores among the taught classes,
-/// and by resemblances among taught and generic ones. Without generic classes their middle stands for one. Ours, chosen on CIFAR-100,
+/// Evidence that a picture shows one of the taught classes: the log-posterior of the likeliest
+/// class by scores among the taught classes, plus that by resemblances among taught and generic
+/// classes. Without generic classes, their middle takes their place. Ours, chosen on CIFAR-100,
 /// PACS and the training pictures of grocery-160.
 pub(crate) fn evidence(scores: &[f64], resemblances: &Resemblances, temperature: f64) -> f64 {
     let nothing = [0.0];
@@ -105,7 +112,7 @@ pub(crate) fn evidence(scores: &[f64], resemblances: &Resemblances, temperature:
     by_scores + log_posterior(&resemblances.taught, generic, 1.0)
 }
 
-/// Log of the largest share that a taught class has in a softmax over all.
+/// Log of the largest share of a taught class in a softmax over all classes.
 fn log_posterior(taught: &[f64], generic: &[f64], temperature: f64) -> f64 {
     let highest = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let best = highest(taught);
@@ -116,17 +123,18 @@ fn log_posterior(taught: &[f64], generic: &[f64], temperature: f64) -> f64 {
     (best - most) / temperature - (sum(taught) + GENERIC_SHARE * sum(generic)).ln()
 }
 
-/// Nats of evidence below the threshold at which a picture shows any class with even chance, and how steeply the chance rises with evidence. Ours,
-/// chosen as [`evidence`] was.
+/// Evidence, in nats below the threshold, at which a picture shows a taught class with even chance,
+/// and the slope of that chance in the evidence. Ours, chosen on the same data as [`evidence`].
 const EVEN_BELOW: f32 = 2.0;
 const STEEPNESS: f32 = 1.5;
 
-/// A head over all classes: linear, plus a few squares a mode.
+/// A head over all classes: linear, plus a few squares for each mode.
 ///
-/// The score of a class is that of its nearest mode. The score of mode `c` is the log-likelihood ratio of its Gaussian against one at the centre of all
-/// classes with the covariance that they share: `w_c . (x - centre) + b_c` and the mode's [`OwnTerms`].
-/// Confidence is the softmax of scores over the temperature times the chance that the picture shows any class at all. That is
-/// told by the evidence, for which the threshold was set.
+/// The score of a class is that of its best mode. The score of mode `c` is the log-likelihood ratio
+/// of its Gaussian against one at the centre of all classes with the shared covariance:
+/// `w_c . (x - centre) + b_c` plus the mode's [`OwnTerms`]. The confidence is the softmax of scores
+/// over the temperature, times the chance that the picture shows any class. That chance follows
+/// from the evidence and its threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictor {
     pub(crate) version: u16,
@@ -138,30 +146,31 @@ pub struct Predictor {
     pub(crate) weights: Vec<f32>,
     pub(crate) biases: Vec<f32>,
     pub(crate) own: OwnTerms,
-    /// One a mode.
+    /// One for each mode.
     pub(crate) to_resemblance: Vec<ToResemblance>,
     pub(crate) background: Background,
     pub(crate) temperature: f32,
     pub(crate) unknown: UnknownTest,
-    /// Shrinkage of the covariance that was chosen; 1 is the nearest mean.
+    /// Shrinkage of the chosen covariance; 1 is the nearest mean.
     pub(crate) shrinkage: f32,
 }
 
-/// One class and how sure the head is of it.
+/// A class and its confidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Guess {
     /// The class.
     pub class: ClassName,
-    /// Calibrated probability; what is missing to 1 over all classes is the chance that the picture shows none of them.
+    /// Calibrated probability. The sum over all classes falls short of 1 by the chance that the
+    /// picture shows none of them.
     pub confidence: f32,
 }
 
-/// What a head says of one feature.
+/// Prediction for one feature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// Classes from the likeliest on; empty if nothing was taught.
+    /// Classes, the likeliest first. Empty if no class was taught.
     pub top: Vec<Guess>,
-    /// Whether the picture likely shows none of the classes.
+    /// True if the picture likely shows none of the classes.
     pub unknown: bool,
 }
 
@@ -174,7 +183,7 @@ impl OwnTerms {
     }
 }
 
-/// Rows as f16 bytes: they are most of a stored head, and three digits are plenty.
+/// Stores rows as f16: they are most of a stored head, and three digits are enough.
 mod half_rows {
     use fmlora_models::HalfTensor;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -192,7 +201,7 @@ mod half_rows {
 }
 
 impl Predictor {
-    /// A head that knows no class.
+    /// Creates a head without classes.
     pub fn empty(d_feature: usize) -> Self {
         Self {
             version: HEAD_VERSION,
@@ -215,7 +224,7 @@ impl Predictor {
         &self.names
     }
 
-    /// Numbers of a feature.
+    /// Length of a feature.
     pub fn d_feature(&self) -> usize {
         self.centre.len()
     }
@@ -225,17 +234,18 @@ impl Predictor {
         self.shrinkage
     }
 
-    /// What scores are divided by to become log-probabilities.
+    /// Temperature: the divisor that turns scores into log-probabilities.
     pub fn temperature(&self) -> f32 {
         self.temperature
     }
 
-    /// When a picture shows none of the classes.
+    /// The test for unknown pictures.
     pub fn unknown_test(&self) -> UnknownTest {
         self.unknown
     }
 
-    /// Whether this head, as read from a store, can serve: made by these rules, of sizes that fit.
+    /// Returns true if this head, as read from a store, can be used: it has the current version and
+    /// the right sizes.
     pub fn is_current(&self, d_feature: usize, n_classes: usize) -> bool {
         let n_modes: usize = self.modes.iter().map(|&n| n as usize).sum();
         self.version == HEAD_VERSION
@@ -256,7 +266,7 @@ impl Predictor {
         self.by_class(&self.with_own(self.linear(&centred), &centred))
     }
 
-    /// The best score of each class's modes.
+    /// Returns the best score of each class's modes.
     fn by_class(&self, mut of_modes: &[f32]) -> Vec<f32> {
         let best = |&n: &u32| {
             let (own, rest) = of_modes.split_at(n as usize);
@@ -266,9 +276,11 @@ impl Predictor {
         self.modes.iter().map(best).collect()
     }
 
-    /// The linear part over the temperature: `[d, modes]` and `[1, modes]`, for features as they are.
+    /// Returns the linear part over the temperature, `[d, modes]` and `[1, modes]`, for features
+    /// that are not centred.
     pub(crate) fn calibrated(&self) -> (Matrix, Matrix) {
-        let (d, n) = (self.d_feature(), self.biases.len());
+        let d = self.d_feature();
+        let n = self.biases.len();
         let row = |c: usize| &self.weights[c * d..][..d];
         let weights = Matrix::from_fn(d, n, |i, c| row(c)[i] / self.temperature);
         let bias = |c: usize| (self.biases[c] - dot(row(c), &self.centre)) / self.temperature;
@@ -311,7 +323,7 @@ impl Predictor {
         evidence(&scores, &resemblances, f64::from(self.temperature)) as f32
     }
 
-    /// Resemblances of a picture about the centre, with the linear part of its scores.
+    /// Returns the resemblances of a centred picture, from the linear part of its scores.
     fn resemblances_of(&self, linear: &[f32], centred: &[f32]) -> Resemblances {
         let products = self.background.products(centred);
         let middle = products.iter().sum::<f32>() / products.len().max(1) as f32;
@@ -338,7 +350,7 @@ impl Predictor {
         }
     }
 
-    /// The `n_top` likeliest classes, and whether it is likely none of them.
+    /// Returns the `n_top` likeliest classes, and whether the picture likely shows none of them.
     ///
     /// # Shapes
     ///

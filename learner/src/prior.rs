@@ -1,4 +1,4 @@
-//! The prior: what generic pictures tell of features before anything was taught.
+//! The prior: feature statistics of generic pictures, known before any class was taught.
 
 use faer::{Mat, Side};
 use fmlora_models::HalfTensorError;
@@ -8,10 +8,10 @@ use thiserror::Error;
 use crate::Matrix;
 use crate::byte_rows::ByteRows;
 
-/// Covariance within a class and means of classes, estimated on generic pictures; a base carries it.
+/// Covariance within a class and means of classes, estimated on generic pictures. Part of a base.
 ///
-/// Ours. The covariance stands in for that of the taught classes while they have few shots. The means stand for all
-/// that a picture may show and that nobody taught: they are the background of the test for unknown things.
+/// Ours. The covariance replaces that of the taught classes while they have few shots. The means
+/// represent untaught things: they are the background of the test for unknown pictures.
 ///
 /// # Shapes
 ///
@@ -19,27 +19,29 @@ use crate::byte_rows::ByteRows;
 /// - `means`: `[g, d]`, eight bits a number in files
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prior {
-    /// Leading eigenvectors of the covariance, each as long as the standard deviation along it, the longest first.
+    /// Leading eigenvectors of the covariance, each as long as the standard deviation along it, the
+    /// longest first.
     directions: Matrix,
-    /// Mean variance in the directions that are left.
+    /// Mean variance in the other directions.
     floor: f32,
     /// Means of the generic classes.
     means: ByteRows,
 }
 
-/// Directions that a base carries: with 16 or 64 the head is as good, on CIFAR-100, PACS and grocery-160.
+/// Number of directions in a base: with 16 or 64 the head is as good, on CIFAR-100, PACS and
+/// grocery-160.
 const DIRECTIONS: usize = 32;
 
-/// Why features give no prior, or a prior does not fit a base.
+/// Reason why features give no prior, or why a prior does not fit a base.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PriorError {
-    /// Too little to tell spread within classes from differences between them.
+    /// Too few classes to separate the spread within classes from the differences between them.
     #[error("{classes} classes of two or more pictures, expected at least two")]
     TooFewClasses {
         /// Classes found.
         classes: usize,
     },
-    /// Fewer pictures than the directions that are estimated.
+    /// Fewer pictures than the estimated directions need.
     #[error(
         "{pictures} pictures in {classes} classes of two or more, expected at least {expected}"
     )]
@@ -48,10 +50,10 @@ pub enum PriorError {
         pictures: usize,
         /// Classes found.
         classes: usize,
-        /// Pictures needed for as many classes.
+        /// Pictures needed for this number of classes.
         expected: usize,
     },
-    /// Numbers that are not finite, or beyond what f16 holds.
+    /// Numbers that are not finite, or out of the range of f16.
     #[error(transparent)]
     Number(#[from] HalfTensorError),
     /// A part of another size.
@@ -82,7 +84,8 @@ impl Prior {
         let d = usable[0][0].len();
         let k = DIRECTIONS.min(d / 2);
         // Each direction takes a degree of freedom, and one must be left for all others.
-        let (classes, expected) = (usable.len(), usable.len() + k + 1);
+        let classes = usable.len();
+        let expected = usable.len() + k + 1;
         let pictures = usable.iter().map(|class| class.len()).sum();
         if pictures < expected {
             return Err(PriorError::TooFewPictures { pictures, classes, expected });
@@ -115,7 +118,8 @@ impl Prior {
         self.means.n_columns()
     }
 
-    /// Leading directions of the covariance within a class, each as long as the standard deviation along it: `[k, d]`.
+    /// Leading directions of the covariance within a class, each as long as the standard deviation
+    /// along it: `[k, d]`.
     pub fn directions(&self) -> &Matrix {
         &self.directions
     }
@@ -130,12 +134,13 @@ impl Prior {
         &self.means
     }
 
-    /// Bytes in a file, but for a few.
+    /// Approximate size in a file, in bytes.
     pub fn n_bytes(&self) -> usize {
         2 * self.directions.values().len() + self.means.n_bytes()
     }
 
-    /// The prior in the features after a drift; `point` is the drift map, which takes a feature to the one after.
+    /// Returns the prior in the features after a drift. `point` is the drift map from a feature
+    /// before to the feature after.
     ///
     /// # Errors
     ///
@@ -148,7 +153,7 @@ impl Prior {
             point(&mean).into_iter().map(f64::from).collect()
         };
         let means: Vec<Vec<f64>> = self.means.rows().map(moved).collect();
-        // A direction moves like the difference of two points.
+        // A direction moves as the difference of two points.
         let direction = |row: &[f32]| -> Vec<f32> {
             point(row).iter().zip(&zero).map(|(moved, zero)| moved - zero).collect()
         };
@@ -163,7 +168,7 @@ impl Prior {
         })
     }
 
-    /// Checks a prior that came from outside.
+    /// Checks a prior that was read from outside this program.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! DRS: how many directions of the shared bases a task may use.
+//! DRS, dynamic rank selection: the number of directions of the shared bases that a task may use.
 //!
-//! Paper: the effective rank `r_t <= r` of a task comes from a complexity measure `H(T_t)` through a
-//! Gumbel-Softmax over candidate ranks. Ours: the measure ([`Complexity`]), the candidates with 0 among
-//! them, the logits, and that the rank a task may claim grows with its shots.
+//! Paper: the effective rank `r_t <= r` of a task comes from a complexity measure `H(T_t)` through
+//! a Gumbel-Softmax over candidate ranks. Ours: the measure ([`Complexity`]), the candidates with 0
+//! among them, the logits, and the growth of the claimed rank with the number of shots.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -11,7 +11,7 @@ use rand_distr::{Distribution, Gumbel};
 
 use crate::Complexity;
 
-/// Candidate ranks with the logit that each starts from.
+/// Candidate ranks with the initial logit of each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankSelector {
     candidates: Vec<usize>,
@@ -21,16 +21,18 @@ pub struct RankSelector {
 /// Temperature of the Gumbel-Softmax at the start and at the end of its part of the training.
 const TEMPERATURES: (f64, f64) = (1.0, 0.1);
 
-/// Share of the training in which the rank is still chosen; after it the mask is hard, so that training
-/// ends with what will be stored.
+/// Share of the training in which the rank is still chosen. After it the mask is hard, so that the
+/// trained network is the stored one.
 pub(crate) const SOFT_SHARE: f64 = 2.0 / 3.0;
 
-/// How sharply the logits fall off the rank that the complexity asks for, in octaves of `1 + rank`.
+/// Width `s` of the logits' peak around the rank that the complexity claims, in octaves of
+/// `1 + rank`.
 const OCTAVES: f64 = 0.7;
 
 impl RankSelector {
-    /// Candidates 0, 2, 4, 8 .. `max_rank`, with logits that peak where the complexity says:
-    /// `-((log2(1 + rank) - log2(1 + max_rank) H) / s)^2`.
+    /// Creates a selector with candidates 0, 2, 4, 8 .. `max_rank`. The logits peak at the rank
+    /// that the complexity claims: `-((log2(1 + rank) - log2(1 + max_rank) c) / s)^2`, with `c` the
+    /// [claim](Complexity::claim).
     pub fn new(max_rank: usize, complexity: &Complexity) -> Self {
         let mut candidates = vec![0];
         candidates.extend((1..).map(|i| 1usize << i).take_while(|&rank| rank < max_rank));
@@ -44,7 +46,7 @@ impl RankSelector {
         Self { candidates, logits }
     }
 
-    /// A selector that always says `rank`: the ablation without DRS.
+    /// Creates a selector with a single candidate `rank`: the ablation without DRS.
     pub fn fixed(rank: usize) -> Self {
         Self { candidates: vec![rank], logits: vec![0.0] }
     }
@@ -54,7 +56,8 @@ impl RankSelector {
         &self.candidates
     }
 
-    /// The rank with the highest logit before any training: 0 means that none is worth it.
+    /// Returns the rank with the highest logit before any training. 0 means that no rank is worth
+    /// its cost.
     pub fn prior_rank(&self) -> usize {
         self.rank_of(&self.logits)
     }
@@ -63,7 +66,7 @@ impl RankSelector {
         &self.logits
     }
 
-    /// The candidate with the highest of some logits; the lower rank of equals.
+    /// Returns the candidate with the highest logit, the lowest rank of equals.
     pub(crate) fn rank_of(&self, logits: &[f64]) -> usize {
         let mut best = 0;
         for (k, logit) in logits.iter().enumerate() {
@@ -74,7 +77,8 @@ impl RankSelector {
         self.candidates.get(best).copied().unwrap_or(0)
     }
 
-    /// One draw of the relaxed choice: weights of the candidates, `[1, candidates]` (arXiv:1611.01144).
+    /// Draws relaxed weights of the candidates, `[1, candidates]`, by Gumbel-Softmax
+    /// (arXiv:1611.01144).
     pub(crate) fn draw(&self, logits: Tensor<2>, progress: f64, rng: &mut StdRng) -> Tensor<2> {
         let (start, end) = TEMPERATURES;
         let along = (progress / SOFT_SHARE).min(1.0);
@@ -88,14 +92,14 @@ impl RankSelector {
         softmax((logits + noise).div_scalar(temperature), 1)
     }
 
-    /// The nested masks of the candidates, ones first: `[candidates, max_rank]`.
+    /// Returns the nested masks of the candidates, ones first: `[candidates, max_rank]`.
     pub(crate) fn masks(&self, max_rank: usize, device: &Device) -> Tensor<2> {
         let ones = |&rank: &usize| (0..max_rank).map(move |j| f32::from(u8::from(j < rank)));
         let values: Vec<f32> = self.candidates.iter().flat_map(ones).collect();
         Tensor::from_data(TensorData::new(values, [self.candidates.len(), max_rank]), device)
     }
 
-    /// Each candidate's share of the largest rank: `[candidates, 1]`.
+    /// Returns each candidate's share of the largest rank: `[candidates, 1]`.
     pub(crate) fn costs(&self, max_rank: usize, device: &Device) -> Tensor<2> {
         let cost = |&rank: &usize| rank as f32 / max_rank.max(1) as f32;
         let values: Vec<f32> = self.candidates.iter().map(cost).collect();

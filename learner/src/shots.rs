@@ -4,14 +4,14 @@ use crate::{ClassStatistics, StatisticsError};
 
 /// Features of the shots of one class, taught together.
 ///
-/// A shot may have been seen in several views: the picture as it is, and random crops of it in other light. Views are
-/// not shots: the shot counts once, at the mean of its views.
+/// A shot may have several views: the unchanged picture, and random crops of it in other light.
+/// Views are not shots: the shot counts once, at the mean of its views.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Shots {
     /// Mean of the views of each shot: `[shots, d]`.
     pub features: Vec<Vec<f32>>,
-    /// Deviation of each view from the mean of its shot, over the square root of the number of views: `[views, d]`; none
-    /// for shots without views.
+    /// Deviation of each view from the mean of its shot, over the square root of the number of
+    /// views: `[views, d]`. Empty for shots without views.
     pub views: Vec<Vec<f32>>,
 }
 
@@ -22,7 +22,8 @@ impl From<Vec<Vec<f32>>> for Shots {
 }
 
 impl Shots {
-    /// Views beside each of so many shots taught together: the fewer shots, the more (docs/method.md).
+    /// Returns the number of extra views of each shot, for `n_shots` taught together: the fewer
+    /// shots, the more views (docs/method.md).
     pub fn n_views(n_shots: usize) -> usize {
         match n_shots {
             0..=2 => 8,
@@ -32,7 +33,7 @@ impl Shots {
         }
     }
 
-    /// Adds a shot: the feature of the picture as it is, and those of its views.
+    /// Adds a shot: the feature of the unchanged picture, and those of its views.
     pub fn push(&mut self, plain: Vec<f32>, views: &[Vec<f32>]) {
         if views.is_empty() {
             self.features.push(plain);
@@ -56,12 +57,12 @@ impl Shots {
         self.features.len()
     }
 
-    /// Whether there is no shot.
+    /// Returns true if there are no shots.
     pub fn is_empty(&self) -> bool {
         self.features.is_empty()
     }
 
-    /// Count, mean and scatters.
+    /// Computes count, mean and scatters.
     pub(crate) fn statistics(&self) -> Result<ClassStatistics, StatisticsError> {
         ClassStatistics::from_shots(&self.features)?.with_views(&self.views)
     }

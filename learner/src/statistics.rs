@@ -1,4 +1,4 @@
-//! What is kept of the shots of a class: how many, where, how spread.
+//! Statistics of the shots of a class: count, mean, scatter and occasions.
 
 mod layout;
 mod occasion;
@@ -10,29 +10,30 @@ use thiserror::Error;
 pub use occasion::Occasion;
 pub use scatter_factor::ScatterFactor;
 
-/// Count, mean and scatter of one class's shots, and count and mean of each occasion on which they were taught.
+/// Count, mean and scatter of one class's shots, with count and mean of each occasion.
 ///
-/// The mean stands for where the class is; it is all that an adapter carries. The scatter is what makes
-/// forgetting exact: the covariance that all classes share is the sum of their scatters, so that a class
-/// that is taken away leaves nothing behind.
+/// The mean is the position of the class; an adapter carries only the mean. The scatter makes
+/// forgetting exact: the covariance that all classes share is the sum of their scatters, so that a
+/// removed class leaves no trace in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassStatistics {
     count: u32,
     mean: HalfTensor<'static>,
     scatter: ScatterFactor,
-    /// At least two, or none where all shots are of one occasion.
+    /// At least two; empty if all shots are of one occasion.
     occasions: Vec<Occasion>,
-    /// Scatter of the views of each shot about the shot, in its few strongest directions; empty without views.
+    /// Scatter of the views of each shot about the shot, in its few strongest directions. Empty
+    /// without views.
     views: ScatterFactor,
 }
 
 /// Rows of the scatter of views. On pictures of grocery-160 four rows a class are as good as all.
 const VIEW_ROWS: usize = 4;
 
-/// Why shots cannot be summed up.
+/// Reason why statistics cannot be computed or are inconsistent.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum StatisticsError {
-    /// No shot at all.
+    /// There is no shot.
     #[error("a class needs at least one shot")]
     NoShots,
     /// A feature of another length.
@@ -49,7 +50,7 @@ pub enum StatisticsError {
     /// More shots than a count can hold.
     #[error("a class cannot hold more than {} shots", u32::MAX)]
     TooMany,
-    /// Statistics whose parts do not fit together.
+    /// The parts of the statistics do not fit together.
     #[error("{what} of a class does not fit the {expected} numbers of a feature")]
     Inconsistent {
         /// The part that does not fit.
@@ -60,11 +61,11 @@ pub enum StatisticsError {
 }
 
 impl ClassStatistics {
-    /// Sums up the first shots of a class.
+    /// Computes the statistics of a class's first shots.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if there are none, or one does not fit.
+    /// [`StatisticsError`] if there are no shots, or if one does not fit.
     pub fn from_shots(shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
         let first = shots.first().ok_or(StatisticsError::NoShots)?;
         let empty = Self {
@@ -77,16 +78,18 @@ impl ClassStatistics {
         empty.with_shots(shots)
     }
 
-    /// These statistics and more shots of the same class, which are an occasion of their own.
+    /// Returns these statistics with more shots of the same class, which are an occasion of their
+    /// own.
     ///
-    /// With `n` shots so far, `m` new ones, and `d` the difference of their means, the scatter about the
-    /// common mean is `S + S_new + n m / (n + m) d d^T` (Chan, Golub, LeVeque 1979), so the order of
-    /// shots and how they are grouped do not matter beyond rounding. The mean is rounded to f16 at each call:
-    /// beyond some thousand shots taught one by one it stops moving, while shots taught together always count.
+    /// With `n` shots so far, `m` new ones, and `d` the difference of their means, the scatter
+    /// about the common mean is `S + S_new + n m / (n + m) d d^T` (Chan, Golub, LeVeque 1979). The
+    /// order and the grouping of shots therefore do not matter beyond rounding. The mean is rounded
+    /// to f16 at each call: beyond some thousand shots taught one by one it stops moving, while
+    /// shots taught together always count.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError`] if there are no shots, or one does not fit.
+    /// [`StatisticsError`] if there are no shots, or if one does not fit.
     pub fn with_shots(&self, shots: &[Vec<f32>]) -> Result<Self, StatisticsError> {
         let d = self.d_feature();
         if shots.is_empty() {
@@ -95,9 +98,12 @@ impl ClassStatistics {
         if let Some(odd) = shots.iter().find(|s| s.len() != d) {
             return Err(StatisticsError::Length { found: odd.len(), expected: d });
         }
-        let count = u32::try_from(shots.len()).ok().and_then(|m| self.count.checked_add(m));
-        let count = count.ok_or(StatisticsError::TooMany)?;
-        let (old, new) = (f64::from(self.count), shots.len() as f64);
+        let count = u32::try_from(shots.len())
+            .ok()
+            .and_then(|m| self.count.checked_add(m))
+            .ok_or(StatisticsError::TooMany)?;
+        let old = f64::from(self.count);
+        let new = shots.len() as f64;
         let old_mean = self.mean();
         let mut new_mean = vec![0.0f64; d];
         for shot in shots {
@@ -129,21 +135,21 @@ impl ClassStatistics {
         })
     }
 
-    /// Statistics from their parts: the scatter is the sum of the outer products of `rows`.
+    /// Builds statistics from their parts. The scatter is the sum of the outer products of `rows`.
     pub(crate) fn from_parts(
         count: u32,
         mean: &[f32],
         rows: &[Vec<f64>],
     ) -> Result<Self, StatisticsError> {
-        let scatter = ScatterFactor::empty(mean.len());
-        let scatter = scatter.with_rows(rows, (count as usize).saturating_sub(1))?;
+        let max_rank = (count as usize).saturating_sub(1);
+        let scatter = ScatterFactor::empty(mean.len()).with_rows(rows, max_rank)?;
         let views = ScatterFactor::empty(mean.len());
         let mean = HalfTensor::from_f32(&[mean.len()], mean)?;
         Ok(Self { count, mean, scatter, occasions: Vec::new(), views })
     }
 
-    /// These statistics with views beside their shots: deviations of the views from the mean of their shot, each over the
-    /// square root of the number of views of the shot.
+    /// Returns these statistics with views beside their shots: deviations of the views from the
+    /// mean of their shot, each over the square root of the number of views of the shot.
     ///
     /// # Errors
     ///
@@ -158,7 +164,7 @@ impl ClassStatistics {
         Ok(Self { views: self.views.with_rows(&rows, VIEW_ROWS)?, ..self.clone() })
     }
 
-    /// These statistics with occasions and views of others, in features that moved.
+    /// Returns these statistics with the occasions and views of `other`, moved to these features.
     pub(crate) fn with_details_of(
         self,
         other: &Self,
@@ -177,7 +183,7 @@ impl ClassStatistics {
         Ok(Self { occasions, views, ..self })
     }
 
-    /// The occasions with some more; none while there is one.
+    /// Returns the occasions with further ones. Empty while there is a single occasion.
     fn occasions_with(
         &self,
         more: impl IntoIterator<Item = Occasion>,
@@ -190,7 +196,7 @@ impl ClassStatistics {
         Ok(occasions)
     }
 
-    /// These statistics and those of other shots, as if all had been summed up together.
+    /// Returns the statistics of both sets of shots together.
     ///
     /// # Errors
     ///
@@ -201,7 +207,8 @@ impl ClassStatistics {
             return Err(StatisticsError::Length { found: other.d_feature(), expected: d });
         }
         let count = self.count.checked_add(other.count).ok_or(StatisticsError::TooMany)?;
-        let (n, m) = (f64::from(self.count), f64::from(other.count));
+        let n = f64::from(self.count);
+        let m = f64::from(other.count);
         let means: Vec<(f64, f64)> = self
             .mean()
             .iter()
@@ -259,19 +266,19 @@ impl ClassStatistics {
         &self.scatter
     }
 
-    /// Scatter of the views of each shot about the shot, a few rows; no row without views.
+    /// Scatter of the views of each shot about the shot, in a few rows; none without views.
     pub fn views(&self) -> &ScatterFactor {
         &self.views
     }
 
-    /// Bytes of the numbers: the means, and the scatters that exact forgetting needs.
+    /// Sizes in bytes: the means, and the scatters that exact forgetting needs.
     pub fn n_bytes(&self) -> (usize, usize) {
         let occasions = self.occasions.iter().map(|occasion| occasion.mean.n_bytes());
         let means = self.mean.n_bytes() + occasions.sum::<usize>();
         (means, self.scatter.n_bytes() + self.views.n_bytes())
     }
 
-    /// Checks statistics that came from outside.
+    /// Checks statistics that were read from outside this program.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What an adapter carries of the classes of its task: less than a device keeps of its own.
+//! Summary of a task's classes for an adapter: smaller than the statistics that a device stores.
 
 mod shape;
 mod shared_scatter;
@@ -19,20 +19,21 @@ use shared_scatter::SharedScatter;
 /// One class of the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassSummary {
-    /// Its name.
+    /// Name of the class.
     pub name: ClassName,
-    /// Its shots.
+    /// Number of its shots.
     pub count: u32,
     /// Sum of the squared distances of its shots from their mean.
     pub energy: f32,
-    /// Their mean: `[1, d]`, f16 in files.
+    /// Mean of its shots: `[1, d]`, f16 in files.
     pub mean: Matrix,
 }
 
-/// Counts, means and energies of the classes of a task, and an outline of the scatter that they share.
+/// Counts, means and energies of the classes of a task, and an outline of the scatter that they
+/// share.
 ///
-/// The scatters themselves would take 3 KiB a shot. Ours: a few rows, chosen for what the head asks of them
-/// (docs/method.md).
+/// The scatters themselves would take 3 KiB a shot. Ours: a few rows, chosen for the needs of the
+/// head (docs/method.md).
 ///
 /// # Shapes
 ///
@@ -41,31 +42,31 @@ pub struct ClassSummary {
 pub struct TaskSummary {
     /// The classes.
     pub classes: Vec<ClassSummary>,
-    /// `V`: `V^T V` and the floor stand for the sum of the classes' scatters.
+    /// `V`: `V^T V` plus the floor approximates the sum of the classes' scatters.
     pub scatter: ByteRows,
-    /// What is added to `V^T V` in every direction in which the classes differ, or `V` has a row.
+    /// Variance added to `V^T V` in every direction in which the classes differ or `V` has a row.
     pub floor: f32,
 }
 
-/// Doublings of the noise among which the one that fits is looked for, by so many halvings.
+/// Range of the bisection for the noise, in doublings, and its number of steps.
 const NOISE_DOUBLINGS: f64 = 6.0;
 const HALVINGS: usize = 6;
 
-/// Shrinkages that are tried, from nearly plain LDA to nearly the nearest mean.
+/// Candidate shrinkages, from nearly plain LDA to nearly the nearest mean.
 const SHRINKAGES: [f64; 6] = [0.01, 0.03, 0.1, 0.3, 0.6, 0.9];
 
-/// Shrinkage of the nearest mean, where nothing can be left out.
+/// Shrinkage of the nearest mean, if no shot can be left out.
 const NEAREST_MEAN: f64 = 1.0;
 
-/// Most classes of an adapter.
+/// Largest number of classes of an adapter.
 pub const MAX_CLASSES: usize = 4096;
 
 impl TaskSummary {
-    /// Sums up the classes of a task, each of them as one mode, with a shared scatter of `n_rest` rows beside those that
-    /// tell the classes apart, which are one fewer than classes.
+    /// Summarises the classes of a task, each as one mode. The shared scatter has one row fewer
+    /// than there are classes to separate them, and `n_rest` more rows.
     ///
-    /// The shape is stretched until a head expects of it what leaving out shots says of the real scatters: few rows look surer
-    /// than they are.
+    /// The scatter is stretched until a head fitted to the summary expects the accuracy that
+    /// leave-one-out gives with the real scatters: with few rows a head is overconfident.
     ///
     /// # Errors
     ///
@@ -89,12 +90,13 @@ impl TaskSummary {
             floor: shared.floor as f32,
         };
         let Some(expected) = expected else { return Ok(summary) };
-        let (mut low, mut high) = (0.0f64, NOISE_DOUBLINGS);
+        let mut low = 0.0f64;
+        let mut high = NOISE_DOUBLINGS;
         for _ in 0..HALVINGS {
             let doublings = f64::midpoint(low, high);
             summary.scatter = shared.rows(d, doublings.exp2());
             summary.floor = (shared.floor * doublings.exp2()) as f32;
-            // The more noise, the less a head expects of itself.
+            // More noise lowers the accuracy that a head expects.
             let of_outline = expected_of(&summary.to_classes()?, d, shrinkage)?;
             let surer = of_outline.is_none_or(|e| e > expected);
             (low, high) = if surer { (doublings, high) } else { (low, doublings) };
@@ -102,19 +104,19 @@ impl TaskSummary {
         Ok(summary)
     }
 
-    /// Bytes in a file of the means and of the scatter, but for a few.
+    /// Approximate sizes in a file, in bytes: the means and the scatter.
     pub fn n_bytes(&self) -> (usize, usize) {
         let means = self.classes.iter().map(|class| 2 * class.mean.values().len());
         (means.sum(), self.scatter.n_bytes())
     }
 
-    /// Numbers of a feature.
+    /// Length of a feature.
     pub fn d_feature(&self) -> usize {
         self.scatter.n_columns()
     }
 
-    /// The classes as a device keeps them: every class has its own count, mean and energy, and the shape of the scatter
-    /// that they share.
+    /// Returns the classes as a device stores them: every class has its own count, mean and energy,
+    /// and the shape of the shared scatter.
     ///
     /// # Errors
     ///
@@ -140,8 +142,8 @@ fn summary_of(class: &Class, mode: &ClassStatistics) -> ClassSummary {
     }
 }
 
-/// The shrinkage of LDA with the least log-loss on shots left out. A task of a workstation has shots enough to choose by, and
-/// pictures of many occasions.
+/// Returns the shrinkage of LDA with the least log-loss on left-out shots. A task on a workstation
+/// has enough shots for this choice, and pictures of many occasions.
 fn best_shrinkage(classes: &[Arc<Class>], d: usize) -> Result<f64, StatisticsError> {
     let mut best = (f64::INFINITY, NEAREST_MEAN);
     for shrinkage in SHRINKAGES {
@@ -155,7 +157,7 @@ fn best_shrinkage(classes: &[Arc<Class>], d: usize) -> Result<f64, StatisticsErr
     Ok(best.1)
 }
 
-/// The accuracy that LDA over some classes expects of itself; `None` for a single class.
+/// Returns the accuracy that LDA over some classes expects. `None` for a single class.
 fn expected_of(
     classes: &[Arc<Class>],
     d: usize,
@@ -168,7 +170,7 @@ fn lda(classes: &[Arc<Class>], d: usize, shrinkage: f64) -> Result<FittedHead, S
     fit_head(classes, d, None, HeadChoice::Lda(shrinkage), &[]).map_err(|_| not_finite())
 }
 
-/// Numbers that are not finite are all that has no eigenvalues.
+/// The error of a failed decomposition: it fails only for numbers that are not finite.
 fn not_finite() -> StatisticsError {
     HalfTensorError::OutOfRange { index: 0, value: f32::NAN }.into()
 }

@@ -1,4 +1,4 @@
-//! The drift map: statistics of old classes, moved along when the features move.
+//! The drift map: moves the statistics of old classes when training changes the features.
 
 mod low_rank;
 
@@ -10,11 +10,12 @@ use crate::{ClassStatistics, StatisticsError};
 
 pub use low_rank::LowRankDrift;
 
-/// `x -> offset + x + (x - origin) D`: where a feature went, as the current task's pictures tell.
+/// Map of a feature to its place after a training: `x -> offset + x + (x - origin) D`, fitted on
+/// the current task's pictures.
 ///
-/// `D = argmin ||Z D - (Z' - Z)||^2 + lambda ||D||^2` over centred features `Z` before and `Z'` after: a ridge that
-/// is drawn to "nothing moved" where the pictures say nothing. Class statistics follow exactly:
-/// a mean moves like a feature, a factor row `v` becomes `v + v D`.
+/// `D = argmin ||Z D - (Z' - Z)||^2 + lambda ||D||^2` over centred features `Z` before and `Z'`
+/// after: a ridge regression that tends to "no change" in directions without pictures. Class
+/// statistics follow exactly: a mean moves like a feature, a factor row `v` becomes `v + v D`.
 #[derive(Debug, Clone)]
 pub struct DriftMap {
     origin: Vec<f64>,
@@ -23,10 +24,10 @@ pub struct DriftMap {
     drift: Mat<f64>,
 }
 
-/// Why no drift map can be fitted.
+/// Reason why no drift map can be fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TransportError {
-    /// No pictures, or not the same ones before and after.
+    /// No pictures, or different numbers of pictures before and after.
     #[error("{before} features before and {after} after, expected as many and at least one")]
     Pictures {
         /// Features before.
@@ -34,14 +35,14 @@ pub enum TransportError {
         /// Features after.
         after: usize,
     },
-    /// Features of infinite size.
+    /// Features that are not finite.
     #[error("the features give no usable covariance")]
     Covariance,
 }
 
 impl DriftMap {
-    /// Fits the map on the same pictures before and after. `ridge` is `lambda` as a share of the mean
-    /// variance of a feature's numbers, summed over the pictures.
+    /// Fits the map on features of the same pictures before and after. `ridge` is `lambda` as a
+    /// share of the mean variance of a feature's numbers, summed over the pictures.
     ///
     /// # Errors
     ///
@@ -69,7 +70,8 @@ impl DriftMap {
             Mat::from_fn(n, d, |p, i| f64::from(after[p][i]) - f64::from(before[p][i]) - offset[i]);
         let energy = z.squared_norm_l2() / d as f64;
         let lambda = ridge * energy + 1e-9;
-        // The smaller of the two normal equations: pictures by pictures, or numbers by numbers.
+        // Solves the smaller of the two normal equations: pictures by pictures, or numbers by
+        // numbers.
         let drift = if n < d {
             let gram = with_diagonal(&z * z.transpose(), lambda);
             let factor = gram.llt(Side::Lower).map_err(|_| TransportError::Covariance)?;
@@ -82,7 +84,7 @@ impl DriftMap {
         Ok(Self { origin, offset, drift })
     }
 
-    /// Where a feature went.
+    /// Returns the feature after the training.
     pub fn apply(&self, feature: &[f32]) -> Vec<f32> {
         let centred = feature.iter().zip(&self.origin).map(|(&x, o)| f64::from(x) - o);
         let moved = self.moved(&Mat::from_fn(1, feature.len(), {
@@ -97,7 +99,7 @@ impl DriftMap {
         centred * &self.drift
     }
 
-    /// Statistics in the new features.
+    /// Returns statistics in the new features.
     ///
     /// # Errors
     ///
@@ -106,7 +108,8 @@ impl DriftMap {
         &self,
         statistics: &ClassStatistics,
     ) -> Result<ClassStatistics, StatisticsError> {
-        let (d, scatter) = (statistics.d_feature(), statistics.scatter());
+        let d = statistics.d_feature();
+        let scatter = statistics.scatter();
         let rows = scatter.rows();
         let factor = Mat::from_fn(scatter.rank(), d, |r, i| f64::from(rows[r * d + i]));
         let moved = self.moved(&factor);

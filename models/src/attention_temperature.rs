@@ -1,43 +1,45 @@
-//! Attention over another number of tokens than a network was trained with.
+//! Attention scaling for another number of tokens than the network was trained with.
 //!
-//! A softmax over fewer tokens is sharper than the one that was trained, over more tokens flatter. Scores of attention times
-//! `(ln n / ln n_trained)^e` bring its spread back, `n` and `n_trained` the tokens of a picture. The scores are linear in the
-//! queries, so the factor goes into the rows of `qkv` that make them, and nothing is left to be done when a picture comes. The
-//! logarithm is that of scores that grow with the length of a text (Chiang and Cholak, arXiv:2202.12172); the exponent and its
+//! A softmax over fewer tokens than in training is sharper, over more tokens flatter. Multiplying
+//! the attention scores by `(ln n / ln n_trained)^e` restores its spread, with `n` and `n_trained`
+//! the tokens of a picture. The scores are linear in the queries, so the factor is folded into the
+//! rows of `qkv` that compute them and costs nothing per picture. The logarithm is that of scores
+//! that grow with the length of a text (Chiang and Cholak, arXiv:2202.12172); the exponent and its
 //! use for smaller pictures are ours, measured in docs/networks.md.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{VitWeights, WeightTensor, WeightsError};
 
-/// Exponent that serves networks best that were trained at one larger size (docs/networks.md).
+/// Best exponent for networks that were trained at one larger size (docs/networks.md).
 pub const ATTENTION_TEMPERATURE: f64 = 1.75;
 
-/// How a network came to another size of pictures than the one that it was trained at.
+/// Record of a change of the image size since training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Resampling {
-    /// Side of the pictures that the positions were trained at, in pixels.
+    /// Side of the pictures at which the positions were trained, in pixels.
     pub trained_image_size: usize,
-    /// The exponent `e`; 0 left the scores of attention as they were.
+    /// The exponent `e`; 0 means that the attention scores are unchanged.
     pub attention_temperature: f64,
 }
 
-/// The factor of the scores of attention, for `n_tokens` tokens of a network that was trained with `n_trained`.
+/// Returns the factor of the attention scores for `n_tokens` tokens of a network trained with
+/// `n_trained`.
 pub fn attention_scale(n_tokens: usize, n_trained: usize, exponent: f64) -> f64 {
     ((n_tokens as f64).ln() / (n_trained as f64).ln()).powf(exponent)
 }
 
 impl VitWeights<'_> {
-    /// The same network with all scores of attention times `scale`.
+    /// Returns the same network with all attention scores multiplied by `scale`.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::NotFinite`] for a scale that makes a number infinite.
+    /// [`WeightsError::NotFinite`] if `scale` makes a number infinite.
     pub fn with_attention_scale(&self, scale: f64) -> Result<VitWeights<'static>, WeightsError> {
         let d = self.config().d_model;
         let mut tensors = self.owned_tensors();
         for block in 0..self.config().depth {
-            // The first `d` rows of `[3 d, d]` and of `[3 d]` make the queries.
+            // The first `d` rows of `[3 d, d]` and of `[3 d]` compute the queries.
             for (part, n_query) in [("weight", d * d), ("bias", d)] {
                 let name = format!("blocks.{block}.attn.qkv.{part}");
                 let tensor = self.tensor(&name);
@@ -70,7 +72,8 @@ mod tests {
                 Some(_) => 12,
                 None => 0,
             };
-            let (before, after) = (tensor.to_f32(), scaled.tensor(&name).to_f32());
+            let before = tensor.to_f32();
+            let after = scaled.tensor(&name).to_f32();
             for (at, (before, after)) in before.iter().zip(after.iter()).enumerate() {
                 let factor = if at < n_query { 0.5 } else { 1.0 };
                 assert!((before * factor - after).abs() < 1e-7, "{name} {at}");

@@ -1,7 +1,6 @@
-//! Where a network computes: the processor, or a graphics adapter.
+//! Compute devices: the processor and graphics adapters.
 //!
-//! Which one is decided while the program runs, never by what it was built with: a build without a backend
-//! only has fewer to choose from.
+//! The device is selected at run time, among the backends that the program was built with.
 
 #[cfg(feature = "wgpu")]
 mod gpu;
@@ -14,73 +13,74 @@ use burn::tensor::Device;
 use serde::Serialize;
 use thiserror::Error;
 
-/// What a user asks for.
+/// Device requested by the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DeviceSpec {
-    /// The first graphics adapter that is no software, else the processor.
+    /// The first graphics adapter in hardware, else the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
-    /// The first graphics adapter that is no software.
+    /// The first graphics adapter in hardware.
     Gpu,
-    /// The graphics adapter with this place in [`adapters`], software or not.
+    /// The graphics adapter with this index in [`adapters`], in hardware or software.
     GpuAt(usize),
-    /// The graphics adapter that has this in its name, software or not.
+    /// The graphics adapter with this text in its name, in hardware or software.
     Named(String),
-    /// The processor, tensor by tensor as every other device computes, for comparison.
+    /// The processor, tensor by tensor like every other device; for comparison.
     Flex,
-    /// The processor through Burn's older backend, for comparison.
+    /// The processor, through Burn's older backend; for comparison.
     NdArray,
-    /// NVIDIA's own interface, for workstations.
+    /// NVIDIA's CUDA, for workstations.
     Cuda,
 }
 
-/// What kind of hardware an adapter is.
+/// Kind of a graphics adapter's hardware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterKind {
-    /// A card with memory of its own.
+    /// A card with its own memory.
     Discrete,
-    /// Shares the processor's memory.
+    /// A device that shares the processor's memory.
     Integrated,
-    /// A part of a card, lent to a virtual machine.
+    /// A part of a card, assigned to a virtual machine.
     Virtual,
-    /// No hardware: the processor pretends to be one.
+    /// A driver that computes on the processor.
     Software,
-    /// The driver does not say.
+    /// Not reported by the driver.
     Other,
 }
 
-/// A graphics adapter that this machine has.
+/// A graphics adapter of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GpuAdapter {
-    /// Its place: `gpu:0` is the first.
+    /// Index among the adapters: `gpu:0` is the first.
     pub index: usize,
-    /// As its driver calls it.
+    /// Name from the driver.
     pub name: String,
-    /// What it is.
+    /// Kind of its hardware.
     pub kind: AdapterKind,
-    /// Vulkan, Metal or Dx12.
+    /// Graphics API: Vulkan, Metal or Dx12.
     pub api: String,
     /// Name and version of the driver.
     pub driver: String,
-    /// Largest block of memory that it gives at once, in bytes; the interfaces do not tell its memory as a whole.
+    /// Largest single allocation in bytes. The graphics APIs do not report the size of the whole
+    /// memory.
     pub max_buffer_bytes: u64,
-    /// Whether it computes in f16.
+    /// True if it computes in f16.
     pub f16: bool,
 }
 
-/// A device that was opened.
+/// An open device.
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
-    /// For tensors.
+    /// Handle for tensors.
     pub device: Device,
-    /// What it is.
+    /// Description of the device.
     pub hardware: Hardware,
 }
 
-/// What a [`ComputeDevice`] is.
+/// Description of a [`ComputeDevice`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hardware {
     /// The processor, through packed blocks.
@@ -91,37 +91,37 @@ pub enum Hardware {
     NdArray,
     /// A graphics adapter.
     Gpu(GpuAdapter),
-    /// NVIDIA's own interface.
+    /// NVIDIA's CUDA.
     Cuda,
 }
 
-/// Why there is no such device.
+/// Reason why a device cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OpenDeviceError {
-    /// The program was built without it.
+    /// The program was built without the backend.
     #[error("no device {asked:?}: this program was built without {what} (feature `{feature}`)")]
     NotBuilt {
-        /// What was asked for.
+        /// The device requested.
         asked: String,
-        /// What is missing.
+        /// The missing backend.
         what: &'static str,
-        /// The Cargo feature that brings it.
+        /// The Cargo feature that adds it.
         feature: &'static str,
     },
-    /// No adapter is what was asked for.
+    /// No adapter matches the request.
     #[error("there is no graphics adapter {asked:?}; found: {found}")]
     NoAdapter {
-        /// What was asked for.
+        /// The device requested.
         asked: String,
-        /// Adapters that are there.
+        /// The adapters found.
         found: String,
     },
-    /// The adapter is there and cannot be used.
+    /// The adapter exists but cannot be used.
     #[error("{adapter} cannot be used: {reason}")]
     Refused {
         /// Name of the adapter.
         adapter: String,
-        /// What its driver says.
+        /// Message of the driver.
         reason: String,
     },
 }
@@ -187,22 +187,22 @@ impl fmt::Display for GpuAdapter {
 }
 
 impl ComputeDevice {
-    /// The processor.
+    /// Returns the processor.
     pub fn cpu() -> Self {
         Self { device: Device::flex(), hardware: Hardware::Cpu }
     }
 
-    /// Whether it is the processor by the path that every machine has.
+    /// Returns true for the processor with packed blocks, which every machine has.
     pub fn is_cpu(&self) -> bool {
         self.hardware == Hardware::Cpu
     }
 
-    /// Opens what was asked for.
+    /// Opens a device.
     ///
     /// # Errors
     ///
-    /// [`OpenDeviceError`]; never for [`DeviceSpec::Auto`] and [`DeviceSpec::Cpu`] when there is no graphics
-    /// adapter at all.
+    /// [`OpenDeviceError`]. Never for [`DeviceSpec::Auto`] and [`DeviceSpec::Cpu`] if there is no
+    /// graphics adapter.
     pub fn open(spec: &DeviceSpec) -> Result<Self, OpenDeviceError> {
         match spec {
             DeviceSpec::Cpu => Ok(Self::cpu()),
@@ -223,7 +223,7 @@ impl ComputeDevice {
     }
 }
 
-/// The graphics adapters of this machine; none if the program was built without.
+/// Lists the graphics adapters of this machine. Empty if the program was built without `wgpu`.
 pub fn adapters() -> Vec<GpuAdapter> {
     #[cfg(feature = "wgpu")]
     return gpu::adapters();
@@ -231,7 +231,7 @@ pub fn adapters() -> Vec<GpuAdapter> {
     Vec::new()
 }
 
-/// The adapter that is meant: software only where it is named.
+/// Chooses the requested adapter. Adapters in software are chosen only by index or name.
 fn choose(spec: &DeviceSpec, adapters: Vec<GpuAdapter>) -> Result<GpuAdapter, OpenDeviceError> {
     let wanted = |adapter: &GpuAdapter| match spec {
         DeviceSpec::GpuAt(index) => adapter.index == *index,
@@ -244,9 +244,9 @@ fn choose(spec: &DeviceSpec, adapters: Vec<GpuAdapter>) -> Result<GpuAdapter, Op
     chosen.ok_or_else(|| OpenDeviceError::NoAdapter { asked: spec.to_string(), found })
 }
 
-/// Keeps what graphics adapters measure about their kernels in a folder, so that the next start need not measure
-/// again. Only before the first adapter is opened, and only in a build with `autotune`, does it have an effect; a
-/// folder that cannot be written costs time, nothing else.
+/// Caches the kernel measurements of graphics adapters in a folder, so that the next start need not
+/// repeat them. It has an effect only before the first adapter is opened, and only in a build with
+/// `autotune`. If the folder cannot be written, only time is lost.
 pub fn keep_measurements_in(folder: &Path) {
     #[cfg(feature = "wgpu")]
     gpu::keep_measurements_in(folder);
@@ -298,7 +298,8 @@ mod tests {
     use super::*;
 
     fn adapter(index: usize, name: &str, kind: AdapterKind) -> GpuAdapter {
-        let (name, api) = (name.to_owned(), "Vulkan".to_owned());
+        let name = name.to_owned();
+        let api = "Vulkan".to_owned();
         let driver = String::new();
         GpuAdapter { index, name, kind, api, driver, max_buffer_bytes: 1 << 30, f16: false }
     }
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn software_is_taken_only_where_it_is_named() {
+    fn software_is_chosen_only_by_name_or_index() {
         assert_eq!(chosen("auto"), Ok(1));
         assert_eq!(chosen("gpu"), Ok(1));
         assert_eq!(chosen("LLVMpipe"), Ok(0));
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_adapter_is_named_with_those_that_are_there() {
+    fn the_error_for_a_missing_adapter_lists_those_found() {
         let error = chosen("gpu:7").expect_err("there are two").to_string();
         assert!(error.contains("gpu:7") && error.contains("NVIDIA Orin"), "{error}");
         assert!("gpu:x".parse::<DeviceSpec>().is_err());
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_reads_as_it_is_written() {
+    fn a_device_spec_survives_parsing_and_display() {
         for text in ["auto", "cpu", "gpu", "gpu:3", "flex", "ndarray", "cuda", "rtx 4090"] {
             assert_eq!(text.parse::<DeviceSpec>().expect("a device").to_string(), text);
         }

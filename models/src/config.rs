@@ -1,4 +1,4 @@
-//! The shape of a vision transformer, and what makes a shape possible.
+//! Shape of a vision transformer, and its validation.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -6,12 +6,12 @@ use thiserror::Error;
 /// Epsilon of every layer norm in timm's vision transformers.
 pub const LAYER_NORM_EPS: f64 = 1e-6;
 
-/// Largest accepted value of any size: keeps products of sizes far from overflow.
+/// Largest accepted value of any size. It keeps products of sizes far from overflow.
 const MAX_SIZE: usize = 1 << 16;
 
-/// The shape of a ViT (Dosovitskiy et al., arXiv:2010.11929) in timm's layout: class token, optional
-/// register tokens (arXiv:2309.16588), learned positions, pre-norm blocks with fused qkv, exact GELU,
-/// optional LayerScale (arXiv:2103.17239).
+/// The shape of a ViT (Dosovitskiy et al., arXiv:2010.11929) in timm's layout: class token,
+/// optional register tokens (arXiv:2309.16588), learned positions, pre-norm blocks with fused qkv,
+/// exact GELU, optional LayerScale (arXiv:2103.17239).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VitConfig {
     /// Side of the square input in pixels.
@@ -28,17 +28,17 @@ pub struct VitConfig {
     pub d_mlp: usize,
     /// Register tokens between the class token and the patches.
     pub n_registers: usize,
-    /// How many of the leading tokens (class, registers) have a learned position: none, the class
-    /// token alone, or all.
+    /// Number of leading tokens (class, registers) with a learned position: none, the class token
+    /// alone, or all.
     pub n_prefix_positions: usize,
-    /// Whether each branch of a block is scaled by a learned vector.
+    /// True if each branch of a block is scaled by a learned vector.
     pub layer_scale: bool,
 }
 
-/// Why a [`VitConfig`] describes no network.
+/// Reason why a [`VitConfig`] does not describe a network.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// A size is zero or absurdly large.
+    /// A size is zero or too large.
     #[error("{field} is {value}, expected 1 to {max}")]
     OutOfRange {
         /// Name of the field.
@@ -60,7 +60,7 @@ pub enum ConfigError {
         /// Its value.
         whole_value: usize,
     },
-    /// Positions of leading tokens fit neither rule of timm.
+    /// The number of positions of leading tokens fits neither rule of timm.
     #[error(
         "n_prefix_positions is {value}, expected 0, 1 (class token) or {all} (class and registers)"
     )]
@@ -73,14 +73,14 @@ pub enum ConfigError {
     /// A feature or a split names a block that the network does not have.
     #[error("{what} names block {block}, but the network has {depth} blocks")]
     NoSuchBlock {
-        /// Who names it.
+        /// The setting that names it.
         what: &'static str,
         /// The block, counted from 0.
         block: usize,
         /// Number of blocks.
         depth: usize,
     },
-    /// The feature is taken from a block that comes before the first adapted one.
+    /// The feature uses a block before the first adapted one.
     #[error(
         "the feature uses block {block}, but adaptation begins at block {split}: adapt more blocks, or use fewer for the feature"
     )]
@@ -90,16 +90,16 @@ pub enum ConfigError {
         /// The first adapted block.
         split: usize,
     },
-    /// A feature is taken from one block twice.
+    /// The feature uses one block twice.
     #[error("the feature names block {block} twice")]
     RepeatedBlock {
         /// The block, counted from 0.
         block: usize,
     },
-    /// A feature is made of nothing.
+    /// The feature is empty.
     #[error("the feature names no {what}, expected at least one")]
     EmptyFeature {
-        /// What is missing: blocks or tokens.
+        /// The missing part: blocks or tokens.
         what: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! What of the tokens becomes the feature vector.
+//! Feature vector: a normalised concatenation of token vectors.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConfigError, LAYER_NORM_EPS, VitConfig};
 
-/// One of the vectors that a block's tokens are summed up in.
+/// Reduction of a block's tokens to one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenKind {
     /// The class token.
@@ -25,38 +25,38 @@ impl fmt::Display for TokenKind {
     }
 }
 
-/// The feature: for each block and each kind of token one vector of `d_model` numbers, normalised to
-/// mean 0 and deviation 1, all concatenated.
+/// The feature: one vector of `d_model` numbers for each block and each kind of token, normalised
+/// to mean 0 and deviation 1, all concatenated.
 ///
-/// The default of a base is class and mean token of its last two blocks. Ours: on CIFAR-100 with 200
-/// shots a class that is worth five points over the final class token alone.
+/// The default of a base is class and mean token of its last two blocks. Ours: on CIFAR-100 with
+/// 200 shots a class that is five points better than the final class token alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureConfig {
-    /// Blocks, counted from 0, in the order in which their vectors stand in the feature.
+    /// Blocks, counted from 0, in the order of their vectors in the feature.
     pub blocks: Vec<usize>,
     /// Vectors of each block, in order.
     pub tokens: Vec<TokenKind>,
 }
 
 impl FeatureConfig {
-    /// Class and mean token of the last `n_blocks` blocks.
+    /// Returns the feature of class and mean token of the last `n_blocks` blocks.
     pub fn last_blocks(config: &VitConfig, n_blocks: usize) -> Self {
         let first = config.depth.saturating_sub(n_blocks);
         let tokens = vec![TokenKind::Class, TokenKind::Mean];
         Self { blocks: (first..config.depth).collect(), tokens }
     }
 
-    /// The last block that gives a part; nothing after it has to be computed.
+    /// Returns the last block in the feature. Later blocks need not be computed.
     pub(crate) fn last_block(&self) -> usize {
         self.blocks.iter().copied().max().unwrap_or(0)
     }
 
-    /// Numbers of a feature.
+    /// Length of the feature.
     pub fn d_feature(&self, config: &VitConfig) -> usize {
         self.blocks.len() * self.tokens.len() * config.d_model
     }
 
-    /// Checks that the network has what the feature is made of.
+    /// Checks that the network has the blocks of the feature.
     ///
     /// # Errors
     ///
@@ -80,12 +80,12 @@ impl FeatureConfig {
         }
     }
 
-    /// The part of the feature that one block gives.
+    /// Returns the part of the feature that one block contributes.
     ///
     /// # Shapes
     ///
-    /// - `tokens`: `[batch, tokens, d]` after that block, the class token first, the patches last; or their mean in
-    ///   place of the patches
+    /// - `tokens`: `[batch, tokens, d]` after that block, the class token first, the patches last;
+    ///   or one row, their mean, instead of the patches
     /// - output: `[batch, kinds * d]`
     pub(crate) fn of_block(&self, tokens: &Tensor<3>, n_patches: usize) -> Tensor<2> {
         let [_, n_tokens, _] = tokens.dims();

@@ -1,4 +1,4 @@
-//! Numbers at rest: f16 little endian with a shape, borrowed from the file where possible.
+//! Tensors in files: f16, little endian, with a shape, borrowed from the file if possible.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A tensor as files hold it: f16, little endian, row-major.
+/// A tensor as stored in files: f16, little endian, row-major.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HalfTensor<'a> {
     shape: Vec<u32>,
@@ -15,7 +15,7 @@ pub struct HalfTensor<'a> {
     bytes: Cow<'a, [u8]>,
 }
 
-/// Why numbers cannot become a [`HalfTensor`], or bytes are none.
+/// Reason why numbers or bytes are not a valid [`HalfTensor`].
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum HalfTensorError {
     /// A number does not fit into f16.
@@ -26,12 +26,12 @@ pub enum HalfTensorError {
         /// The number.
         value: f32,
     },
-    /// Shape and amount of numbers differ.
+    /// The shape and the number of bytes do not match.
     #[error("shape {shape:?} and {bytes} bytes do not fit together, expected 2 bytes a number")]
     WrongLength {
-        /// The shape stated.
+        /// The shape.
         shape: Vec<u32>,
-        /// Bytes found.
+        /// Number of bytes found.
         bytes: usize,
     },
 }
@@ -60,17 +60,17 @@ impl HalfTensor<'static> {
 }
 
 impl HalfTensor<'_> {
-    /// Sizes of the axes.
+    /// Returns the sizes of the axes.
     pub fn shape(&self) -> Vec<usize> {
         self.shape.iter().map(|&n| n as usize).collect()
     }
 
-    /// Bytes of the numbers.
+    /// Size of the numbers in bytes.
     pub fn n_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Checks that the bytes fill the shape; call it on everything that was decoded.
+    /// Checks that the bytes fill the shape. Call it on every decoded tensor.
     ///
     /// # Errors
     ///
@@ -78,35 +78,38 @@ impl HalfTensor<'_> {
     pub fn check(&self) -> Result<(), HalfTensorError> {
         let numbers = self.shape.iter().try_fold(1u64, |n, &s| n.checked_mul(u64::from(s)));
         if numbers.and_then(|n| n.checked_mul(2)) != Some(self.bytes.len() as u64) {
-            let (shape, bytes) = (self.shape.clone(), self.bytes.len());
+            let shape = self.shape.clone();
+            let bytes = self.bytes.len();
             return Err(HalfTensorError::WrongLength { shape, bytes });
         }
         Ok(())
     }
 
-    /// Whether no number is NaN or infinite.
+    /// Returns true if all numbers are finite.
     pub fn is_finite(&self) -> bool {
         const EXPONENT: u16 = 0x7c00;
-        // Every number is looked at, so that many are at once.
+        // No early exit, so that the loop is vectorised.
         let odd = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]) & EXPONENT == EXPONENT;
         !self.bytes.chunks_exact(2).fold(false, |found, b| found | odd(b))
     }
 
-    /// The numbers in f32, row-major.
+    /// Returns the numbers in f32, row-major.
     pub fn to_f32(&self) -> Vec<f32> {
         self.leading(self.bytes.len() / 2)
     }
 
-    /// The first `n` numbers in f32, row-major.
+    /// Returns the first `n` numbers in f32, row-major.
     pub fn leading(&self, n: usize) -> Vec<f32> {
         let mut values = vec![0.0; n.min(self.bytes.len() / 2)];
         self.widen_from(0, &mut values);
         values
     }
 
-    /// The numbers from the `first` on in f32, row-major, as many as there is room for.
+    /// Writes the numbers from index `first` on into `values` in f32, row-major, until `values` is
+    /// full.
     pub(crate) fn widen_from(&self, first: usize, values: &mut [f32]) {
-        // Some at a time, because the processor converts slices, and files are not aligned as slices are.
+        // Converts through a buffer: the conversion takes slices of f16, and the bytes of a file
+        // may be unaligned.
         let mut halves = [f16::ZERO; 1024];
         let bytes = self.bytes[2 * first..].chunks(2 * halves.len());
         for (values, bytes) in values.chunks_mut(halves.len()).zip(bytes) {
@@ -118,22 +121,23 @@ impl HalfTensor<'_> {
         }
     }
 
-    /// Deserialises without borrowing from the input: `#[serde(deserialize_with = "HalfTensor::owned")]`.
+    /// Deserialises without borrowing from the input:
+    /// `#[serde(deserialize_with = "HalfTensor::owned")]`.
     ///
     /// # Errors
     ///
-    /// Those of the deserialiser.
+    /// The errors of the deserialiser.
     pub fn owned<'de, D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> Result<HalfTensor<'static>, D::Error> {
         HalfTensor::deserialize(deserializer).map(HalfTensor::into_owned)
     }
 
-    /// The same numbers in another shape.
+    /// Returns the same numbers in another shape.
     ///
     /// # Errors
     ///
-    /// [`HalfTensorError::WrongLength`] if they do not fill it.
+    /// [`HalfTensorError::WrongLength`] if the numbers do not fill the shape.
     pub fn reshaped(&self, shape: &[usize]) -> Result<Self, HalfTensorError> {
         let shape = shape.iter().map(|&n| n as u32).collect();
         let tensor = Self { shape, bytes: self.bytes.clone() };
@@ -141,7 +145,7 @@ impl HalfTensor<'_> {
         Ok(tensor)
     }
 
-    /// A copy that borrows nothing.
+    /// Returns a copy that borrows nothing.
     pub fn into_owned(self) -> HalfTensor<'static> {
         HalfTensor { shape: self.shape, bytes: Cow::Owned(self.bytes.into_owned()) }
     }
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_and_infinities_are_seen_wherever_they_are() {
+    fn nan_and_infinities_are_found_at_every_index() {
         let tensor = |halves: &[f16]| HalfTensor {
             shape: vec![halves.len() as u32],
             bytes: halves.iter().flat_map(|h| h.to_le_bytes()).collect(),
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn numbers_and_shapes_that_do_not_fit_are_rejected() {
         assert_eq!(
             HalfTensor::from_f32(&[2], &[1.0, 1e6]),
             Err(HalfTensorError::OutOfRange { index: 1, value: 1e6 })

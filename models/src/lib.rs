@@ -1,14 +1,14 @@
 //! The frozen vision transformer of fmlora: from the bytes of a picture to a feature vector.
 //!
-//! The way of the data is one-way, and each step is a module of its own:
+//! The data flows in one direction, and each step is a module of its own:
 //!
 //! 1. [`decode_picture`] turns the bytes of a picture file into an upright RGB picture;
 //! 2. [`Preprocess`] resizes, crops and normalises it into numbers;
-//! 3. [`Backbone::prefix`] runs the blocks that never change and gives tokens;
-//! 4. [`Backbone::suffix`] runs the remaining blocks and gives one feature vector a picture.
+//! 3. [`Backbone::prefix`] runs the frozen blocks and returns tokens;
+//! 4. [`Backbone::suffix`] runs the remaining blocks and returns one feature vector a picture.
 //!
-//! Weights come from timm's names ([`import_timm`]) and live in [`VitWeights`]: f16 in files, f32 in
-//! memory. This crate knows no task, class or adapter.
+//! Weights are imported by their names in timm ([`import_timm`]) and stored in [`VitWeights`]: f16
+//! in files, f32 in memory. This crate has no notion of tasks, classes or adapters.
 
 mod attention_temperature;
 mod backbone;

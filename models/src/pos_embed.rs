@@ -1,7 +1,7 @@
-//! Learned positions at another image size.
+//! Resampling of learned positions to another image size.
 //!
-//! Bicubic with antialias over the grid of patches, leading positions kept: timm's
-//! `resample_abs_pos_embed`, which its vision transformers use when the input size is changed.
+//! Bicubic with antialias over the grid of patches, leading positions unchanged: timm's
+//! `resample_abs_pos_embed`, which its vision transformers use when the input size changes.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -9,7 +9,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use crate::{VitConfig, VitWeights, WeightTensor, WeightsError};
 
 impl VitWeights<'_> {
-    /// The same network for pictures of `image_size` pixels.
+    /// Returns the same network for pictures of `image_size` pixels.
     ///
     /// # Errors
     ///
@@ -32,13 +32,13 @@ impl VitWeights<'_> {
     }
 }
 
-/// `positions` is `[prefix + from * from, d]`; gives `[prefix + to * to, d]`.
+/// Resamples `positions`, `[prefix + from * from, d]`, to `[prefix + to * to, d]`.
 fn resample(positions: &[f32], d: usize, prefix: usize, from: usize, to: usize) -> Vec<f32> {
     let (kept, grid) = positions.split_at(prefix * d);
     let mut out = kept.to_vec();
     out.resize(kept.len() + to * to * d, 0.0);
     let mut resizer = Resizer::new();
-    // Catmull-Rom is the cubic with a = -0.5, which PyTorch uses when it antialiases.
+    // Catmull-Rom is the cubic with a = -0.5, which PyTorch uses with antialias.
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     for channel in 0..d {
         let plane: Vec<u8> =

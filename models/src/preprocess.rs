@@ -1,4 +1,4 @@
-//! From an upright RGB picture to the numbers that a network takes.
+//! Preprocessing: from an upright RGB picture to the input of a network.
 
 pub(crate) mod decode;
 pub(crate) mod folder;
@@ -11,24 +11,26 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Short side to `size` (bicubic with antialias, as Pillow does it), centre crop, `(x / 255 - mean) / std` per channel.
+/// Resizes the short side to `size` (bicubic with antialias, as in Pillow), crops the centre, and
+/// computes `(x / 255 - mean) / std` per channel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
     /// Side of the square result in pixels.
     pub size: usize,
     /// Mean of each channel (red, green, blue) in [0, 1].
     pub mean: [f32; 3],
-    /// Deviation of each channel.
+    /// Standard deviation of each channel.
     pub std: [f32; 3],
 }
 
-/// Long side over short side from which on a picture is cut to its middle before it is resized.
+/// Largest ratio of the long to the short side. A longer picture is cut to its middle before it is
+/// resized.
 const LONGEST: u32 = 4;
 
-/// Why a [`Preprocess`] cannot serve a network.
+/// Reason why a [`Preprocess`] does not fit a network.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum PreprocessError {
-    /// The network takes another size.
+    /// The network takes another image size.
     #[error("preprocessing gives {found} px, but the network takes {expected} px")]
     Size {
         /// Side that preprocessing gives.
@@ -36,7 +38,7 @@ pub enum PreprocessError {
         /// Side that the network takes.
         expected: usize,
     },
-    /// Mean or deviation is no usable number.
+    /// Mean or deviation is not a usable number.
     #[error("mean {mean:?} and deviation {std:?} must be finite, and the deviation above 0")]
     Normalisation {
         /// Mean of each channel.
@@ -57,11 +59,11 @@ impl Preprocess {
         Self { size, mean: [0.5; 3], std: [0.5; 3] }
     }
 
-    /// Checks the numbers against the side that a network takes.
+    /// Checks the numbers against the image size of a network.
     ///
     /// # Errors
     ///
-    /// [`PreprocessError`] says which number is wrong.
+    /// [`PreprocessError`] names the wrong number.
     pub fn check(&self, image_size: usize) -> Result<(), PreprocessError> {
         if self.size != image_size {
             return Err(PreprocessError::Size { found: self.size, expected: image_size });
@@ -82,7 +84,7 @@ impl Preprocess {
         let (width, height) = picture.dimensions();
         let short = width.min(height);
         if width.max(height) > LONGEST * short {
-            // Only the middle is looked at; resizing a strip as a whole could need gigabytes.
+            // Only the middle is needed; resizing a whole strip could take gigabytes.
             let (w, h) = (width.min(LONGEST * short), height.min(LONGEST * short));
             let (left, top) = ((width - w) / 2, (height - h) / 2);
             return self.apply(&image::imageops::crop_imm(picture, left, top, w, h).to_image());
@@ -99,7 +101,7 @@ impl Preprocess {
         self.normalise(resize(picture, size, x, y).buffer(), self.size, 0, 0)
     }
 
-    /// Cuts the square at (`left`, `top`) out of interleaved RGB bytes.
+    /// Cuts the square at (`left`, `top`) out of interleaved RGB bytes and normalises it.
     fn normalise(&self, rgb: &[u8], width: usize, left: usize, top: usize) -> Vec<f32> {
         let size = self.size;
         let mut out = vec![0.0; 3 * size * size];
@@ -118,8 +120,9 @@ impl Preprocess {
     }
 }
 
-/// Where the square lies in the picture as it was: its start and length along a side that is to be resized to
-/// another one.
+/// Returns start and length of the square along one side of the original picture, from
+/// `(start, resized, side)`: the square's start in the resized picture and the sides of the resized
+/// and the original one.
 fn span(size: u32) -> impl Fn((u32, u32, u32)) -> [f64; 2] {
     move |(start, resized, side)| {
         let step = f64::from(side) / f64::from(resized);
@@ -130,16 +133,17 @@ fn span(size: u32) -> impl Fn((u32, u32, u32)) -> [f64; 2] {
     }
 }
 
-/// Resizes a part of a picture to a square. The filter sees what lies around the part, so that the result is that
-/// of a cut after resizing the whole.
+/// Resizes a part of a picture to a square. The filter also reads the pixels around the part, so
+/// that the result equals a crop after resizing the whole.
 ///
-/// Two passes, widths first: each rounds to bytes and cuts what is below 0 or above 255, so their order shows where
-/// neighbours differ much. Pillow up to version 12 takes this order; the resizer by itself would take the other one.
+/// Two passes, widths first. Each rounds to bytes and clips to 0..=255, so that their order is
+/// visible where neighbours differ much. Pillow up to version 12 uses this order; the resizer's own
+/// order is the other one.
 fn resize(picture: &RgbImage, size: u32, x: [f64; 2], y: [f64; 2]) -> Image<'static> {
     let (width, height) = picture.dimensions();
-    let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3);
-    let source = source.expect("an RgbImage holds 3 bytes a pixel");
-    // The rows that the filter looks at: it reaches two pixels of the coarser picture.
+    let source = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
+        .expect("an RgbImage holds 3 bytes a pixel");
+    // The rows that the filter reads: it reaches two pixels of the coarser picture.
     let reach = 2.0 * (y[1] / f64::from(size)).max(1.0) + 1.0;
     let top = (y[0] - reach).floor().max(0.0);
     let rows = (y[0] + y[1] + reach).ceil().min(f64::from(height)) - top;
@@ -147,14 +151,14 @@ fn resize(picture: &RgbImage, size: u32, x: [f64; 2], y: [f64; 2]) -> Image<'sta
     resize_part(&narrow, [size, size], [0.0, y[0] - top, f64::from(size), y[1]])
 }
 
-/// Resizes the part of a picture that `left, top, width, height` cut out.
+/// Resizes the part `left, top, width, height` of a picture.
 fn resize_part(
     source: &impl IntoImageView,
     [width, height]: [u32; 2],
     part: [f64; 4],
 ) -> Image<'static> {
     let mut target = Image::new(width, height, PixelType::U8x3);
-    // Catmull-Rom is the bicubic filter of Pillow (a = -0.5); the convolution widens it when the
+    // Catmull-Rom is the bicubic filter of Pillow (a = -0.5). The convolution widens it when the
     // picture shrinks, which is the antialias.
     let filter = ResizeAlg::Convolution(FilterType::CatmullRom);
     let options = ResizeOptions::new().resize_alg(filter).crop(part[0], part[1], part[2], part[3]);

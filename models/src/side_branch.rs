@@ -1,7 +1,8 @@
-//! Low-rank additions to the linear layers of the suffix, and extra tokens at its start.
+//! Side branches: low-rank additions to the linear layers of the suffix, and prompt tokens at its
+//! start.
 //!
-//! This is the door through which a learner changes what the frozen network computes. The network knows
-//! neither tasks nor classes: it adds what it is handed.
+//! A learner changes the computation of the frozen network only through side branches. The network
+//! has no notion of tasks or classes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::VitConfig;
 
-/// A linear layer of a block that can be given a side branch.
+/// A linear layer of a block that can have a side branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Site {
     /// The query third of `attn.qkv`.
@@ -28,7 +29,7 @@ pub enum Site {
     Fc2,
 }
 
-/// One linear layer of the network.
+/// Position of one linear layer in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Block, counted from 0.
@@ -46,25 +47,26 @@ pub struct Place {
 /// - `up`: `[r, d_out]`
 #[derive(Debug, Clone)]
 pub struct SideBranch {
-    /// From the layer's input to `r` numbers.
+    /// Maps the layer's input to `r` numbers.
     pub down: Tensor<2>,
-    /// Among the `r` numbers.
+    /// Maps the `r` numbers to `r` numbers.
     pub core: Tensor<2>,
-    /// From `r` numbers to the layer's output.
+    /// Maps `r` numbers to the layer's output.
     pub up: Tensor<2>,
 }
 
 /// All additions to a suffix.
 #[derive(Debug, Clone, Default)]
 pub struct SideBranches {
-    /// By place; places before the first adapted block have no effect.
+    /// Branches by layer. Branches before the first adapted block have no effect.
     pub branches: BTreeMap<Place, SideBranch>,
-    /// Tokens put behind the class token and the registers before the first adapted block: `[m, d]`. They
-    /// take part in attention and in no mean.
+    /// Prompt tokens, inserted after the class token and the registers before the first adapted
+    /// block: `[m, d]`. They take part in attention, but not in the mean of the patches.
     pub prompt: Option<Tensor<2>>,
 }
 
-/// Told the input of a side branch in its `r` coordinates: the place and `x down`, `[rows, r]`.
+/// Callback that receives the input of each side branch in its `r` coordinates: the layer and
+/// `x down`, `[rows, r]`.
 pub type Observer<'a> = &'a mut dyn FnMut(Place, Tensor<2>);
 
 impl Site {
@@ -72,12 +74,12 @@ impl Site {
     pub const ALL: [Self; 6] =
         [Self::Query, Self::Key, Self::Value, Self::Proj, Self::Fc1, Self::Fc2];
 
-    /// Numbers that the layer takes.
+    /// Width of the layer's input.
     pub fn d_in(self, config: &VitConfig) -> usize {
         if self == Self::Fc2 { config.d_mlp } else { config.d_model }
     }
 
-    /// Numbers that the layer gives.
+    /// Width of the layer's output.
     pub fn d_out(self, config: &VitConfig) -> usize {
         if self == Self::Fc1 { config.d_mlp } else { config.d_model }
     }
@@ -103,13 +105,13 @@ impl fmt::Display for Place {
 }
 
 impl SideBranch {
-    /// What the branch adds to the layer's weight: `[d_in, d_out]`.
+    /// Returns the branch's addition to the layer's weight: `[d_in, d_out]`.
     pub fn delta(&self) -> Tensor<2> {
         self.down.clone().matmul(self.core.clone()).matmul(self.up.clone())
     }
 }
 
-/// The additions to one block, in a forward pass that may be observed.
+/// The additions to one block, in a forward pass with an optional observer.
 pub(crate) struct BlockBranches<'a, 'o> {
     pub(crate) block: usize,
     pub(crate) all: &'a SideBranches,
@@ -117,24 +119,24 @@ pub(crate) struct BlockBranches<'a, 'o> {
 }
 
 impl BlockBranches<'_, '_> {
-    /// What the branch of a layer adds to its output: `[batch, tokens, d_out]`.
+    /// Returns the addition of a layer's branch to its output: `[batch, tokens, d_out]`.
     pub(crate) fn addition(&mut self, site: Site, input: &Tensor<3>) -> Option<Tensor<3>> {
         let place = Place { block: self.block, site };
         let branch = self.all.branches.get(&place)?;
         let [batch, n_tokens, d_in] = input.dims();
-        // Rows, not batches: one product instead of one a picture.
+        // Rows instead of batches: one product in all instead of one per picture.
         let rows = input.clone().reshape([batch * n_tokens, d_in]);
         let inner = rows.matmul(branch.down.clone());
         if let Some(observer) = &mut self.observer {
             observer(place, inner.clone());
         }
-        // The small products first: [r, r] by [r, d_out].
+        // The small product first: [r, r] by [r, d_out].
         let up = branch.core.clone().matmul(branch.up.clone());
         let d_out = up.dims()[1];
         Some(inner.matmul(up).reshape([batch, n_tokens, d_out]))
     }
 
-    /// `output` with what the branch of a layer adds to it.
+    /// Returns `output` plus the addition of a layer's branch.
     pub(crate) fn added(&mut self, site: Site, input: &Tensor<3>, output: Tensor<3>) -> Tensor<3> {
         match self.addition(site, input) {
             Some(addition) => output + addition,

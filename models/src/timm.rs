@@ -1,5 +1,5 @@
-//! Reads checkpoints of timm and DINOv2 in safetensors: the shape of the network follows from the
-//! shapes of its tensors.
+//! Imports checkpoints of timm and DINOv2 in safetensors. The shape of the network is derived from
+//! the shapes of its tensors.
 
 use std::collections::BTreeMap;
 
@@ -12,37 +12,38 @@ use crate::{
     attention_scale,
 };
 
-/// What a checkpoint cannot say about itself.
+/// Settings that a checkpoint does not contain.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ImportOptions {
-    /// Attention heads; by default those of the published network of this width.
+    /// Number of attention heads. Default: that of the published network of this width.
     pub n_heads: Option<usize>,
-    /// Side of the input in pixels; by default the one that the positions were trained at.
+    /// Side of the input in pixels. Default: the one at which the positions were trained.
     pub image_size: Option<usize>,
-    /// Exponent of the attention temperature at another size than the trained one; by default
-    /// [`ATTENTION_TEMPERATURE`] for smaller pictures and networks without LayerScale, 0 otherwise: networks like
-    /// DINOv2, which have it, were trained on crops of many sizes (docs/networks.md).
+    /// Exponent of the attention temperature at another size than the trained one. Default:
+    /// [`ATTENTION_TEMPERATURE`] for smaller pictures and networks without LayerScale, 0 otherwise:
+    /// networks with LayerScale, such as DINOv2, were trained on crops of many sizes
+    /// (docs/networks.md).
     pub attention_temperature: Option<f64>,
 }
 
 /// An imported network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// Its parameters, positions already resampled to the image size asked for.
+    /// Parameters, with positions already resampled to the requested image size.
     pub weights: VitWeights<'static>,
-    /// How it came to this size; `None` at the size that it was trained at.
+    /// Record of the resampling. `None` at the trained size.
     pub resampling: Option<Resampling>,
-    /// Tensors that are known to play no part in features (classifier, mask token).
+    /// Tensors that features do not need (classifier, mask token) and that were dropped.
     pub dropped: Vec<String>,
 }
 
-/// Why a checkpoint cannot be read.
+/// Reason why a checkpoint cannot be imported.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// The file is no safetensors file.
+    /// The file is not a safetensors file.
     #[error("not a readable safetensors file")]
     Format(#[from] safetensors::SafeTensorError),
-    /// A tensor holds something else than floats.
+    /// A tensor has another type than floats.
     #[error("tensor {name} has type {dtype}, expected F16, BF16 or F32")]
     Dtype {
         /// Its name.
@@ -50,17 +51,17 @@ pub enum ImportError {
         /// Its type.
         dtype: Dtype,
     },
-    /// A tensor that fixes the shape of the network has an odd shape itself.
+    /// A tensor that determines the shape of the network has an unexpected shape.
     #[error("tensor {name} has shape {found:?}, expected {expected}")]
     Layout {
         /// Its name.
         name: &'static str,
         /// Its shape.
         found: Vec<usize>,
-        /// What it should look like.
+        /// The shape expected.
         expected: &'static str,
     },
-    /// The file does not hold the number of heads, and no published network has this shape.
+    /// The file does not contain the number of heads, and no published network has this shape.
     #[error(
         "the number of attention heads does not stand in the file, and no known network has width {d_model} with {d_mlp} hidden numbers; give it by --heads (timm's num_heads; it divides {d_model})"
     )]
@@ -70,7 +71,7 @@ pub enum ImportError {
         /// Width of the hidden layer of a block.
         d_mlp: usize,
     },
-    /// The number of positions is no square grid.
+    /// The number of positions does not form a square grid.
     #[error(
         "pos_embed has {positions} positions, which is no square grid of patches with 0, 1 or {prefix} leading ones"
     )]
@@ -85,11 +86,12 @@ pub enum ImportError {
     Weights(#[from] WeightsError),
 }
 
-/// Tensors that checkpoints carry and features do not need.
+/// Tensors of checkpoints that features do not need.
 const DROPPED: [&str; 5] =
     ["head.weight", "head.bias", "mask_token", "head_dist.weight", "head_dist.bias"];
 
-/// Reads a checkpoint with timm's or DINOv2's names (`register_tokens` becomes timm's `reg_token`).
+/// Imports a checkpoint with timm's or DINOv2's names (`register_tokens` becomes timm's
+/// `reg_token`).
 ///
 /// # Errors
 ///
@@ -120,7 +122,8 @@ pub fn import_timm(bytes: &[u8], options: ImportOptions) -> Result<Imported, Imp
     }
 }
 
-/// The network for pictures of another size, with its attention made for the new number of tokens.
+/// Returns the network for pictures of another size, with its attention scaled to the new number of
+/// tokens.
 fn resampled(
     weights: &VitWeights<'_>,
     image_size: usize,
@@ -128,7 +131,8 @@ fn resampled(
 ) -> Result<(VitWeights<'static>, Resampling), ImportError> {
     let trained = weights.config();
     let resampled = weights.resampled(image_size)?;
-    let (n_tokens, n_trained) = (resampled.config().n_tokens(), trained.n_tokens());
+    let n_tokens = resampled.config().n_tokens();
+    let n_trained = trained.n_tokens();
     let of_one_size = n_tokens < n_trained && !trained.layer_scale;
     let default = if of_one_size { ATTENTION_TEMPERATURE } else { 0.0 };
     let attention_temperature = exponent.unwrap_or(default);
@@ -154,7 +158,7 @@ fn floats(data: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
     })
 }
 
-/// Reads every size of the network off its tensors.
+/// Derives every size of the network from its tensors.
 fn derive_config(
     tensors: &BTreeMap<String, WeightTensor<'_>>,
     n_heads: Option<usize>,
@@ -172,7 +176,8 @@ fn derive_config(
         }
     };
     let patch = shape("patch_embed.proj.weight", 4, "[d_model, 3, patch, patch]")?;
-    let (d_model, patch_size) = (patch[0], patch[3]);
+    let d_model = patch[0];
+    let patch_size = patch[3];
     let positions = shape("pos_embed", 3, "[1, positions, d_model]")?[1];
     let d_mlp = shape("blocks.0.mlp.fc1.weight", 2, "[d_mlp, d_model]")?[0];
     let n_registers = match tensors.get("reg_token") {
@@ -203,7 +208,7 @@ fn derive_config(
     })
 }
 
-/// Width, hidden width and heads of the networks with a class token in timm 1.0, which are those of the papers.
+/// Width, hidden width and heads of the networks with a class token in timm 1.0, as published.
 const PUBLISHED: [[usize; 3]; 12] = [
     [192, 768, 3],    // ViT-Ti
     [256, 1024, 4],   // vit_xsmall
@@ -219,7 +224,7 @@ const PUBLISHED: [[usize; 3]; 12] = [
     [1664, 8192, 16], // ViT-G
 ];
 
-/// Heads of the published network of these widths; `None` if there is none.
+/// Returns the number of heads of the published network of these widths. `None` if there is none.
 fn heads_of(d_model: usize, d_mlp: usize) -> Option<usize> {
     let found = PUBLISHED.iter().find(|known| known[..2] == [d_model, d_mlp]);
     found.map(|&[_, _, n_heads]| n_heads)

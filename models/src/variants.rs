@@ -1,11 +1,11 @@
-//! The networks that have a name.
+//! Named networks.
 
 use crate::VitConfig;
 
 /// A network with a name in the literature or in this project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    /// Name, in timm's spelling where timm has one.
+    /// Name, in timm's spelling if timm has one.
     pub name: &'static str,
     image_size: usize,
     patch_size: usize,
@@ -37,7 +37,7 @@ impl Variant {
         Self { name, image_size, patch_size, d_model, depth, n_heads, layer_scale }
     }
 
-    /// The shape behind the name.
+    /// Returns the shape of the network.
     pub fn config(&self) -> VitConfig {
         VitConfig {
             image_size: self.image_size,
@@ -53,7 +53,7 @@ impl Variant {
     }
 }
 
-/// The name of a shape, at any image size; `None` if it has none.
+/// Returns the name of a shape, at any image size. `None` if it has no name.
 pub fn variant_of(config: &VitConfig) -> Option<&'static str> {
     VARIANTS
         .iter()

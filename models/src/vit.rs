@@ -1,4 +1,4 @@
-//! The vision transformer itself: embedding, blocks, final norm.
+//! The vision transformer: embedding, blocks, final norm.
 
 mod attention;
 mod block;
@@ -37,11 +37,11 @@ pub struct Vit {
     norm: LayerNorm,
 }
 
-/// The blocks of a [`Vit`] on the CPU, packed: the same numbers, about three times faster.
+/// The blocks of a [`Vit`], packed for the CPU: the same results, about three times faster.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedBlocks(Vec<PackedBlock>);
 
-/// Everything that a forward pass makes on its way; for parity tests.
+/// All intermediate results of a forward pass, for parity tests.
 #[derive(Debug, Clone)]
 pub struct VitTrace {
     /// Tokens after the embedding: `[batch, tokens, d]`.
@@ -74,7 +74,7 @@ impl Vit {
         self.blocks.len()
     }
 
-    /// Pictures to tokens with positions.
+    /// Embeds pictures: returns tokens with positions.
     ///
     /// # Shapes
     ///
@@ -88,7 +88,7 @@ impl Vit {
         Tensor::cat(vec![prefix.expand([batch, n_prefix, d]), patches], 1)
     }
 
-    /// One block.
+    /// Runs one block.
     ///
     /// # Shapes
     ///
@@ -97,7 +97,7 @@ impl Vit {
         self.blocks[index].forward(tokens, None)
     }
 
-    /// One block with side branches.
+    /// Runs one block with side branches.
     pub(crate) fn block_with(
         &self,
         tokens: Tensor<3>,
@@ -106,19 +106,20 @@ impl Vit {
         self.blocks[branches.block].forward(tokens, Some(branches))
     }
 
-    /// The same network with the branches' weights added to its own; all other weights are shared.
+    /// Returns the same network with the branches added to its weights. All other weights are
+    /// shared.
     pub(crate) fn folded(&self, config: &VitConfig, branches: &SideBranches) -> Self {
         let blocks = self.blocks.iter().enumerate();
         let blocks = blocks.map(|(i, block)| block.folded(config, i, branches)).collect();
         Self { blocks, ..self.clone() }
     }
 
-    /// The same network with the weights of its blocks' products in f16.
+    /// Returns the same network with the weights of its blocks' products in f16.
     pub(crate) fn halved(&self) -> Self {
         Self { blocks: self.blocks.iter().map(Block::halved).collect(), ..self.clone() }
     }
 
-    /// The whole network with all steps in between.
+    /// Runs the whole network and returns all intermediate results.
     ///
     /// # Shapes
     ///
@@ -137,14 +138,14 @@ impl Vit {
 }
 
 impl PackedBlocks {
-    /// Packs the blocks of a network; `None` where the network is not on the CPU backend.
+    /// Packs the blocks of a network. `None` if the network is not on the CPU backend.
     pub(crate) fn new(vit: &Vit, config: &VitConfig) -> Option<Self> {
         let on_cpu = vit.pos_embed.val().try_into_primitive::<burn::backend::Flex>().is_ok();
         let pack = |block| PackedBlock::new(block, config);
         on_cpu.then(|| Self(vit.blocks.par_iter().map(pack).collect()))
     }
 
-    /// Packs anew the layers of a folded network that `branches` changed.
+    /// Packs again the layers of a folded network that `branches` changed.
     pub(crate) fn folded(&self, vit: &Vit, branches: &SideBranches) -> Self {
         let block = |(index, packed): (usize, &PackedBlock)| {
             let places = branches.branches.keys().filter(|place| place.block == index);
@@ -154,13 +155,13 @@ impl PackedBlocks {
         Self(self.0.iter().enumerate().map(block).collect())
     }
 
-    /// As [`Vit::block`], as far as it is wanted.
+    /// Runs a packed block like [`Vit::block`], up to the wanted output.
     pub(crate) fn block(&self, index: usize, tokens: Tensor<3>, wanted: Wanted) -> Tensor<3> {
         packed::run(&self.0[index], tokens, wanted)
     }
 
-    /// As [`Vit::block_with`], as far as it is wanted; of the gradient of the tokens only that of `back_to` in each
-    /// picture is whole.
+    /// Runs a packed block like [`Vit::block_with`], up to the wanted output. The gradient of the
+    /// tokens is complete only for the tokens `back_to` of each picture.
     pub(crate) fn block_with(
         &self,
         config: &VitConfig,
@@ -172,7 +173,8 @@ impl PackedBlocks {
     ) -> Tensor<3> {
         let device = tokens.device();
         let mut sizes = BranchSizes::default();
-        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+        let mut lefts = Vec::new();
+        let mut rights = Vec::new();
         for site in Site::ALL {
             let Some(branch) = branches.branches.get(&Place { block: index, site }) else {
                 continue;
@@ -182,14 +184,15 @@ impl PackedBlocks {
             rights.push(branch.core.clone().matmul(branch.up.clone()).flatten(0, 1));
         }
         let joined = |parts: Vec<Tensor<1>>| {
-            // No branch here, but a gradient may pass through to the blocks before.
+            // This block has no branch, but a gradient may pass through to earlier blocks.
             if parts.is_empty() {
                 Tensor::zeros([1], &device.clone().inner())
             } else {
                 Tensor::cat(parts, 0)
             }
         };
-        let (lefts, rights) = (joined(lefts), joined(rights));
+        let lefts = joined(lefts);
+        let rights = joined(rights);
         packed::run_with(&self.0[index], tokens, lefts, rights, sizes, wanted, back_to)
     }
 }

@@ -1,4 +1,4 @@
-//! The parameters of a [`Vit`](crate::Vit) by timm's names, before they become tensors.
+//! Parameters of a [`Vit`](crate::Vit) by timm's names, before they become tensors.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,29 +8,29 @@ use thiserror::Error;
 
 use crate::{ConfigError, HalfTensor, HalfTensorError, VitConfig};
 
-/// One parameter: f16 as in files, or f32 as in an f32 checkpoint that was just read.
+/// One parameter: f16 as in this project's files, or f32 as in an f32 checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WeightTensor<'a> {
-    /// As our own files hold it.
+    /// f16, as in this project's files.
     Half(HalfTensor<'a>),
-    /// As read from a checkpoint: shape and numbers, row-major.
+    /// f32, as read from a checkpoint: shape and numbers, row-major.
     Single(Vec<usize>, Vec<f32>),
 }
 
-/// A shape and all parameters that it asks for, none more.
+/// A shape and exactly the parameters that it needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VitWeights<'a> {
     config: VitConfig,
     tensors: BTreeMap<String, WeightTensor<'a>>,
 }
 
-/// Why parameters do not fit a shape.
+/// Reason why parameters do not fit a shape.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum WeightsError {
-    /// The shape itself is impossible.
+    /// The shape itself is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A parameter is not there.
+    /// A parameter is missing.
     #[error("tensor {name} is missing, expected shape {expected:?}")]
     Missing {
         /// timm's name.
@@ -38,7 +38,7 @@ pub enum WeightsError {
         /// Its shape.
         expected: Vec<usize>,
     },
-    /// A parameter that the shape has no place for.
+    /// A parameter that the shape does not use.
     #[error("tensor {name} (shape {shape:?}) has no place in this network")]
     Unexpected {
         /// Its name.
@@ -56,15 +56,15 @@ pub enum WeightsError {
         /// The shape expected.
         expected: Vec<usize>,
     },
-    /// A parameter that files cannot hold, or whose bytes do not fill its shape.
+    /// A parameter that f16 cannot hold, or with a number of bytes that does not fill its shape.
     #[error("tensor {name}: {source}")]
     Half {
         /// timm's name.
         name: String,
-        /// What is wrong with it.
+        /// The error of the number or shape.
         source: HalfTensorError,
     },
-    /// A parameter holds NaN or an infinity.
+    /// A parameter contains NaN or an infinity.
     #[error("tensor {name} holds a number that is not finite")]
     NotFinite {
         /// timm's name.
@@ -72,7 +72,7 @@ pub enum WeightsError {
     },
 }
 
-/// How [`VitWeights`] stands in a file.
+/// Representation of [`VitWeights`] in a file.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     config: Cow<'a, VitConfig>,
@@ -81,7 +81,7 @@ struct Stored<'a> {
 }
 
 impl WeightTensor<'_> {
-    /// Sizes of the axes.
+    /// Returns the sizes of the axes.
     pub fn shape(&self) -> Vec<usize> {
         match self {
             Self::Half(t) => t.shape(),
@@ -96,7 +96,7 @@ impl WeightTensor<'_> {
         }
     }
 
-    /// The numbers in f32, row-major.
+    /// Returns the numbers in f32, row-major.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         match self {
             Self::Half(t) => Cow::Owned(t.to_f32()),
@@ -106,7 +106,7 @@ impl WeightTensor<'_> {
 }
 
 impl<'a> VitWeights<'a> {
-    /// Takes parameters for a shape.
+    /// Checks parameters against a shape.
     ///
     /// # Errors
     ///
@@ -127,7 +127,8 @@ impl<'a> VitWeights<'a> {
                 check.map_err(|source| WeightsError::Half { name: name.clone(), source })?;
             }
             if tensor.shape() != *shape {
-                let (found, expected) = (tensor.shape(), shape.clone());
+                let found = tensor.shape();
+                let expected = shape.clone();
                 return Err(WeightsError::Shape { name: name.clone(), found, expected });
             }
             if !tensor.is_finite() {
@@ -145,12 +146,12 @@ impl<'a> VitWeights<'a> {
         &self.config
     }
 
-    /// One parameter; `name` is one of [`expected_shapes`].
+    /// Returns one parameter. `name` must be one of [`expected_shapes`].
     pub(crate) fn tensor(&self, name: &str) -> &WeightTensor<'a> {
         &self.tensors[name]
     }
 
-    /// All parameters, borrowing nothing.
+    /// Returns all parameters without borrows.
     pub(crate) fn owned_tensors(&self) -> BTreeMap<String, WeightTensor<'static>> {
         let owned = |tensor: &WeightTensor<'_>| match tensor {
             WeightTensor::Half(t) => WeightTensor::Half(t.clone().into_owned()),
@@ -161,7 +162,7 @@ impl<'a> VitWeights<'a> {
         self.tensors.iter().map(|(name, tensor)| (name.clone(), owned(tensor))).collect()
     }
 
-    /// The same network with every number rounded to f16, as a file will hold it.
+    /// Returns the same network with every number rounded to f16, as files store it.
     ///
     /// # Errors
     ///
@@ -183,7 +184,7 @@ impl<'a> VitWeights<'a> {
     ///
     /// # Errors
     ///
-    /// [`WeightsError::Config`] if the shape is impossible.
+    /// [`WeightsError::Config`] if the shape is invalid.
     pub fn random(config: VitConfig, seed: u64) -> Result<VitWeights<'static>, WeightsError> {
         config.check()?;
         let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
@@ -192,7 +193,8 @@ impl<'a> VitWeights<'a> {
             let is_gain = name.contains("norm") && name.ends_with("weight");
             let values = (0..shape.iter().product::<usize>())
                 .map(|_| {
-                    // Sum of four uniform numbers: near enough to a normal one, deviation 0.06.
+                    // The sum of four uniform numbers approximates a normal one, here with
+                    // deviation 0.06.
                     let sum: f32 = (0..4).map(|_| uniform(&mut state) - 0.5).sum();
                     sum * 0.1 + f32::from(u8::from(is_gain))
                 })
@@ -203,7 +205,7 @@ impl<'a> VitWeights<'a> {
     }
 }
 
-/// splitmix64, as a number in [0, 1).
+/// Returns the next number of splitmix64 in [0, 1).
 fn uniform(state: &mut u64) -> f32 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -212,9 +214,10 @@ fn uniform(state: &mut u64) -> f32 {
     ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
 }
 
-/// Name and shape of every parameter, in timm's layout (a linear weight is `[out, in]`).
+/// Returns name and shape of every parameter, in timm's layout (a linear weight is `[out, in]`).
 pub(crate) fn expected_shapes(config: &VitConfig) -> BTreeMap<String, Vec<usize>> {
-    let (d, p) = (config.d_model, config.patch_size);
+    let d = config.d_model;
+    let p = config.patch_size;
     let positions = config.n_prefix_positions + config.n_patches();
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut add = |name: String, shape: &[usize]| shapes.insert(name, shape.to_vec());

@@ -1,6 +1,7 @@
 //! Forward passes from preprocessed pixels to features.
 //!
-//! `cargo bench --workspace --bench forward`; `against_pytorch.py` measures the same rows in PyTorch.
+//! `cargo bench --workspace --bench forward`; `against_pytorch.py` measures the same rows in
+//! PyTorch.
 
 use std::hint::black_box;
 
@@ -8,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fmlora_models::{Backbone, SideBranches};
 use fmlora_tests::{embedded_network, random_network, wave_pixels};
 
-/// That of the programs.
+/// The allocator of the programs.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -33,7 +34,8 @@ fn forward(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The suffix of eight pictures as the CPU computes it, and tensor by tensor, as every other device does.
+/// The suffix of eight pictures in packed blocks, as on the CPU, and tensor by tensor, as on every
+/// other device.
 fn both_ways(criterion: &mut Criterion) {
     let backbone = embedded_network();
     let tokens = backbone.tokens(wave_pixels(&backbone, 8));
@@ -45,7 +47,7 @@ fn both_ways(criterion: &mut Criterion) {
     let none = SideBranches::default();
     group.bench_function("tensor by tensor", |bencher| {
         bencher.iter(|| {
-            // Whatever is observed goes this way.
+            // A pass with an observer goes tensor by tensor.
             let mut ignore = |_, _| ();
             backbone.suffix_with(black_box(tokens.clone()), &none, Some(&mut ignore)).into_data()
         });

@@ -1,6 +1,6 @@
-//! One large product, to hold the speed of forward passes against, and the products of a block in a training with
-//! numbers of 32 and of 8 bits. The first is not a bound: a forward pass whose factors stay in the caches does a
-//! little better (docs/performance.md).
+//! One large product, as a reference for the speed of forward passes, and the products of a block
+//! in training with numbers of 32 and of 8 bits. The first is not an upper bound: a forward pass
+//! with factors that stay in the caches is a little faster (docs/performance.md).
 //!
 //! `cargo bench --workspace --bench gemm`; criterion's "elements" are operations.
 
@@ -13,7 +13,7 @@ use rten_tensor::NdTensorView;
 /// Rows and columns of both factors.
 const SIDE: usize = 1024;
 
-/// Rows that go through a block together in a training: two pictures of 65 tokens and 8 of the prompt.
+/// Rows that pass a block together in training: two pictures of 65 tokens and 8 prompt tokens.
 const ROWS: usize = 146;
 
 /// Width of the embedded base.
@@ -23,7 +23,7 @@ const D: usize = 384;
 const PRODUCTS: [[usize; 2]; 8] =
     [[D, 3 * D], [D, D], [D, 4 * D], [4 * D, D], [D, 4 * D], [4 * D, D], [D, D], [3 * D, D]];
 
-/// What stands for zero in a row of 8 bits.
+/// Zero point of a row of 8 bits.
 const ZERO: u8 = 128;
 
 fn wave(n: usize) -> Vec<f32> {
@@ -40,7 +40,8 @@ fn gemm(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(2 * (SIDE as u64).pow(3)));
     group.bench_function(SIDE.to_string(), |bencher| {
         bencher.iter(|| {
-            let (left, right) = (GemmInputA::Unpacked(factor), GemmInputB::Packed(&packed));
+            let left = GemmInputA::Unpacked(factor);
+            let right = GemmInputB::Packed(&packed);
             products
                 .gemm(black_box(&mut output), left, right, GemmOptions::default())
                 .expect("square");
@@ -49,7 +50,7 @@ fn gemm(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Rows of 8 bits: each is divided by its largest number.
+/// Rows of 8 bits, each scaled by its largest number.
 struct Quantised {
     rows: Vec<u8>,
     scales: Vec<f32>,
@@ -92,8 +93,8 @@ fn block(criterion: &mut Criterion) {
     let inputs = PRODUCTS.map(|[k, _]| wave(ROWS * k));
     let weights = PRODUCTS.map(|[k, n]| wave(k * n));
     let bytes = weights.each_ref().map(|w| w.iter().map(|x| (127.0 * x) as i8).collect::<Vec<_>>());
-    let (floats, integers) =
-        (GemmExecutor::<f32>::default(), GemmExecutor::<u8, i8, i32>::default());
+    let floats = GemmExecutor::<f32>::default();
+    let integers = GemmExecutor::<u8, i8, i32>::default();
     let shaped = || PRODUCTS.into_iter().enumerate();
     let packed: Vec<_> = shaped()
         .map(|(i, shape)| floats.prepack_b(NdTensorView::from_data(shape, &weights[i][..])))
@@ -102,14 +103,16 @@ fn block(criterion: &mut Criterion) {
         .map(|(i, shape)| integers.prepack_b(NdTensorView::from_data(shape, &bytes[i][..])))
         .collect();
     let quantised: Vec<_> = shaped().map(|(i, [k, _])| Quantised::new(&inputs[i], k)).collect();
-    let (mut output, mut sums) = (vec![0.0; 4 * D * ROWS], vec![0; 4 * D * ROWS]);
+    let mut output = vec![0.0; 4 * D * ROWS];
+    let mut sums = vec![0; 4 * D * ROWS];
     let mut group = criterion.benchmark_group("block");
     group.throughput(Throughput::Elements(operations as u64));
     group.bench_function("f32", |bencher| {
         bencher.iter(|| {
             for (i, [k, n]) in shaped() {
                 let left = GemmInputA::Unpacked(NdTensorView::from_data([ROWS, k], &inputs[i][..]));
-                let (output, right) = (&mut output[..ROWS * n], GemmInputB::Packed(&packed[i]));
+                let output = &mut output[..ROWS * n];
+                let right = GemmInputB::Packed(&packed[i]);
                 floats.gemm(output, left, right, GemmOptions::default()).expect("the sizes agree");
             }
         });

@@ -1,5 +1,5 @@
-//! How the cost of a prediction grows: with tasks (not at all, they are folded into the weights), with classes,
-//! with the size of the picture.
+//! Growth of the cost of a prediction: with tasks (constant, because they are folded into the
+//! weights), with classes, and with the size of the picture.
 //!
 //! `cargo bench --workspace --bench growth`
 
@@ -14,16 +14,16 @@ use fmlora_learner::{
 use fmlora_models::{Backbone, Place};
 use fmlora_tests::{blank_adapter, embedded_network, random_network, wave_matrix, wave_pixels};
 
-/// That of the programs.
+/// The allocator of the programs.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Pictures of a pass.
+/// Pictures in one forward pass.
 const BATCH: usize = 8;
 const RANK: usize = 16;
 const PROMPT_TOKENS: usize = 8;
-/// Shots of a class.
+/// Shots of each class.
 const SHOTS: usize = 5;
 
 fn adapter_after(n_tasks: usize, backbone: &Backbone) -> Adapter {
@@ -34,8 +34,8 @@ fn adapter_after(n_tasks: usize, backbone: &Backbone) -> Adapter {
         let matrix = |step| wave_matrix(RANK, RANK, step);
         let factors = || TaskFactors { m: matrix(step), n: matrix(1.7 * step) };
         let factors: BTreeMap<_, _> = places.iter().map(|&place| (place, factors())).collect();
-        // All tasks together move the network as far as one: attention that is driven to its limits makes
-        // denormal numbers, which cost time of their own.
+        // All tasks together move the network as far as one task: attention at its limits produces
+        // denormal numbers, which would cost time of their own.
         adapter.merge(&TaskUpdate { rank: RANK, factors, prompt_step: None }, 1.0 / n_tasks as f32)
     })
 }
@@ -70,7 +70,7 @@ fn tasks(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The head alone: what classes add to the forward pass.
+/// The head alone: the cost of classes on top of the forward pass.
 fn classes(criterion: &mut Criterion) {
     let d = 1536;
     let feature: Vec<f32> = (0..d).map(|i| (i as f32 * 0.7).sin()).collect();

@@ -1,4 +1,5 @@
-//! A task of 200 pictures for ten epochs: prefix once, then `M_t`, `N_t` and the prompt on cached tokens.
+//! A task of 200 pictures for ten epochs: prefix once, then `M_t`, `N_t` and the prompt on cached
+//! tokens.
 //!
 //! `cargo bench --workspace --bench training`
 
@@ -11,7 +12,7 @@ use fmlora_learner::{
 use fmlora_models::Backbone;
 use fmlora_tests::{blank_adapter, embedded_network, wave_pixels};
 
-/// That of the programs.
+/// The allocator of the programs.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -21,10 +22,10 @@ const CLASSES: usize = 10;
 const EPOCHS: usize = 10;
 const RANK: usize = 16;
 const PROMPT_TOKENS: usize = 8;
-/// Pictures of a pass without gradients.
+/// Pictures in one forward pass without gradients.
 const PASS: usize = 32;
 
-/// Tokens entering the first adapted block.
+/// Returns the tokens at the input of the first adapted block.
 fn prefix(backbone: &Backbone, pixels: &[f32]) -> TokenCache {
     let vit = backbone.vit_config();
     let mut cache = TokenCache::new(vit.n_tokens(), vit.d_model);
@@ -52,7 +53,8 @@ fn training(criterion: &mut Criterion) {
         bencher.iter(|| {
             let tokens = prefix(&backbone, &pixels);
             let examples = Examples::new(&tokens, &rows, &labels).expect("sound examples");
-            let (head, rank) = (TaskHead::Own(CLASSES), RankSelector::fixed(RANK));
+            let head = TaskHead::Own(CLASSES);
+            let rank = RankSelector::fixed(RANK);
             let mut watch = |_| ControlFlow::Continue(());
             train_task(&backbone, &examples, head, &adapter, &rank, &config, &mut watch)
                 .expect("a training that goes well")

@@ -1,28 +1,28 @@
-//! The devices that learning is tested on: the same tests with the same bounds on each.
+//! Devices for tests of learning: the same tests with the same bounds run on each of them.
 
 use burn::tensor::Device;
 use fmlora_models::{ComputeDevice, DeviceSpec, Hardware, adapters};
 
-/// The processor.
+/// Returns the processor.
 pub fn cpu() -> Option<Device> {
     Some(ComputeDevice::cpu().device)
 }
 
-/// The processor through Burn's older backend.
+/// Returns the processor through Burn's older backend.
 ///
 /// # Panics
 ///
-/// If this build has none.
+/// If this build does not have it.
 pub fn ndarray() -> Option<Device> {
     Some(ComputeDevice::open(&DeviceSpec::NdArray).expect("a build with ndarray").device)
 }
 
-/// A graphics adapter: a real one if there is one, else one in software. `None`, and a line that says so, on a
-/// machine without any.
+/// Returns a graphics adapter, in hardware if there is one, else in software. `None`, with a line
+/// on stderr, on a machine without any.
 ///
 /// # Panics
 ///
-/// If there is none in CI, where one is installed, and if it cannot be opened.
+/// If there is none in CI, where one is installed, or if it cannot be opened.
 pub fn graphics() -> Option<Device> {
     let Some(first) = adapters().into_iter().next() else {
         assert!(
@@ -33,13 +33,14 @@ pub fn graphics() -> Option<Device> {
         return None;
     };
     let real = ComputeDevice::open(&DeviceSpec::Gpu);
-    let opened = real.or_else(|_| ComputeDevice::open(&DeviceSpec::GpuAt(first.index)));
-    let opened = opened.expect("an adapter that opens");
+    let opened = real
+        .or_else(|_| ComputeDevice::open(&DeviceSpec::GpuAt(first.index)))
+        .expect("an adapter that opens");
     assert!(matches!(opened.hardware, Hardware::Gpu(_)));
     Some(opened.device)
 }
 
-/// Makes tests of functions that take a device, one for each device that this build has.
+/// Defines tests from functions that take a device, one for each device of this build.
 #[macro_export]
 macro_rules! on_every_device {
     ($($test:ident),+ $(,)?) => {
@@ -51,7 +52,7 @@ macro_rules! on_every_device {
     };
 }
 
-/// The tests of one device.
+/// Defines the tests of one device.
 #[macro_export]
 macro_rules! on_device {
     ($device:ident: $($test:ident),+) => {

@@ -1,6 +1,6 @@
-//! Classes whose true distribution is known, so that estimates can be held against the truth.
+//! Classes with a known distribution, to compare estimates with the truth.
 
-/// Classes with normal means and one diagonal covariance; the same seed gives the same shots.
+/// Classes with normal means and one diagonal covariance. The same seed gives the same shots.
 #[derive(Debug)]
 pub struct GaussianClasses {
     means: Vec<Vec<f32>>,
@@ -9,8 +9,8 @@ pub struct GaussianClasses {
 }
 
 impl GaussianClasses {
-    /// `n_classes` means at `distance` deviations from the centre in each of `d` directions; deviations
-    /// fall from 1 to 1/4 over the directions.
+    /// Creates `n_classes` means at `distance` deviations from the centre in each of `d`
+    /// directions. Deviations fall from 1 to 1/4 over the directions.
     pub fn new(n_classes: usize, d: usize, distance: f32, seed: u64) -> Self {
         let deviations = (0..d).map(|i| 1.0 - 0.75 * i as f32 / d as f32).collect();
         let mut classes = Self { means: Vec::new(), deviations, state: seed };
@@ -21,7 +21,7 @@ impl GaussianClasses {
         classes
     }
 
-    /// A fresh shot of a class.
+    /// Draws a new shot of a class.
     pub fn shot(&mut self, class: usize) -> Vec<f32> {
         let d = self.deviations.len();
         let noise: Vec<f32> = (0..d).map(|_| self.normal()).collect();
@@ -29,18 +29,18 @@ impl GaussianClasses {
         spread.zip(&self.means[class]).map(|(n, m)| m + n).collect()
     }
 
-    /// Fresh shots of a class.
+    /// Draws `n` new shots of a class.
     pub fn shots(&mut self, class: usize, n: usize) -> Vec<Vec<f32>> {
         (0..n).map(|_| self.shot(class)).collect()
     }
 
-    /// Box and Muller over splitmix64.
+    /// Draws a normal number, by Box and Muller over splitmix64.
     fn normal(&mut self) -> f32 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f32::consts::TAU * self.uniform()).cos()
     }
 
-    /// A number in (0, 1].
+    /// Draws a number in (0, 1].
     fn uniform(&mut self) -> f32 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;

@@ -16,7 +16,7 @@ impl Golden {
     ///
     /// # Panics
     ///
-    /// If the file is missing or holds something else: a golden case is part of the project.
+    /// If the file is missing or has another content: a golden case is part of the project.
     pub fn load(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file = SafeTensors::deserialize(&bytes).expect("a golden file is a safetensors file");
@@ -28,7 +28,7 @@ impl Golden {
         Self { tensors: tensors.collect() }
     }
 
-    /// Shape and numbers of one tensor.
+    /// Returns shape and numbers of one tensor.
     ///
     /// # Panics
     ///
@@ -38,19 +38,19 @@ impl Golden {
         (shape, values)
     }
 
-    /// Names of the tensors, sorted.
+    /// Returns the names of the tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 }
 
-/// The golden cases that are part of the project.
+/// Returns the folder of the golden cases, which are part of the project.
 pub fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-/// The folder with CIFAR-100 and PACS: `FMLORA_DATA`, else `shared/data` beside the project; `None`,
-/// and a line that says so, when it is absent.
+/// Returns the folder with CIFAR-100 and PACS: `FMLORA_DATA`, else `shared/data` beside the
+/// project. `None`, with a line on stderr, if it is absent.
 pub fn data_dir() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let dir = std::env::var_os("FMLORA_DATA").map_or_else(beside, PathBuf::from);
@@ -61,7 +61,7 @@ pub fn data_dir() -> Option<PathBuf> {
     None
 }
 
-/// Largest absolute difference of two lists of equal length.
+/// Returns the largest absolute difference of two lists of equal length.
 ///
 /// # Panics
 ///
@@ -71,7 +71,7 @@ pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
 }
 
-/// Largest difference as a share of the largest number of `expected`.
+/// Returns the largest difference as a share of the largest number of `expected`.
 pub fn relative_difference(found: &[f32], expected: &[f32]) -> f32 {
     let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     largest_difference(found, expected) / largest

@@ -1,5 +1,5 @@
-//! What the tests of several crates share: where data is, how tensors compare, shots from known Gaussians,
-//! a network small enough to train.
+//! Shared fixtures of the tests of several crates: data folders, comparison of tensors, shots from
+//! known Gaussians, and a network small enough to train.
 
 pub mod devices;
 mod gaussian;

@@ -8,16 +8,16 @@ use fmlora_learner::format::decode_base;
 use fmlora_learner::{Adapter, AdapterConfig, Matrix, SharedBases, SharedBasis};
 use fmlora_models::{Backbone, BackboneConfig, Place, VARIANTS, VitConfig, VitWeights};
 
-/// [`embedded_network_on`] the processor.
+/// Returns [`embedded_network_on`] the processor.
 pub fn embedded_network() -> Backbone {
     embedded_network_on(&Device::flex())
 }
 
-/// The network that `fmlora-edge` has inside it.
+/// Returns the network that is embedded in `fmlora-edge`.
 ///
 /// # Panics
 ///
-/// If the project's base is missing or unsound.
+/// If the project's base is missing or invalid.
 pub fn embedded_network_on(device: &Device) -> Backbone {
     let path = "../models/base/vit_small6_patch14_140.fmlb";
     let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
@@ -25,11 +25,12 @@ pub fn embedded_network_on(device: &Device) -> Backbone {
     Backbone::new(&base.weights, base.backbone, device).expect("a sound base")
 }
 
-/// A named network with random weights, at its own image size or another one, on the processor.
+/// Returns a named network with random weights on the processor, at its own image size or another
+/// one.
 ///
 /// # Panics
 ///
-/// If no network has the name, or its patches do not fit the size.
+/// If no network has the name, or if its patches do not fit the size.
 pub fn random_network(name: &str, image_size: Option<usize>) -> Backbone {
     let variant = VARIANTS.iter().find(|v| v.name == name).expect("a network with a name");
     let named = variant.config();
@@ -39,17 +40,18 @@ pub fn random_network(name: &str, image_size: Option<usize>) -> Backbone {
     Backbone::new(&weights, backbone, &Device::flex()).expect("a sound network")
 }
 
-/// Numbers like those of a preprocessed picture, for so many pictures.
+/// Returns numbers like those of preprocessed pictures, for `n_pictures` pictures.
 pub fn wave_pixels(backbone: &Backbone, n_pictures: usize) -> Vec<f32> {
     (0..n_pictures * backbone.n_pixels()).map(|i| (i as f32 * 0.37).sin()).collect()
 }
 
-/// Small numbers without a pattern that a product could profit from.
+/// Returns small numbers without a pattern that would make a product faster.
 pub fn wave_matrix(rows: usize, columns: usize, step: f32) -> Matrix {
     Matrix::from_fn(rows, columns, |i, j| 0.05 * ((i * columns + j) as f32 * step).sin())
 }
 
-/// Bases of a rank on query and value of all adapted blocks, and a prompt; nothing is learnt in them yet.
+/// Returns an adapter in which no task has been learned: bases of one rank on query and value of
+/// all adapted blocks, and a prompt.
 pub fn blank_adapter(backbone: &Backbone, rank: usize, n_prompt_tokens: usize) -> Adapter {
     let vit = backbone.vit_config();
     let layers = AdapterConfig { rank, ..AdapterConfig::default() };

@@ -7,12 +7,12 @@ use fmlora_models::{Backbone, BackboneConfig, VitConfig, VitWeights};
 /// Side of the toy's pictures in pixels.
 const SIDE: usize = 16;
 
-/// [`toy_backbone_on`] the processor.
+/// Returns [`toy_backbone_on`] the processor.
 pub fn toy_backbone() -> Backbone {
     toy_backbone_on(&Device::flex())
 }
 
-/// A random frozen network of four blocks, the last two of which may be adapted.
+/// Returns a random frozen network of four blocks, of which the last two can be adapted.
 ///
 /// # Panics
 ///
@@ -34,8 +34,8 @@ pub fn toy_backbone_on(device: &Device) -> Backbone {
     Backbone::new(&weights, backbone, device).expect("the default fits every network")
 }
 
-/// Tokens of `n` pictures of each of `n_classes` classes, and their labels. Every class is a wave of its own
-/// direction and colour under noise; the same `seed` gives the same pictures.
+/// Returns tokens of `n` pictures of each of `n_classes` classes, and their labels. Every class is
+/// a wave with its own direction and colour, under noise. The same `seed` gives the same pictures.
 pub fn toy_tokens(
     backbone: &Backbone,
     n_classes: usize,

@@ -1,7 +1,7 @@
-//! A camera that needs no hardware: it renders things in varying pose, light, background and noise.
+//! Synthetic camera: renders things in varying pose, light, background and noise, without hardware.
 //!
-//! The same seed gives the same frames. A thing is a shape with a colour of its own; what varies is what
-//! varies before a real camera: distance, place, turn, the lamp, the wall behind, clutter, sensor noise.
+//! The same seed gives the same frames. Each thing is a shape with a fixed colour. As with a real
+//! camera, the distance, position, rotation, lamp, wall behind, clutter and sensor noise vary.
 
 mod shape;
 
@@ -20,7 +20,7 @@ pub struct SyntheticCamera {
     state: u64,
 }
 
-/// What is behind a thing: two colours and the direction from one to the other.
+/// Background of a thing: two colours, the direction from one to the other, and stripes.
 struct Wall {
     near: [f32; 3],
     far: [f32; 3],
@@ -36,12 +36,12 @@ struct Clutter {
 }
 
 impl SyntheticCamera {
-    /// A camera whose frames follow from the seed.
+    /// Creates a camera. The seed determines its frames.
     pub fn new(seed: u64) -> Self {
         Self { state: seed ^ 0x5851_f42d_4c95_7f2d }
     }
 
-    /// The next frame, showing `thing`.
+    /// Renders the next frame, which shows `thing`.
     pub fn frame(&mut self, thing: Thing) -> RgbImage {
         let scale = self.between(0.42, 0.68);
         let at = [self.between(-0.28, 0.28), self.between(-0.16, 0.16)];
@@ -81,7 +81,8 @@ impl SyntheticCamera {
         let angle = self.between(0.0, std::f32::consts::TAU);
         let grey = self.between(60.0, 200.0);
         let mut colour = || [(); 3].map(|()| grey + self.between(-40.0, 40.0));
-        let (near, far) = (colour(), colour());
+        let near = colour();
+        let far = colour();
         Wall { near, far, direction: [angle.cos(), angle.sin()], stripes: self.between(0.0, 12.0) }
     }
 
@@ -93,7 +94,7 @@ impl SyntheticCamera {
         }
     }
 
-    /// splitmix64, as a number between two others.
+    /// Returns the next number of splitmix64, scaled to `low..high`.
     fn between(&mut self, low: f32, high: f32) -> f32 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
@@ -103,7 +104,7 @@ impl SyntheticCamera {
         low + unit * (high - low)
     }
 
-    /// Nearly normal, deviation 1.
+    /// Returns a nearly normal number with deviation 1.
     fn normal(&mut self) -> f32 {
         (self.between(-1.0, 1.0) + self.between(-1.0, 1.0) + self.between(-1.0, 1.0)) * 1.0
     }

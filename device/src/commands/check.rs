@@ -1,4 +1,4 @@
-//! `check`: tries everything that `run` will need, and tells all mistakes at once.
+//! `check`: tries everything that `run` needs, and reports all mistakes at once.
 
 mod state;
 
@@ -18,15 +18,15 @@ use crate::daemon::config::{self, ConfigError, DaemonConfig, Mistake};
 use crate::daemon::source::{Tried, try_frame};
 use crate::report::{self, with_causes};
 
-/// What was found so far.
+/// Findings of the check so far.
 #[derive(Debug, Default)]
 struct Found {
     mistakes: Vec<Mistake>,
-    /// What is worth a word, but keeps nothing from running.
+    /// Warnings, which do not keep the daemon from running.
     notes: Vec<Mistake>,
-    /// Keys that are wrong by themselves; what needs them is not tried.
+    /// Keys with a wrong value of their own. Parts that need them are not tried.
     wrong: Vec<String>,
-    /// Whether a running daemon owns the state.
+    /// True if a running daemon owns the state.
     daemon_runs: bool,
     frame: Option<Tried>,
 }
@@ -39,7 +39,7 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<(), EdgeError> 
     let config::Read { config, mistakes, wrong } = read;
     let mut found = Found { mistakes, wrong, ..Found::default() };
     if let Some(config) = &config {
-        // What fails is the value of `device`, which was told already.
+        // It fails only for a wrong value of `device`, which is among the mistakes already.
         if let Ok(global) = merged(global, config) {
             state::try_state(&mut found, &global, config);
         }
@@ -61,7 +61,8 @@ impl Found {
         self.notes.push(Mistake { place: place.to_owned(), what: what.into() });
     }
 
-    /// Whether neither these keys nor those of these tables are wrong by themselves.
+    /// Returns true if none of these keys, and no key of these tables, has a wrong value of its
+    /// own.
     fn sound(&self, keys: &[&str]) -> bool {
         let names = |wrong: &str, key: &str| {
             wrong.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -69,7 +70,7 @@ impl Found {
         !self.wrong.iter().any(|wrong| keys.iter().any(|key| names(wrong, key)))
     }
 
-    /// Address and certificate of the page.
+    /// Tries the address and the certificate of the page.
     fn try_page(&mut self, config: &DaemonConfig, runtime: &Runtime) {
         let http = &config.http;
         if !http.enabled {
@@ -78,7 +79,8 @@ impl Found {
         if self.sound(&["http.listen"])
             && let Err(error) = TcpListener::bind(http.listen)
         {
-            let (address, in_use) = (http.listen, error.kind() == ErrorKind::AddrInUse);
+            let address = http.listen;
+            let in_use = error.kind() == ErrorKind::AddrInUse;
             if in_use && self.daemon_runs {
                 self.note("http.listen", format!("{address} is in use, as the daemon runs"));
             } else if in_use {
@@ -95,7 +97,7 @@ impl Found {
         }
     }
 
-    /// The broker and its login.
+    /// Tries the broker and its login.
     #[cfg_attr(
         not(feature = "mqtt"),
         allow(unused_variables, clippy::unused_self, reason = "there is no broker")
@@ -124,7 +126,7 @@ impl Found {
         let source = &config.camera.source;
         match try_frame(&daemon::keeping(config)?) {
             Ok(tried) => self.frame = Some(tried),
-            // A camera gives its frames to one program.
+            // Only one program at a time can read a camera.
             Err(error) if self.daemon_runs && source.starts_with("camera:") => {
                 let what = format!("not tried, as the running daemon has the camera: {error}");
                 self.note("camera.source", what);
@@ -149,7 +151,8 @@ impl Found {
                 report::line(note)?;
             }
             if let Some(frame) = &frame {
-                let (width, height, seconds) = (frame.width, frame.height, frame.seconds);
+                let (width, height) = (frame.width, frame.height);
+                let seconds = frame.seconds;
                 report::line(format!("a frame of {width} x {height} after {seconds:.1} s"))?;
             }
         }

@@ -1,4 +1,4 @@
-//! `classify`: what pictures show.
+//! `classify`: predicts the classes of pictures.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::report::{self, GuessDto, PredictionDto};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
-/// A file that is no picture or could not be read, in the place of its prediction.
+/// Output for a file that is not a picture or cannot be read, in place of its prediction.
 #[derive(Debug, Serialize)]
 struct Unreadable {
     path: String,
@@ -61,7 +61,8 @@ pub(super) fn run(global: &Global, args: &ClassifyArgs) -> Result<(), EdgeError>
     }
 }
 
-/// The line of a picture. How sure the head is among classes that the picture likely shows none of says nothing, so it is left out there.
+/// Formats the line of a picture. An unknown picture likely shows none of the classes, so
+/// confidences among them say nothing and are left out.
 fn text(prediction: &PredictionDto) -> String {
     let path = prediction.path.as_deref().unwrap_or_default();
     let guess = |g: &GuessDto| {

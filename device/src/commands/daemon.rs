@@ -1,4 +1,4 @@
-//! `run`, and how it reads its configuration.
+//! `run`: reads the configuration and runs the daemon.
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<(), EdgeError> {
     watch(global, config, session, until, &reread)
 }
 
-/// Runs the daemon, and prints what it tells.
+/// Runs the daemon, and prints its messages and events.
 pub(super) fn watch(
     global: &Global,
     config: DaemonConfig,
@@ -29,7 +29,7 @@ pub(super) fn watch(
     reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>,
 ) -> Result<(), EdgeError> {
     let mut shown = None;
-    // That nothing was updated is no news.
+    // The initial phase `idle` is not printed.
     let mut updates = Some("idle");
     let mut tell = |told: Told<'_>| match told {
         Told::Page(url) if global.json => report::json(&json!({ "page": url })),
@@ -77,13 +77,13 @@ pub(super) fn watch(
     ))
 }
 
-/// The class that was printed last; none is unknown.
+/// The class printed last; `None` for unknown.
 #[derive(Debug, PartialEq)]
 struct Shown {
     class: Option<String>,
 }
 
-/// Prints an answer that is another one than the one before.
+/// Prints an answer if it differs from the previous one.
 fn print_change(shown: &mut Option<Shown>, seen: &Seen) -> Result<(), EdgeError> {
     let answer = &seen.answer;
     let now = Shown { class: answer.class.clone().filter(|_| !answer.unknown) };
@@ -99,7 +99,7 @@ fn print_change(shown: &mut Option<Shown>, seen: &Seen) -> Result<(), EdgeError>
     report::line(line)
 }
 
-/// Reads a configuration that a daemon can run with.
+/// Reads a configuration and checks it. Any mistake is an error.
 fn checked(path: &Path) -> Result<DaemonConfig, EdgeError> {
     let name = path.display().to_string();
     match config::read(&read_text(path)?, &environment).checked(variables()) {
@@ -117,17 +117,17 @@ pub(super) fn read_text(path: &Path) -> Result<String, EdgeError> {
     std::fs::read_to_string(path).map_err(fail)
 }
 
-/// A variable of the environment.
+/// Returns the value of an environment variable.
 pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Names of all variables of the environment.
+/// Returns the names of all environment variables.
 pub(super) fn variables() -> impl Iterator<Item = String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
-/// What the command line says, and where it says nothing, what the configuration does.
+/// Merges the options: the command line overrides the configuration.
 pub(super) fn merged(global: &Global, config: &DaemonConfig) -> Result<Global, EdgeError> {
     let device = match &global.device {
         Some(device) => device.clone(),

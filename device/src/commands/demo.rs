@@ -1,5 +1,5 @@
-//! `demo`: the daemon on a synthetic camera; with `--headless`, five things taught from it, tested on fresh frames, one
-//! forgotten, taken back.
+//! `demo`: runs the daemon on a synthetic camera. With `--headless`, teaches five things, tests
+//! them on fresh frames, forgets one of them and undoes that.
 
 use fmlora_learner::{ClassName, OperationKind};
 use serde::Serialize;
@@ -13,20 +13,20 @@ use crate::report;
 use crate::store::Access;
 use crate::{EdgeError, Session};
 
-/// Things that are taught; the sixth stays unknown.
+/// Number of things that are taught. The sixth thing stays unknown.
 const TAUGHT: usize = 5;
 
-/// Fresh frames of each thing for a test.
+/// Fresh test frames of each thing.
 const TEST_FRAMES: usize = 20;
 
 #[derive(Debug, Serialize)]
 struct Row {
     thing: &'static str,
-    /// Share of fresh frames told right after teaching.
+    /// Share of fresh frames classified correctly right after teaching.
     taught: f64,
     /// The same after one thing was forgotten.
     after_forget: f64,
-    /// The same after that was undone.
+    /// The same after the undo.
     after_undo: f64,
 }
 
@@ -37,9 +37,9 @@ struct DemoReport {
     forgot: &'static str,
     rows: Vec<Row>,
     accuracy: f64,
-    /// Share of frames of a thing never taught that are called unknown.
+    /// Share of frames of an untaught thing that are classified as unknown.
     stranger_unknown: f64,
-    /// Whether the head after the undo is the one before the forgetting, bit by bit.
+    /// True if the head after the undo equals the head before `forget`, bit by bit.
     undo_exact: bool,
     seconds: f64,
 }
@@ -51,9 +51,10 @@ pub(super) fn run(global: &Global, args: &DemoArgs) -> Result<(), EdgeError> {
     if args.headless { headless(global, args, &directory) } else { page(global, args, &directory) }
 }
 
-/// The daemon, on things that come and go.
+/// Runs the daemon on a camera that shows one thing after the other.
 fn page(global: &Global, args: &DemoArgs, directory: &TempDir) -> Result<(), EdgeError> {
-    let (seed, listen) = (args.seed, args.listen);
+    let seed = args.seed;
+    let listen = args.listen;
     let text =
         format!("[camera]\nsource = \"synthetic://?seed={seed}\"\n[http]\nlisten = \"{listen}\"\n");
     let config = || config::load("demo", &text, &|_| None).map_err(EdgeError::Config);
@@ -125,7 +126,7 @@ fn features(
     engine.features(&frames)
 }
 
-/// Share told right and share called unknown, of each thing.
+/// Returns the share classified correctly and the share classified as unknown, for each thing.
 fn measure(
     session: &mut Session,
     tests: &[(Thing, Vec<Vec<f32>>)],
@@ -150,7 +151,9 @@ fn print(report: &DemoReport) -> Result<(), EdgeError> {
     let forget = format!("{} forgotten", report.forgot);
     report::line(format!("  {:<8}{:>8}{:>16}{:>8}", "thing", "taught", forget, "undone"))?;
     for row in &report.rows {
-        let (a, b, c) = (percent(row.taught), percent(row.after_forget), percent(row.after_undo));
+        let a = percent(row.taught);
+        let b = percent(row.after_forget);
+        let c = percent(row.after_undo);
         report::line(format!("  {:<8}{a:>8}{b:>16}{c:>8}", row.thing))?;
     }
     let exact = if report.undo_exact { "exact" } else { "NOT exact" };

@@ -1,4 +1,4 @@
-//! `devices`: where this machine can compute.
+//! `devices`: lists the processor and the graphics adapters of this machine.
 
 use fmlora_models::{AdapterKind, adapters};
 
@@ -23,7 +23,8 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
         };
         report::line(format!("gpu:{}  {}, {kind}", adapter.index, adapter.name))?;
         let f16 = if adapter.f16 { "with f16" } else { "without f16" };
-        let (api, driver) = (&adapter.api, &adapter.driver);
+        let api = &adapter.api;
+        let driver = &adapter.driver;
         let mebibytes = adapter.max_buffer_bytes >> 20;
         report::line(format!(
             "       {api}, driver {driver}, blocks of up to {mebibytes} MiB, {f16}"

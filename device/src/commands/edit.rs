@@ -21,7 +21,8 @@ pub(super) fn forget(global: &Global, args: &ForgetArgs) -> Result<(), EdgeError
 }
 
 pub(super) fn rename(global: &Global, args: &RenameArgs) -> Result<(), EdgeError> {
-    let (old, new) = (ClassName::new(&args.old)?, ClassName::new(&args.new)?);
+    let old = ClassName::new(&args.old)?;
+    let new = ClassName::new(&args.new)?;
     let mut session = Session::open(global, Access::Write)?;
     let operation = session.learner().rename(&old, &new)?;
     session.apply(&operation)?;

@@ -1,4 +1,4 @@
-//! `evaluate`: accuracy on pictures whose class is known.
+//! `evaluate`: measures the accuracy on pictures with known classes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,19 +16,19 @@ use crate::{EdgeError, Session, folders};
 
 #[derive(Debug, Serialize)]
 struct EvaluateReport {
-    /// Over the classes that were taught; null if none of them was.
+    /// Accuracy over the classes that were taught; null if none of the classes was taught.
     accuracy: Option<f64>,
     per_class: BTreeMap<String, f64>,
-    /// Class shown, class named, pictures.
+    /// Number of pictures by class shown and class predicted.
     confusion: BTreeMap<String, BTreeMap<String, usize>>,
     images: usize,
-    /// Mean confidence in the answers on pictures of taught classes, and how far it is from coming true: the expected
-    /// calibration error over 15 bins.
+    /// Mean confidence of the answers on pictures of taught classes.
     confidence: f64,
+    /// Expected calibration error of these answers over 15 bins.
     calibration_error: f64,
-    /// Share of pictures of taught classes that were called unknown.
+    /// Share of pictures of taught classes that were classified as unknown.
     unknown: f64,
-    /// The same for pictures of classes that were never taught; null without any.
+    /// The same for pictures of classes that were never taught; null if there are none.
     unknown_of_untaught: Option<f64>,
     seconds: f64,
     skipped: Vec<SkippedDto>,
@@ -61,7 +61,7 @@ pub(super) fn run(global: &Global, args: &EvaluateArgs) -> Result<(), EdgeError>
             return Err(no_pictures(&folder.name, &folder.pictures, &taken.skipped));
         }
     }
-    // The class of each picture, as the box spells it; None where it was never taught.
+    // Class of each picture in the spelling of the state, and true if the class was taught.
     let owners: Vec<(String, bool)> = folders
         .iter()
         .flat_map(|folder| {
@@ -129,7 +129,8 @@ fn print(report: &EvaluateReport) -> Result<(), EdgeError> {
         || "none of these classes was taught".to_owned(),
         |accuracy| format!("accuracy {:.1} %", 100.0 * accuracy),
     );
-    let (images, seconds) = (report.images, report.seconds);
+    let images = report.images;
+    let seconds = report.seconds;
     report::line(format!("{accuracy}, {images} pictures in {seconds:.1} s"))?;
     for (class, accuracy) in &report.per_class {
         let named = &report.confusion[class];

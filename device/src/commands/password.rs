@@ -1,4 +1,5 @@
-//! `password`: a new password for an account, or hashes of passwords and tokens for configurations.
+//! `password`: sets a new password of an account, or prints hashes of passwords and tokens for
+//! configurations.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -21,7 +22,7 @@ pub(super) fn password(global: &Global, args: &PasswordArgs) -> Result<(), EdgeE
     }
 }
 
-/// Gives an account a new password.
+/// Sets a new random password of an account.
 fn renewed(global: &Global, args: &PasswordArgs) -> Result<(), EdgeError> {
     let session = Session::open(global, Access::Write)?;
     let gate = Gate::open(session.store().record("accounts")?, Configured::default());
@@ -35,7 +36,8 @@ fn renewed(global: &Global, args: &PasswordArgs) -> Result<(), EdgeError> {
     report::line(format!("login: {user}, password {password} (told this once)"))
 }
 
-/// Prints the hash of the password that stands on the standard input, or of a new one at a terminal.
+/// Prints the hash of the password on standard input. At a terminal, generates a password and
+/// prints it too.
 fn hashed(global: &Global) -> Result<(), EdgeError> {
     let stdin = std::io::stdin();
     let made = stdin.is_terminal();
@@ -62,7 +64,8 @@ fn hashed(global: &Global) -> Result<(), EdgeError> {
 
 /// Prints a new token and its entry in `login.tokens`.
 fn token(global: &Global, role: TokenRole) -> Result<(), EdgeError> {
-    let (token, role) = (random_token().map_err(|error| fail(&error))?, role.name());
+    let token = random_token().map_err(|error| fail(&error))?;
+    let role = role.name();
     let sha256 = hex(&token);
     if global.json {
         return report::json(&json!({ "token": token, "role": role, "sha256": sha256 }));

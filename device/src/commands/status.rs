@@ -1,4 +1,4 @@
-//! `classes` and `status`: what the box knows and uses.
+//! `classes` and `status`: print the classes, the base, the device, the head and the updates.
 
 use fmlora_learner::{Parity, UnknownTest};
 use fmlora_models::{Hardware, Precision, variant_of};
@@ -45,7 +45,8 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     let journal = session.store().journal()?;
     let updates = Updates::peek(session.store())?;
     let engine = session.engine()?;
-    let (hardware, parity) = (engine.hardware().clone(), engine.parity());
+    let hardware = engine.hardware().clone();
+    let parity = engine.parity();
     let precision = engine.precision();
     let refused = engine.refused().map(str::to_owned);
     let base = session.base();
@@ -125,7 +126,7 @@ pub(super) fn run(global: &Global) -> Result<(), EdgeError> {
     }
 }
 
-/// Adapters in use and in quarantine.
+/// Returns the adapters in use and in quarantine as JSON.
 fn updates_as_json(record: Record, until: Vec<TriedAgain>) -> Value {
     let in_use: Vec<InUseDto> = record.in_use.into_iter().map(InUseDto::of).collect();
     json!({
@@ -152,7 +153,7 @@ fn print_updates(record: Record, until: Vec<TriedAgain>) -> Result<(), EdgeError
     Ok(())
 }
 
-/// Why the last adapter was refused or taken back.
+/// Reason for which the last adapter was refused or rolled back.
 fn why(phase: &Phase) -> Option<&str> {
     match phase {
         Phase::RolledBack { why } => Some(why),

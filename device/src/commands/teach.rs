@@ -1,4 +1,4 @@
-//! `teach`: shots of one class.
+//! `teach`: teaches shots of one class.
 
 use fmlora_learner::{ClassName, Shots};
 use fmlora_models::PictureFolder;
@@ -10,7 +10,7 @@ use crate::report::{self, LeftOutDto, SkippedDto, TeachReport};
 use crate::store::Access;
 use crate::{EdgeError, Session, folders};
 
-/// What the command prints.
+/// Output of the command.
 #[derive(Debug, Serialize)]
 struct Printed {
     #[serde(flatten)]

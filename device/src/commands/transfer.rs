@@ -1,4 +1,4 @@
-//! `export` and `import`: all classes as one file.
+//! `export` and `import`: write all classes to one file, and read them back.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -54,14 +54,14 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), EdgeError
     if !same_features && !untaught {
         return Err(EdgeError::OtherFeatures { path: args.file.clone() });
     }
-    // What takes adapters out again would be about features that are there no more.
+    // The rollback data of the adapters would refer to features that no longer exist.
     if !same_features && !Updates::of(&session)?.record()?.in_use.is_empty() {
         return Err(EdgeError::UpdatesInUse { path: args.file.clone() });
     }
     let names: Vec<String> = state.classes.iter().map(|c| c.name.to_string()).collect();
     let mut operation = session.learner().import(state.classes, args.replace)?;
     if !same_features {
-        // Nothing is known yet, so the network may become the one that the classes are about.
+        // No class is taught yet, so the network may become the one of the imported classes.
         let before = session.learner().adapter().cloned();
         operation.adapter = Some(AdapterChange { before, after: state.adapter.map(Arc::new) });
     }
@@ -73,7 +73,7 @@ pub(super) fn import(global: &Global, args: &ImportArgs) -> Result<(), EdgeError
     report::line(format!("imported {} classes: {}", names.len(), names.join(", ")))
 }
 
-/// Writes a file that appears whole or not at all, also when the power goes.
+/// Writes the file atomically: after a power cut, it is complete or absent.
 fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), EdgeError> {
     let write = || {
         let mut file = AtomicWriteFile::open(path)?;

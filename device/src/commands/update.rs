@@ -1,4 +1,4 @@
-//! `update` and `rollback`: one round by hand, while the daemon does not run.
+//! `update` and `rollback`: one round of updates by hand, while the daemon is not running.
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -36,7 +36,7 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
         list(&look)?;
     }
     if matches!(updates.record()?.phase, Phase::Trial { .. }) {
-        // Frames prove it, and a look has none.
+        // A trial ends by looking at frames, and this command has none.
         tracing::warn!("{}", UpdateError::OnTrial);
     }
     let round = if args.check {
@@ -54,23 +54,23 @@ pub(super) fn update(global: &Global, args: &UpdateArgs) -> Result<(), EdgeError
     round.print(&session)
 }
 
-/// What one round changed.
+/// Result of one round of updates.
 #[derive(Default)]
 struct Round {
-    /// What was withdrawn and is out of use now.
+    /// Withdrawn adapters that were taken out of use.
     withdrawn: TakenOut,
     applied: Option<Offered>,
-    /// Classes that were known before it.
+    /// Number of classes before an adapter was applied.
     known: usize,
-    /// What is for this box, and not in use yet.
+    /// Adapters for this device that are not in use yet.
     waiting: Vec<Offered>,
 }
 
-/// Takes out what is withdrawn, then puts the first adapter to use that can be.
+/// Takes withdrawn adapters out of use, then applies the first adapter that can be applied.
 ///
 /// # Errors
 ///
-/// Why nothing was taken out, or put to use, though something was to be.
+/// The reason why no withdrawn adapter was taken out or no offered adapter was applied.
 fn round(
     session: &mut Session,
     updates: &Updates,
@@ -87,7 +87,7 @@ fn round(
         }
         Err(error) => Some(error),
     };
-    // What was taken out may have made room for others.
+    // Other adapters may fit after the withdrawal.
     let judged = |session: &Session| {
         let device = device(session, updates, settings)?;
         Ok::<_, EdgeError>(updates.judged(look.list.clone(), &device, &settings.again, clock())?)
@@ -97,7 +97,7 @@ fn round(
         let device = device(session, updates, settings)?;
         round.applied = match first_of(&choices, updates, settings, session, &device, classes) {
             Ok(applied) => Some(applied),
-            // The rest of the round is not lost by it.
+            // The withdrawal succeeded, so this error is only logged.
             Err(error) if !round.withdrawn.targets.is_empty() => {
                 tracing::warn!("{}", report::with_causes(&error));
                 None
@@ -145,7 +145,8 @@ impl Round {
             json!({ "target": target, "not_for_us": not_for_us })
         });
         let applied = self.applied.as_ref().map(|applied| {
-            let (name, release) = (applied.offer.name.to_string(), applied.offer.release);
+            let name = applied.offer.name.to_string();
+            let release = applied.offer.release;
             json!({ "target": applied.target, "name": name, "release": release })
         });
         let names = |all: &[Offered]| -> Vec<String> {
@@ -171,7 +172,7 @@ impl Round {
     }
 }
 
-/// What this box is.
+/// Describes this device: id, base, feature space and channel.
 fn device(session: &Session, updates: &Updates, settings: &Settings) -> Result<Device, EdgeError> {
     Ok(Device {
         id: updates.record()?.device,
@@ -181,7 +182,7 @@ fn device(session: &Session, updates: &Updates, settings: &Settings) -> Result<D
     })
 }
 
-/// Prints what a look has found.
+/// Prints the adapters and withdrawals that a look has found.
 fn list(look: &Look) -> Result<(), EdgeError> {
     for (target, offered) in &look.seen {
         match offered {
@@ -195,11 +196,12 @@ fn list(look: &Look) -> Result<(), EdgeError> {
     Ok(())
 }
 
-/// Fetches adapters until one is in use. No daemon watches over it: it was tried as far as can be, and stays.
+/// Fetches adapters until one is applied. There is no trial, because no daemon watches over it: all
+/// possible checks were made before, and the adapter stays.
 ///
 /// # Errors
 ///
-/// Why the first of them is not in use.
+/// The reason why the first adapter was not applied.
 fn first_of(
     choices: &[Offered],
     updates: &Updates,
@@ -208,7 +210,8 @@ fn first_of(
     device: &Device,
     classes: Classes,
 ) -> Result<Offered, UpdateError> {
-    let (mut first, mut piece) = (None, Piece::Keep);
+    let mut first = None;
+    let mut piece = Piece::Keep;
     for offered in choices {
         let fetched = updates.fetch(&settings.from, offered, piece);
         match fetched.and_then(|()| updates.switch(session, device, classes, Then::Stays)) {
@@ -242,11 +245,12 @@ pub(super) fn roll_back(global: &Global, args: &RollbackArgs) -> Result<(), Edge
     report::line(format!("took back {}; {classes} classes", taken.target))
 }
 
-/// Looks whether a repository can be read and is to be believed; a stick that is not plugged in is none.
+/// Checks that the repository can be read and has valid signatures. A missing folder, such as a
+/// stick that is not plugged in, is not checked.
 ///
 /// # Errors
 ///
-/// [`UpdateError::Trust`]; without a root, nothing is believed, and nothing is tried.
+/// [`UpdateError::Trust`]. Without a root, nothing can be verified, and nothing is tried.
 pub(super) fn try_repository(config: &UpdateConfig) -> Result<(), EdgeError> {
     let Some(Settings { from, root: Some(root), .. }) = config.settings()? else { return Ok(()) };
     if matches!(from.location(), Location::Folder(folder) if !folder.exists()) {

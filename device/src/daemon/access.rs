@@ -1,4 +1,4 @@
-//! Who may do what: accounts and tokens on disk, logins in memory.
+//! Access control: accounts and tokens on disk, login sessions in memory.
 
 mod accounts;
 mod configured;
@@ -20,19 +20,20 @@ pub(crate) use configured::{Configured, ConfiguredToken, hex, parse_digest};
 use logins::Logins;
 use word::random_word;
 
-/// Characters of a password that nobody thought up: 100 bits.
+/// Length of a generated password, in characters: 100 bits.
 const PASSWORD_LENGTH: usize = 20;
 
-/// Fewest characters of a password that somebody thought up.
+/// Shortest password that may be set, in characters.
 const SHORTEST_PASSWORD: usize = 10;
 
-/// Most characters: what is longer only keeps the processor busy.
+/// Longest password, in characters: a longer one only costs processor time.
 const LONGEST_PASSWORD: usize = 256;
 
-/// How long a Basic login that was right is remembered, so that a client that asks each second costs one hash.
+/// Time for which a successful Basic login is remembered, so that a client with one request per
+/// second costs one hash.
 const BASIC_LASTS: Duration = Duration::from_hours(1);
 
-/// Tokens for scripts.
+/// Largest number of tokens for scripts.
 const MAX_TOKENS: usize = 100;
 
 /// What a login or a token may do. The order of the variants is part of the state's format.
@@ -48,7 +49,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Whether this role includes what `needed` may.
+    /// Returns true if this role has all permissions of `needed`.
     pub(crate) fn includes(self, needed: Self) -> bool {
         let rank = |role| match role {
             Self::Pictures => 0,
@@ -70,7 +71,7 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    /// The account of a user's name.
+    /// Returns the account of a user name.
     fn named(user: &str) -> Option<Self> {
         match user {
             "admin" => Some(Self::Admin),
@@ -79,7 +80,7 @@ impl Account {
         }
     }
 
-    /// The user's name.
+    /// Returns the user name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -87,7 +88,7 @@ impl Account {
         }
     }
 
-    /// The key of the configuration that sets its password.
+    /// Returns the configuration key that sets the password.
     fn key(self) -> &'static str {
         match self {
             Self::Admin => "login.password_hash",
@@ -103,25 +104,25 @@ impl Account {
     }
 }
 
-/// Why access was not granted or not changed.
+/// Error of a login, or of a change of accounts and tokens.
 #[derive(Debug, Error)]
 pub(crate) enum AccessError {
-    /// No such account, or another password.
+    /// The account does not exist, or the password is wrong.
     #[error("user or password is wrong")]
     Wrong,
-    /// A password that anybody could guess, or that is no password.
+    /// The password is too short or too long.
     #[error("a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")]
     Password,
-    /// A password that the configuration sets.
+    /// The configuration sets the password.
     #[error("the configuration sets this password ({0}): change it there")]
     Configured(&'static str),
-    /// The name of a token.
+    /// The name of a token is empty, too long or has control characters.
     #[error("a token's name has 1 to 64 characters")]
     TokenName,
-    /// Too many.
+    /// There are too many tokens.
     #[error("there are {MAX_TOKENS} tokens already: delete one first")]
     TooManyTokens,
-    /// There is none of that number.
+    /// There is no token of this number.
     #[error("there is no token {0}")]
     NoSuchToken(u32),
     /// The system gave no random numbers.
@@ -130,24 +131,24 @@ pub(crate) enum AccessError {
     /// A password could not be hashed.
     #[error("the password could not be hashed: {0}")]
     Hash(String),
-    /// What is known could not be read or written.
+    /// The accounts could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Keeps the doors.
+/// Checks logins and tokens, and changes accounts.
 pub(crate) struct Gate {
     record: Record,
     accounts: Mutex<Accounts>,
-    /// What the configuration sets, which goes before what the state holds.
+    /// Accounts and tokens of the configuration, which precede those of the state.
     configured: Mutex<Configured>,
     logins: Mutex<Logins>,
-    /// One password at a time: each takes 19 MiB and a core while it is checked.
+    /// Lock of password hashing, one at a time: each takes 19 MiB and a core.
     checking: Mutex<()>,
 }
 
 impl Gate {
-    /// Opens what the state holds of accounts.
+    /// Reads the accounts of the state.
     ///
     /// # Errors
     ///
@@ -163,7 +164,7 @@ impl Gate {
         })
     }
 
-    /// Takes over what a changed configuration sets. Logins end where the password is another one.
+    /// Applies a changed configuration. Sessions end where the password has changed.
     pub(crate) fn configure(&self, configured: Configured) {
         let before = std::mem::replace(&mut *lock(&self.configured), configured);
         let now = lock(&self.configured).clone();
@@ -174,7 +175,8 @@ impl Gate {
         }
     }
 
-    /// Makes the administrator's password if there is none, and gives it. It is nowhere else.
+    /// Generates the administrator's password if there is none, and returns it. It is stored only
+    /// as a hash.
     ///
     /// # Errors
     ///
@@ -186,14 +188,14 @@ impl Gate {
         self.renew_password(Account::Admin).map(Some)
     }
 
-    /// Gives an account a new random password.
+    /// Sets a new random password for an account, and returns it.
     pub(crate) fn renew_password(&self, account: Account) -> Result<String, AccessError> {
         let password = random_password()?;
         self.set_password(account, &password)?;
         Ok(password)
     }
 
-    /// Gives an account a password; logins with the old one end.
+    /// Sets the password of an account; sessions with the old one end.
     pub(crate) fn set_password(&self, account: Account, password: &str) -> Result<(), AccessError> {
         check_password(password)?;
         if lock(&self.configured).hash_of(account).is_some() {
@@ -211,7 +213,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Checks a password, which takes a good part of a second on a small box, and gives what opens a session.
+    /// Checks a password, which takes a good part of a second on a small box, and returns the key
+    /// of a new session.
     pub(crate) fn log_in(
         &self,
         user: &str,
@@ -224,8 +227,8 @@ impl Gate {
         Ok((key, role))
     }
 
-    /// Checks user and password of a Basic login. Afterwards [`Gate::session`] knows `basic_key(user, password)` for an
-    /// hour, or until the password changes.
+    /// Checks user name and password of a Basic login. Afterwards [`Gate::session`] knows
+    /// `basic_key(user, password)` for an hour, or until the password changes.
     pub(crate) fn log_in_basic(&self, user: &str, password: &str) -> Result<(), AccessError> {
         let role = self.check(user, password)?;
         let key = basic_key(user, password);
@@ -255,19 +258,19 @@ impl Gate {
         lock(&self.logins).end(key);
     }
 
-    /// What a session may do.
+    /// Returns the role of a session.
     pub(crate) fn session(&self, key: &str) -> Option<Role> {
         lock(&self.logins).role(key, Instant::now())
     }
 
-    /// What a token may do.
+    /// Returns the role of a token.
     pub(crate) fn token(&self, token: &str) -> Option<Role> {
         let digest = accounts::digest(token);
         let configured = lock(&self.configured).role_of(&digest);
         configured.or_else(|| lock(&self.accounts).role_of(&digest))
     }
 
-    /// Makes a token for a script. The token itself is nowhere else.
+    /// Creates a token for a script. It is stored only as a hash.
     pub(crate) fn add_token(
         &self,
         name: &str,
@@ -287,20 +290,20 @@ impl Gate {
         Ok((dto, token))
     }
 
-    /// All tokens, those of the configuration first, without what opens anything.
+    /// Lists all tokens, those of the configuration first, without their secrets.
     pub(crate) fn tokens(&self) -> Vec<TokenDto> {
         let configured = lock(&self.configured).tokens();
         [configured, lock(&self.accounts).tokens()].concat()
     }
 
-    /// Takes a token back.
+    /// Revokes a token.
     pub(crate) fn remove_token(&self, id: u32) -> Result<(), AccessError> {
         self.change(|accounts| {
             if accounts.remove_token(id) { Ok(()) } else { Err(AccessError::NoSuchToken(id)) }
         })
     }
 
-    /// Changes what is kept, on disk first.
+    /// Changes the accounts, on disk first.
     fn change<T>(
         &self,
         change: impl FnOnce(&mut Accounts) -> Result<T, AccessError>,
@@ -314,17 +317,17 @@ impl Gate {
     }
 }
 
-/// What a Basic login is known by.
+/// Session key of a Basic login.
 pub(crate) fn basic_key(user: &str, password: &str) -> String {
     format!("basic:{user}:{password}")
 }
 
-/// A random password that can be read from a screen.
+/// Generates a random password that is easy to read from a screen.
 pub(crate) fn random_password() -> Result<String, AccessError> {
     random_word(PASSWORD_LENGTH)
 }
 
-/// A random token.
+/// Generates a random token.
 pub(crate) fn random_token() -> Result<String, AccessError> {
     random_word(accounts::TOKEN_LENGTH)
 }

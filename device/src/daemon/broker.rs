@@ -1,4 +1,4 @@
-//! How the connection to the MQTT broker stands.
+//! Health of the connection to the MQTT broker.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,17 +13,17 @@ pub(crate) struct BrokerHealth {
     pub(crate) trouble: Option<String>,
 }
 
-/// The newest word of it; `None` without a broker.
+/// Latest health of the connection, shared between threads; `None` without a broker.
 #[derive(Debug, Default)]
 pub(crate) struct SharedBroker(Mutex<Option<BrokerHealth>>);
 
 impl SharedBroker {
-    /// As it is now.
+    /// Returns the current health.
     pub(crate) fn get(&self) -> Option<BrokerHealth> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the place of what was known before.
+    /// Replaces the health.
     #[cfg(feature = "mqtt")]
     pub(crate) fn set(&self, health: BrokerHealth) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(health);

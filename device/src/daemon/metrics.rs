@@ -1,4 +1,4 @@
-//! Counters and gauges for Prometheus, each here with its name and meaning.
+//! Prometheus counters and gauges, each registered here with its name and help text.
 
 mod facts;
 mod format;
@@ -28,16 +28,16 @@ use crate::update::Phase;
 use facts::Facts;
 pub(crate) use format::Format;
 
-/// What the metrics say instead of a class's name where names are hidden.
+/// Label in place of a class's name if names are hidden.
 const HIDDEN: &str = "hidden";
 
-/// Which class was seen; empty is unknown.
+/// Label of the counter of answers: the class, empty if unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeenLabels {
     class: String,
 }
 
-/// Which request was answered how.
+/// Labels of the counter of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
     pub(crate) method: String,
@@ -46,43 +46,43 @@ pub(crate) struct RequestLabels {
     pub(crate) status: u16,
 }
 
-/// Which operation was done.
+/// Label of the counter of operations.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
     operation: &'static str,
 }
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     config: Arc<LiveConfig>,
     frame_seconds: Histogram,
-    /// Answered frames, and microseconds from each to its answer.
+    /// Answered frames, and the sum of the microseconds from each frame to its answer.
     answered: AtomicU64,
     answer_micros: AtomicU64,
     seen: Family<SeenLabels, Counter>,
     operations: Family<OperationLabels, Counter>,
     /// Posted pictures that were answered.
     pub(crate) pictures: Counter,
-    /// Logins that failed.
+    /// Failed logins.
     pub(crate) failed_logins: Counter,
-    /// Requests that were answered.
+    /// Answered requests.
     pub(crate) requests: Family<RequestLabels, Counter>,
-    /// How long that took.
+    /// Duration of requests.
     pub(crate) request_seconds: Histogram,
     updates: Updates,
     facts: Facts,
     read: Mutex<Read>,
 }
 
-/// Where an update stands.
+/// Label of the gauge of update phases.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabels {
     phase: &'static str,
 }
 
-/// How updates stand.
+/// Gauges of updates.
 #[derive(Debug, Default)]
 struct Updates {
     unusable: Gauge,
@@ -93,7 +93,7 @@ struct Updates {
     last_success: Gauge,
 }
 
-/// Where numbers are kept that are read when somebody asks.
+/// Sources of the numbers that are read at each scrape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sources<'a> {
     pub(crate) counts: SlotCounts,
@@ -103,7 +103,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) storage_writable: bool,
 }
 
-/// What is read where it is kept, when somebody asks.
+/// Metrics that are read at each scrape.
 #[derive(Debug, Default)]
 struct Read {
     frames: Counter,
@@ -120,7 +120,7 @@ struct Read {
 }
 
 impl Metrics {
-    /// All at nothing; `about` are facts that do not change.
+    /// Registers all metrics with the value zero; `about` holds facts that do not change.
     pub(crate) fn new(config: Arc<LiveConfig>, about: &About) -> Self {
         let mut registry = Registry::with_prefix("fmlora");
         let build = vec![
@@ -211,7 +211,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Counts a frame's answer.
+    /// Counts an answered frame.
     pub(crate) fn frame_answered(&self, answer: &Answer, took: Duration) {
         self.frame_seconds.observe(took.as_secs_f64());
         self.answered.fetch_add(1, Ordering::Relaxed);
@@ -225,7 +225,8 @@ impl Metrics {
         self.seen.get_or_create(&SeenLabels { class }).inc();
     }
 
-    /// Counts an operation; the counters of classes that are known no more go.
+    /// Counts an operation. Those that may remove or rename a class clear the counters of seen
+    /// classes.
     pub(crate) fn operated(&self, operation: &'static str) {
         self.operations.get_or_create(&OperationLabels { operation }).inc();
         if matches!(operation, "forget" | "rename" | "undo" | "update" | "rollback") {
@@ -233,7 +234,7 @@ impl Metrics {
         }
     }
 
-    /// Takes over how updates stand.
+    /// Sets the gauges of updates.
     pub(crate) fn updated(&self, status: &UpdateDto) {
         let updates = &self.updates;
         for phase in Phase::NAMES {
@@ -250,20 +251,20 @@ impl Metrics {
         self.facts.updated(status, self.config.get().privacy.hide_names);
     }
 
-    /// Answered frames, and the mean time that took.
+    /// Number of answered frames, and their mean answer time.
     pub(crate) fn answered(&self) -> (u64, Duration) {
         let n = self.answered.load(Ordering::Relaxed);
         (n, Duration::from_micros(self.answer_micros.load(Ordering::Relaxed) / n.max(1)))
     }
 
-    /// All of them as text.
+    /// Encodes all metrics as text.
     pub(crate) fn text(
         &self,
         format: Format,
         sources: Sources<'_>,
     ) -> Result<String, std::fmt::Error> {
         let Sources { counts, source, knowledge, broker, storage_writable } = sources;
-        // Held to the end, so that of two who ask neither counts what the other has counted.
+        // Held to the end, so that two scrapes at a time do not count an increase twice.
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let catch_up = |counter: &Counter, now: u64| {
             counter.inc_by(now.saturating_sub(counter.get()));
@@ -317,12 +318,12 @@ impl Updates {
     }
 }
 
-/// A number that may be larger than a gauge holds.
+/// Converts a number that may be larger than a gauge holds.
 fn as_gauge(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Memory that the process has in use, where the system says so.
+/// Resident memory of the process in bytes, if the system reports it.
 pub(crate) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -362,7 +363,8 @@ mod tests {
         metrics.text(format, sources).expect("text")
     }
 
-    /// The library writes help texts as they are, and a name that is registered twice twice.
+    /// The library writes help texts unchanged, and a name that is registered twice is written
+    /// twice.
     #[test]
     fn each_name_is_registered_once_with_a_help_text_of_one_line() {
         let metrics = metrics();
@@ -375,7 +377,8 @@ mod tests {
         metrics.requests.get_or_create(&request).inc();
         for format in [Format::Prometheus, Format::OpenMetrics] {
             let text = text(&metrics, format);
-            let (mut typed, mut helped) = (BTreeSet::new(), BTreeSet::new());
+            let mut typed = BTreeSet::new();
+            let mut helped = BTreeSet::new();
             for line in text.lines() {
                 if let Some(rest) = line.strip_prefix("# TYPE ") {
                     let name = rest.split(' ').next().expect("a name");

@@ -1,7 +1,8 @@
-//! State and answers by MQTT, for Home Assistant and whoever else listens.
+//! Publishes state and answers by MQTT, for Home Assistant and other clients.
 //!
-//! Everything that lasts is published again with each connection: a broker that was away, or has forgotten, knows all
-//! when it is back. Nothing waits for a broker: what it cannot take is left out.
+//! All retained messages are published again with each connection, so that a broker is up to date
+//! after an outage or a loss of its data. Nothing waits for the broker: messages that it cannot
+//! take are dropped.
 
 mod connection;
 mod messages;
@@ -28,26 +29,26 @@ use crate::report::with_causes;
 use connection::{Link, keep, words};
 use messages::{Message, Topics};
 
-/// How often the broker hears from us at least; it says our last words after half as long again.
+/// Keep-alive interval: the broker publishes the last will after one and a half times this silence.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Messages that may wait for the broker.
+/// Capacity of the queue of messages to the broker.
 const WAITING: usize = 64;
 
-/// Largest packet in either direction. rumqttc loses what waits behind a larger one, and what it sends by itself is 10 KiB
-/// at most.
+/// Largest packet in either direction, in bytes. rumqttc loses the packets that wait behind a
+/// larger one; its own limit is 10 KiB.
 const MAX_PACKET: usize = 256 << 10;
 
-/// Largest message that is published: what is around it fits into the packet too.
+/// Largest message that is published, in bytes: the packet around it fits too.
 const MAX_MESSAGE: usize = MAX_PACKET - (4 << 10);
 
 /// An answer is published when it changes, and again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// How long the last words may take.
+/// Longest wait for the last messages at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long a broker may take to answer `check`.
+/// Longest wait of `check` for the broker's response.
 const CHECK_TIME: Duration = Duration::from_secs(10);
 
 /// The connection to the broker.
@@ -57,12 +58,12 @@ pub(super) struct Mqtt {
 }
 
 impl Mqtt {
-    /// Connects to the broker, if there is one, and keeps connecting.
+    /// Connects to the broker, if there is one, and reconnects.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Config`] for an address that is none or a password that cannot be read, [`EdgeError::File`] for a
-    /// certificate that cannot be read.
+    /// [`EdgeError::Config`] for an invalid address, an unreadable password or an unreadable
+    /// certificate.
     pub(super) fn start(
         config: &MqttConfig,
         shared: &Arc<Shared>,
@@ -89,12 +90,12 @@ impl Mqtt {
         }))
     }
 
-    /// Whether it is over though nobody asked it to end.
+    /// Returns true if the connection or the publisher has ended without [`Mqtt::end`].
     pub(super) fn is_over(&self) -> bool {
         self.talking.is_finished() || self.publishing.is_finished()
     }
 
-    /// Says that the box goes, and closes the connection.
+    /// Publishes that the box is offline, and closes the connection.
     pub(super) async fn end(self) {
         let _ = tokio::time::timeout(LAST_WORDS, self.publishing).await;
         let talking = self.talking.abort_handle();
@@ -103,8 +104,8 @@ impl Mqtt {
     }
 }
 
-/// Tries whether the broker is there and takes the login. It connects by another client id than the daemon, whose
-/// connection would end otherwise.
+/// Checks that the broker is reachable and accepts the login. Uses another client id than the
+/// daemon: with the same one, the broker would close the daemon's connection.
 ///
 /// # Errors
 ///
@@ -112,8 +113,8 @@ impl Mqtt {
 pub(crate) async fn try_broker(config: &MqttConfig) -> Result<(), Mistake> {
     let Some(broker) = &config.broker else { return Ok(()) };
     let wrong = |place: &str, what: String| Mistake { place: place.to_owned(), what };
-    let options = options(broker, config, format!("{}-check", client_id(config)));
-    let options = options.map_err(|error| wrong("mqtt.broker", with_causes(&error)))?;
+    let options = options(broker, config, format!("{}-check", client_id(config)))
+        .map_err(|error| wrong("mqtt.broker", with_causes(&error)))?;
     let (client, mut events) = AsyncClient::new(options, WAITING);
     let connected = tokio::time::timeout(CHECK_TIME, async {
         loop {
@@ -138,7 +139,7 @@ pub(crate) async fn try_broker(config: &MqttConfig) -> Result<(), Mistake> {
             return Err(wrong("mqtt.broker", format!("{broker}: no answer within {seconds} s")));
         }
     }
-    // A goodbye that does not come through harms nobody.
+    // A lost DISCONNECT does no harm.
     let _ = tokio::time::timeout(LAST_WORDS, async {
         let _ = client.disconnect().await;
         while !matches!(events.poll().await, Err(_) | Ok(Happened::Outgoing(Outgoing::Disconnect)))
@@ -149,7 +150,7 @@ pub(crate) async fn try_broker(config: &MqttConfig) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// The name by which the broker knows this box.
+/// Client id of this box at the broker.
 fn client_id(config: &MqttConfig) -> String {
     format!("fmlora-{}", config.name)
 }
@@ -161,7 +162,7 @@ fn options(broker: &str, config: &MqttConfig, client_id: String) -> Result<MqttO
     };
     let url = Url::parse(broker).map_err(|e| wrong(e.to_string()))?;
     let host = url.host_str().ok_or_else(|| wrong("names no host".to_owned()))?;
-    // An IPv6 address stands in brackets in an address, and without them everywhere else.
+    // An IPv6 address has brackets in a URL, and none elsewhere.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let tls = url.scheme() == "mqtts";
     let port = url.port().unwrap_or(if tls { 8883 } else { 1883 });
@@ -185,16 +186,17 @@ fn options(broker: &str, config: &MqttConfig, client_id: String) -> Result<MqttO
     Ok(options)
 }
 
-/// Publishes what happens.
+/// Publishes the daemon's events.
 struct Publisher {
     client: AsyncClient,
     topics: Topics,
     shared: Arc<Shared>,
-    /// What was published last of the camera's answers, and when.
+    /// Class of the camera that was published last, and the time.
     shown: Option<(Option<String>, Instant)>,
-    /// Whether the broker is there. Without it nothing is put into the queue: all that lasts is published again later.
+    /// True while the broker is connected. Otherwise nothing is queued: all retained messages are
+    /// published again later.
     up: bool,
-    /// Topics whose message was too large once.
+    /// Topics with a message that was too large, each logged once.
     too_large: BTreeSet<String>,
 }
 
@@ -225,11 +227,11 @@ impl Publisher {
             }
         }
         self.publish(self.topics.availability(false));
-        // A broker that is away does not hear it, but has our last words.
+        // A broker that is away does not receive the message, but has the last will.
         let _ = self.client.disconnect().await;
     }
 
-    /// Everything that lasts.
+    /// Publishes all retained messages.
     fn introduce(&mut self) {
         for message in self.topics.discovery(&self.shared.about) {
             self.publish(message);
@@ -297,7 +299,8 @@ impl Publisher {
             }
             return;
         }
-        // What does not fit into the queue is published again with the next connection or change.
+        // A message that does not fit into the queue is published again with the next connection or
+        // change.
         let _ = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload);
     }
 }

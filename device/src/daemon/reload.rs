@@ -1,18 +1,18 @@
-//! What of a changed configuration a running daemon takes over.
+//! Applies a changed configuration to a running daemon.
 
 use super::config::DaemonConfig;
 
-/// A configuration as a running daemon can have it.
+/// Configuration of the daemon after a reload.
 #[derive(Debug)]
 pub(super) struct Reloaded {
     pub(super) config: DaemonConfig,
-    /// Whether the source is to be opened anew.
+    /// True if the source must be reopened.
     pub(super) camera: bool,
-    /// Keys that would change, but stay as they were until the next start.
+    /// Changed keys that keep their old values until the next start.
     pub(super) kept: Vec<&'static str>,
 }
 
-/// Everything new but what needs another start.
+/// Takes all new values except those that need a restart.
 pub(super) fn reload(old: &DaemonConfig, new: DaemonConfig) -> Reloaded {
     let mut config = new;
     let camera = config.camera != old.camera;

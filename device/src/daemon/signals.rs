@@ -1,10 +1,11 @@
-//! Signals of the operating system: SIGTERM and SIGINT end the daemon, SIGHUP reads its configuration anew.
+//! Signals of the operating system: SIGTERM and SIGINT end the daemon, SIGHUP reloads its
+//! configuration.
 
 use tokio::signal::unix::{Signal as Incoming, SignalKind, signal};
 
 use crate::EdgeError;
 
-/// A signal that came.
+/// A received signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGTERM or SIGINT.
@@ -13,7 +14,7 @@ pub(super) enum Signal {
     Reload,
 }
 
-/// The signals that the daemon handles. One that comes after [`Signals::register`] waits until it is asked for.
+/// Handlers of the daemon's signals. A signal after [`Signals::register`] is kept until it is read.
 pub(super) struct Signals {
     terminate: Incoming,
     interrupt: Incoming,
@@ -21,7 +22,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Handles the signals from now on. Comes before the daemon announces itself: an unhandled SIGHUP would kill it.
+    /// Installs the handlers. Comes before the daemon announces itself: an unhandled SIGHUP would
+    /// kill it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The newest frame, for everybody who wants one. No queue: a frame that nobody took is left out when the next one comes.
+//! Slot for the newest frame, shared by all readers. There is no queue: a frame that was not taken
+//! is dropped when the next one arrives.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,22 +9,22 @@ use image::RgbImage;
 /// A frame of the source.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
-    /// Its pixels.
+    /// Pixels of the frame.
     pub(crate) picture: Arc<RgbImage>,
-    /// Its place among all frames since the start, from 1.
+    /// Sequence number since the start, from 1.
     pub(crate) number: u64,
-    /// When it came.
+    /// Time of arrival.
     pub(crate) at: Instant,
 }
 
 /// Counters of the slot.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SlotCounts {
-    /// Frames that were put here.
+    /// Frames that were put into the slot.
     pub(crate) frames: u64,
-    /// Those of them that nobody looked at before the next one came.
+    /// Frames of these that were replaced before [`Slot::next`] took them.
     pub(crate) replaced: u64,
-    /// Frames that came too soon to be put here.
+    /// Frames that were dropped because they came too soon.
     pub(crate) too_soon: u64,
 }
 
@@ -38,7 +39,7 @@ pub(crate) struct Slot {
 struct Inner {
     newest: Option<Frame>,
     taken: bool,
-    /// Somebody who waits for a frame has something else to do.
+    /// True if the thread that waits in [`Slot::next`] has other work.
     woken: bool,
     counts: SlotCounts,
 }
@@ -54,7 +55,7 @@ impl Slot {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a frame in the place of the one before.
+    /// Replaces the frame in the slot.
     pub(crate) fn put(&self, picture: RgbImage) {
         let mut inner = self.lock();
         if inner.newest.is_some() && !inner.taken {
@@ -72,8 +73,8 @@ impl Slot {
         self.lock().counts.too_soon += 1;
     }
 
-    /// A frame later than number `after`, for the one who answers frames; waits for it for at most `timeout`, or until
-    /// [`Slot::wake`].
+    /// Waits for a frame later than number `after` and takes it; for the thread that answers
+    /// frames. The wait ends after `timeout`, or by [`Slot::wake`].
     pub(crate) fn next(&self, after: u64, timeout: Duration) -> Option<Frame> {
         let mut inner = self.wait(after, timeout, true);
         inner.woken = false;
@@ -82,12 +83,13 @@ impl Slot {
         frame
     }
 
-    /// The same for everybody else: who only looks on.
+    /// Waits like [`Slot::next`], but does not take the frame and is not woken; for all other
+    /// readers.
     pub(crate) fn watch(&self, after: u64, timeout: Duration) -> Option<Frame> {
         self.wait(after, timeout, false).newest_after(after)
     }
 
-    /// Ends the waiting in [`Slot::next`].
+    /// Ends the wait in [`Slot::next`].
     pub(crate) fn wake(&self) {
         self.lock().woken = true;
         self.came.notify_all();
@@ -104,7 +106,7 @@ impl Slot {
         inner
     }
 
-    /// How old the newest frame is; `None` before the first.
+    /// Age of the newest frame; `None` before the first.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.lock().newest.as_ref().map(|frame| frame.at.elapsed())
     }

@@ -1,4 +1,4 @@
-//! Answers over several frames: one frame may be blurred, turned or half out of sight.
+//! Averages predictions over several frames: one frame may be blurred, turned or half out of sight.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ pub(crate) struct Answer {
     pub(crate) frames: usize,
 }
 
-/// The last predictions.
+/// Window of the last predictions.
 #[derive(Debug)]
 pub(crate) struct Smoothing {
     length: usize,
@@ -32,19 +32,19 @@ impl Smoothing {
         Self { length: length.max(1), window: VecDeque::new() }
     }
 
-    /// Averages over another number of predictions from here on.
+    /// Changes the length of the window.
     pub(crate) fn set_length(&mut self, length: usize) {
         self.length = length.max(1);
         let surplus = self.window.len().saturating_sub(self.length);
         self.window.drain(..surplus);
     }
 
-    /// Begins anew: the classes are others.
+    /// Clears the window after a change of the classes.
     pub(crate) fn forget(&mut self) {
         self.window.clear();
     }
 
-    /// Adds a prediction of all classes, and says what the last ones are on average.
+    /// Adds a prediction of all classes and returns the average of the window.
     pub(crate) fn add(&mut self, prediction: Prediction) -> Answer {
         if self.window.len() == self.length {
             self.window.pop_front();

@@ -1,4 +1,4 @@
-//! Where frames come from, by URI.
+//! Sources of camera frames, selected by URI.
 
 #[cfg(any(feature = "camera", test))]
 mod camera;
@@ -37,28 +37,30 @@ use super::config::{CameraConfig, masked_address};
 use super::slot::Slot;
 use crate::tls_roots::Authorities;
 
-/// A frame that a source gave.
+/// Result of [`try_frame`]: size of the frame and the time that it took.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(crate) struct Tried {
-    /// Its width in pixels.
+    /// Width in pixels.
     pub(crate) width: u32,
-    /// Its height in pixels.
+    /// Height in pixels.
     pub(crate) height: u32,
-    /// From opening the source to the frame.
+    /// Seconds from opening the source to the frame.
     pub(crate) seconds: f64,
 }
 
-/// Opens a source, takes one frame, closes it.
+/// Opens a source, reads one frame and closes the source.
 ///
 /// # Errors
 ///
-/// [`SourceError`] if no frame comes in time.
+/// [`SourceError`] if no frame arrives in time.
 pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
-    let (started, slot) = (Instant::now(), Arc::new(Slot::default()));
+    let started = Instant::now();
+    let slot = Arc::new(Slot::default());
     let health = Arc::new(SharedHealth::default());
     let keeper = Keeper::start(keeping.clone(), slot.clone(), health.clone());
     let _keeper = keeper.map_err(|error| SourceError::Open(error.to_string()))?;
-    // The keeper knows the reason: it gives up after this time for the opening, and this time for the frame.
+    // The keeper's own time-outs, one for opening and one for the first frame, are shorter: its
+    // error gives the reason.
     let limit = 2 * keeping.timeout + Duration::from_secs(1);
     while started.elapsed() < limit {
         if let Some(frame) = slot.next(0, Duration::from_millis(50)) {
@@ -72,85 +74,86 @@ pub(crate) fn try_frame(keeping: &Keeping) -> Result<Tried, SourceError> {
     Err(SourceError::Silent { time: limit, note: None })
 }
 
-/// A source that is open. It ends its waits when its [`Opening`] is given up.
+/// An open source of frames. Its waits end when its [`Opening`] is given up.
 pub(crate) trait Source {
-    /// The next frame, or why there is none right now; waits for it.
+    /// Waits for the next frame; returns the reason if there is none at the moment.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] if the source has to be opened anew.
+    /// [`SourceError`] if the source must be opened again.
     fn next(&mut self) -> Result<Given, SourceError>;
 }
 
-/// What a source gives.
+/// Result of one read from a source.
 pub(crate) enum Given {
     /// A frame.
     Frame(RgbImage),
-    /// A picture that cannot be read, or an answer without one. The next may be good.
+    /// The picture cannot be decoded, or the response holds none. The next one may be good.
     Damaged(String),
-    /// Nothing to show, and no fault of the source: why.
+    /// The source works but has nothing to show, for this reason.
     Waiting(String),
 }
 
-/// Why there is no frame.
+/// Error of a source that delivers no frame.
 #[derive(Debug, Error)]
 pub(crate) enum SourceError {
-    /// It cannot be opened.
+    /// The source cannot be opened.
     #[error("cannot be opened: {0}")]
     Open(String),
-    /// It was open and is no more, or gives no picture.
+    /// The source was lost after it was opened, or it delivers no picture.
     #[error("{0}")]
     Lost(String),
-    /// User or password are wrong, or missing.
+    /// User name or password is wrong or missing.
     #[error("{0}")]
     Refused(String),
-    /// Nothing came for too long.
+    /// No frame arrived within the time-out.
     #[error("no frame for {:.1} s{}", .time.as_secs_f64(), with_note(.note.as_deref()))]
     Silent {
-        /// How long.
+        /// Length of the silence.
         time: Duration,
-        /// What may be the reason.
+        /// Likely reason, if one is known.
         note: Option<String>,
     },
 }
 
-/// The reason behind what it explains.
+/// Formats a note as the suffix of an error message.
 fn with_note(note: Option<&str>) -> String {
     note.map(|note| format!(": {note}")).unwrap_or_default()
 }
 
-/// What a URI says.
+/// A parsed source URI.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SourceSpec {
-    /// Rendered things.
+    /// Synthetic camera: rendered pictures.
     Synthetic {
-        /// Of the renderer.
+        /// Seed of the renderer.
         seed: u64,
-        /// Frames a second.
+        /// Frames per second.
         fps: f64,
     },
-    /// The pictures of a folder.
+    /// The pictures of a directory.
     Directory(DirectorySpec),
     /// A camera of this machine.
     #[cfg(feature = "camera")]
     Camera(CameraSpec),
-    /// MJPEG, or a picture that is asked for again and again.
+    /// HTTP camera: an MJPEG stream, or a single picture that is polled.
     Http(HttpAddress),
-    /// A program that writes JPEG pictures.
+    /// A program that writes JPEG pictures to its output.
     Exec(Vec<String>),
 }
 
 impl SourceSpec {
-    /// Reads the source of a configuration.
+    /// Parses the source of a configuration.
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong, without passwords.
+    /// A message without passwords that says what is wrong.
     pub(crate) fn of(camera: &CameraConfig) -> Result<Self, String> {
-        let (uri, shown) = (&camera.source, masked_address(&camera.source));
+        let uri = &camera.source;
+        let shown = masked_address(uri);
         let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
         match scheme.as_str() {
-            // What stands behind the question mark is the server's.
+            // The query belongs to the server's URL and holds no settings of this program.
             "http" | "https" => {
                 let authorities = Authorities::from_value(camera.authority.as_deref());
                 return HttpAddress::parse(uri, authorities).map(Self::Http);
@@ -207,8 +210,8 @@ impl SourceSpec {
         }
     }
 
-    /// Opens the source. `fps` is how often a server or a camera is asked for a picture, `timeout` how long it may take to
-    /// answer.
+    /// Opens the source. `fps` is the rate at which a server is polled or a camera read, `timeout`
+    /// the longest wait for a response.
     fn open(
         &self,
         fps: f64,
@@ -226,7 +229,7 @@ impl SourceSpec {
     }
 }
 
-/// How a stream is read by ffmpeg, as lines of a configuration.
+/// Configuration lines that read a stream by ffmpeg.
 fn by_ffmpeg(address: &str) -> String {
     format!(
         "source = \"exec:\" and command = [\"ffmpeg\", \"-loglevel\", \"error\", \"-i\", {address:?}, \"-r\", \"5\", \
@@ -234,7 +237,7 @@ fn by_ffmpeg(address: &str) -> String {
     )
 }
 
-/// The folder of a `dir:` URI, which is written like that of a `file:` URI, but without a host.
+/// Directory of a `dir:` URI. The syntax is that of a `file:` URI without a host.
 fn folder(url: &Url) -> Option<PathBuf> {
     let path = Some(url.path()).filter(|path| path.starts_with('/'))?;
     if url.host_str().is_some_and(|host| !host.is_empty()) {

@@ -1,28 +1,28 @@
-//! What systemd is told, where it started the daemon: ready, alive, reloading, stopping.
+//! Notifications to systemd: ready, watchdog, reloading, stopping.
 
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// What systemd wants to know, and was told last.
+/// State of the watchdog notifications.
 #[derive(Debug)]
 pub(super) struct Systemd {
-    /// How often it is told that the daemon is alive: three times as often as it wants to hear it.
+    /// Interval between two watchdog notifications: a third of systemd's time-out.
     period: Option<Duration>,
     fed: Instant,
     answered: u64,
 }
 
 impl Systemd {
-    /// Says that the daemon is ready.
+    /// Notifies systemd that the daemon is ready.
     pub(super) fn ready() -> Self {
         tell(&[NotifyState::Ready]);
         let period = sd_notify::watchdog_enabled().map(|longest| longest / 3);
         Self { period, fed: Instant::now(), answered: 0 }
     }
 
-    /// Says that the daemon is alive, if frames were answered since it was last said: a daemon that sees nothing is
-    /// worth a new start.
+    /// Feeds the watchdog if frames were answered since it was last fed: a daemon that answers no
+    /// frames is worth a restart.
     pub(super) fn look(&mut self, answered: u64) {
         let Some(period) = self.period else { return };
         if answered > self.answered && self.fed.elapsed() >= period {
@@ -31,7 +31,7 @@ impl Systemd {
         }
     }
 
-    /// Says that the configuration is being read anew.
+    /// Notifies systemd that the configuration is being reloaded.
     #[allow(clippy::unused_self, reason = "only a daemon that is ready reloads")]
     pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
@@ -40,20 +40,20 @@ impl Systemd {
         }
     }
 
-    /// Says that this is done.
+    /// Notifies systemd that the reload is complete.
     #[allow(clippy::unused_self, reason = "only a daemon that is ready reloads")]
     pub(super) fn reloaded(&self) {
         tell(&[NotifyState::Ready]);
     }
 
-    /// Says that the daemon ends.
+    /// Notifies systemd that the daemon is stopping.
     #[allow(clippy::unused_self, reason = "only a daemon that is ready stops")]
     pub(super) fn stopping(&self) {
         tell(&[NotifyState::Stopping]);
     }
 }
 
-/// Without systemd, nobody is told.
+/// Sends a notification; does nothing without systemd.
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("systemd cannot be told: {error}");

@@ -1,4 +1,4 @@
-//! Updates while the daemon runs: looks for them now and then, puts them to use, watches over their trial.
+//! Updates of the running daemon: polls the repository, applies adapters and watches their trials.
 
 mod looking;
 mod status;
@@ -23,50 +23,50 @@ use status::LastLook;
 pub(crate) use status::{InUseDto, QuarantinedDto, UpdateDto};
 use trial::Trial;
 
-/// Updates of a running daemon.
+/// Updater of the running daemon.
 pub(crate) struct Updater {
     updates: Updates,
-    /// Held by who looks and fetches: one at a time, for as long as the line takes.
+    /// Lock of checks and downloads: one at a time, for as long as the network takes.
     line: tokio::sync::Mutex<()>,
-    /// Held by who changes what is in use, and never while anybody waits for the line.
+    /// Lock of changes to the adapters in use. Never held while the network is awaited.
     turn: tokio::sync::Mutex<()>,
-    /// How often something was taken back: what was chosen before is not put to use after.
+    /// Number of rollbacks. An adapter that was chosen before a rollback is not applied after it.
     taken_back: AtomicU64,
-    /// An adapter stays from now on: what builds on it may be there already.
+    /// Signals that an adapter was committed: adapters that build on it may be available already.
     stays: tokio::sync::Notify,
     seen: Mutex<SeenSoFar>,
     ends: Ends,
 }
 
-/// What is known since the start.
+/// Observations since the start of the daemon.
 #[derive(Debug, Clone, Default)]
 struct SeenSoFar {
     last_look: Option<LastLook>,
     last_success: Option<Timestamp>,
     trouble: Option<String>,
     trial: Option<Trial>,
-    /// What the last look found to be withdrawn, though it was in use.
+    /// Withdrawn adapters that were in use at the last check.
     withdrawn: Vec<Withdrawn>,
 }
 
-/// What an operator asks of an update.
+/// An operator's choices for an update.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub(crate) classes: Classes,
-    /// Which of those that were refused or taken back may be tried again.
+    /// Refused or rolled back adapters that may be tried again.
     pub(crate) again: Again,
 }
 
-/// Why something about updates was not done.
+/// Error of an update operation.
 #[derive(Debug)]
 pub(crate) enum NotUpdated {
-    /// update.from is not set.
+    /// `update.from` is not set.
     NowhereFrom,
-    /// Another one is under way.
+    /// Another update is in progress.
     Busy,
-    /// It was refused or failed; what was in use is in use.
+    /// The update was refused or failed; the adapters in use are unchanged.
     Update(UpdateError),
-    /// The thread that learns did not do it.
+    /// The learning thread did not do the work.
     Thread(NotDone),
 }
 
@@ -77,7 +77,8 @@ impl From<UpdateError> for NotUpdated {
 }
 
 impl NotUpdated {
-    /// Whether it stands elsewhere in the status, such as with the last look or with what was refused.
+    /// Returns true if the error is shown elsewhere in the status, such as with the last check or
+    /// in the quarantine.
     fn is_known_otherwise(&self) -> bool {
         match self {
             Self::NowhereFrom | Self::Busy | Self::Thread(NotDone::Ended) => true,
@@ -93,7 +94,7 @@ impl NotUpdated {
         }
     }
 
-    /// Whether it is about one adapter, so that another one may be put to use.
+    /// Returns true if the error concerns one adapter only, so that another one may be applied.
     fn is_about_one(&self) -> bool {
         matches!(self, Self::Update(error) if error.is_about_one())
     }
@@ -112,12 +113,12 @@ impl NotUpdated {
 }
 
 impl Updater {
-    /// Of a session; rolls back an adapter that is on trial for the second start. What fails there is no reason not to
-    /// start: what is in use stays in use.
+    /// Creates the updater of a session. Rolls back an adapter on trial after its second crash. An
+    /// error of this rollback does not stop the start: the adapters stay in use.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Store`] if the session was not opened to be written.
+    /// [`EdgeError::Store`] if the session is read-only.
     pub(crate) fn start(session: &mut Session) -> Result<Self, EdgeError> {
         let updates = Updates::of(session)?;
         match updates.started(session) {
@@ -141,7 +142,7 @@ impl Updater {
         })
     }
 
-    /// Looks now and then, and watches over trials, until the daemon ends. Neither waits for the other.
+    /// Polls the repository and watches trials until the daemon ends, in parallel.
     pub(in crate::daemon) fn keep_looking(shared: &Arc<Shared>) -> JoinHandle<()> {
         let shared = shared.clone();
         tokio::spawn(async move {
@@ -151,7 +152,7 @@ impl Updater {
         })
     }
 
-    /// Says that a repository is named, but nothing that it could be believed by.
+    /// Logs an error if a repository is configured, but no root to trust it by.
     fn warn_without_root(&self, config: &UpdateConfig) {
         let trusted = config.root.is_some() || self.updates.trusts_a_root().unwrap_or(true);
         if config.from.is_some() && !trusted {
@@ -162,7 +163,7 @@ impl Updater {
         }
     }
 
-    /// Who counts ends of the program during a trial.
+    /// Returns the counter of program ends during a trial.
     pub(crate) fn ends(&self) -> &Ends {
         &self.ends
     }
@@ -171,15 +172,17 @@ impl Updater {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How updates stand.
+    /// Returns the status of updates.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Store`]
+    /// [`UpdateError::Store`] if the state cannot be read.
     pub(crate) fn status(&self, config: &UpdateConfig) -> Result<UpdateDto, UpdateError> {
         let record = self.updates.record()?;
-        let until = record.quarantine.iter().map(|one| self.updates.tried_again(&one.sha256));
-        let until = until.collect::<Result<_, _>>()?;
+        let quarantine = record.quarantine.iter();
+        let until = quarantine
+            .map(|one| self.updates.tried_again(&one.sha256))
+            .collect::<Result<_, _>>()?;
         let mut status = UpdateDto::of(record, until, self.updates.features()?);
         let SeenSoFar { last_look, last_success, trouble, trial, withdrawn } = self.seen().clone();
         for used in &mut status.in_use {
@@ -204,7 +207,7 @@ impl Updater {
         })
     }
 
-    /// Says of an adapter what has become of it since the last look.
+    /// Marks an adapter of the last check as not for this box, for this reason.
     fn mark(&self, target: &str, why: &NotForUs) {
         let mut seen = self.seen();
         let adapters = seen.last_look.iter_mut().flat_map(|look| &mut look.adapters);
@@ -213,11 +216,11 @@ impl Updater {
             .for_each(|adapter| adapter.is_not_for_us(why));
     }
 
-    /// Tells everybody how updates stand.
+    /// Publishes the status of updates as metrics and as an event.
     fn tell(&self, shared: &Shared) {
         let Ok(status) = self.status(&shared.config.get().update) else { return };
         shared.metrics.updated(&status);
-        // An event that nobody listens to is none.
+        // An event without listeners is dropped.
         let _ = shared.events.send(Event::Update(Box::new(status)));
     }
 }

@@ -1,4 +1,4 @@
-//! Which record of a damaged file is damaged.
+//! Finds the damaged record in a damaged file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 
@@ -8,12 +8,13 @@ use super::error::Fault;
 use super::file::in_memory_unchecked;
 use super::tables::{ADAPTERS, CLASSES, HEAD, JOURNAL, JOURNAL_PARTS, META, PARTS};
 
-/// Names the first record whose checksum does not match, where the file as a whole is damaged and such a record is found.
+/// Returns the first record with a wrong checksum, if the file as a whole is damaged and there is
+/// one; else `fault`.
 pub(super) fn named(fault: Fault, bytes: &[u8]) -> Fault {
     if !matches!(fault, Fault::Redb(redb::Error::Corrupted(_))) {
         return fault;
     }
-    // redb may panic on what it has not checked, which is no news: the file is damaged.
+    // redb may panic on unchecked bytes. Such a panic is silenced: the file is known to be damaged.
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
     let verified = catch_unwind(AssertUnwindSafe(|| verify(bytes)));

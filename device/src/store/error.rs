@@ -1,4 +1,4 @@
-//! Why a state cannot be opened, read or written.
+//! Errors of opening, reading and writing a state.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::FORMAT;
 
-/// Why a state cannot be opened, read or written.
+/// An error of opening, reading or writing a state.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The directory cannot be made.
@@ -14,7 +14,7 @@ pub enum StoreError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// Another process owns the state.
@@ -28,9 +28,9 @@ pub enum StoreError {
     Storage {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The attempted action.
         what: &'static str,
-        /// What redb says.
+        /// Error of redb.
         source: Box<redb::Error>,
     },
     /// The file under the path is not the one that was opened.
@@ -39,14 +39,14 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
-    /// Bytes that no release wrote.
+    /// The bytes are damaged: no release wrote them.
     #[error("state {}: {what} is damaged: {why}; restore a backup of this file, or move it away, begin anew and import an exported state", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// The value.
         what: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// Written by another release.
@@ -57,7 +57,7 @@ pub enum StoreError {
         /// The format found.
         found: u16,
     },
-    /// A value beside what was learnt that another release wrote.
+    /// A value of the table `meta` was written by another release.
     #[error("state {}: the value \"{key}\" has version {found}, but this program reads version {expected}; export the classes, and import them into an empty --state", path.display())]
     Version {
         /// The file.
@@ -81,12 +81,12 @@ pub enum StoreError {
     },
 }
 
-/// Why a transaction failed.
+/// Cause of a failed transaction.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// redb or the system refused.
     Redb(redb::Error),
-    /// A value is not what was written.
+    /// A value differs from the one that was written.
     Damaged { what: String, why: String },
     /// A value of another version.
     Version { key: &'static str, found: u16, expected: u16 },
@@ -95,7 +95,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The same with the file, and with what was tried.
+    /// Adds the file and the attempted action.
     pub(super) fn at(self, path: &Path, what: &'static str) -> StoreError {
         let path = path.to_owned();
         match self {
@@ -112,7 +112,7 @@ impl Fault {
     }
 }
 
-/// What an error of redb says of the file's bytes; `None` for an error of another kind.
+/// Returns the reason if the error means damaged bytes; `None` for an error of another kind.
 fn damage(error: &redb::Error) -> Option<String> {
     use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {

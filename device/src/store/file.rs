@@ -1,4 +1,4 @@
-//! The file of a state: made whole or not at all, locked by one process for as long as that runs.
+//! The file of a state, created atomically, and locked by one process for as long as it runs.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,20 +15,20 @@ use redb::{BackendError, Database, StorageBackend};
 use super::StoreError;
 use super::error::Fault;
 
-/// Every byte of the file, those to come included.
+/// Lock range: every byte of the file, including bytes appended later.
 const WHOLE: (Bound<u64>, Bound<u64>) = (Bound::Unbounded, Bound::Unbounded);
 
-/// Pages that redb keeps in memory: by itself it would keep up to a gibibyte of them, and what is read often is in memory
-/// anyway.
+/// Size of redb's page cache. Its default is up to 1 GiB, and values that are read often are in
+/// memory anyway.
 const CACHE_BYTES: usize = 2 << 20;
 
-/// The locked file. Databases on it come and go; the lock stays.
+/// The locked file. Databases on it are opened and closed; the lock stays.
 pub(super) struct HeldFile {
     backend: FileBackend,
     identity: Identity,
 }
 
-/// Device and number of a file, where the system has such.
+/// Device and inode number of a file, on systems that have them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity([u64; 2]);
 
@@ -39,7 +39,7 @@ impl fmt::Debug for HeldFile {
 }
 
 impl HeldFile {
-    /// Opens and locks the file; makes an empty state first if there is no file.
+    /// Opens and locks the file. Creates an empty state first if there is no file.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
         let fail = |fault: Fault| fault.at(path, "be opened for writing");
         if !exists(path)? {
@@ -60,7 +60,7 @@ impl HeldFile {
         Ok(Arc::new(Self { backend, identity }))
     }
 
-    /// Opens the database in the file, and checks all that is in it.
+    /// Opens the database in the file, and checks its integrity.
     pub(super) fn database(self: &Arc<Self>) -> Result<(Database, Retirement), Fault> {
         let retirement = Retirement::default();
         let backend = Door { file: self.clone(), retirement: retirement.clone() };
@@ -74,7 +74,7 @@ impl HeldFile {
         bytes_of(&self.backend)
     }
 
-    /// Whether the path still names this file.
+    /// Returns true if the path still names this file.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
         Ok(identity(&std::fs::metadata(path)?) == self.identity)
     }
@@ -91,7 +91,7 @@ fn identity(_: &std::fs::Metadata) -> Identity {
     Identity([0, 0])
 }
 
-/// Ends a database's access to the file while the database itself may live on in a reader.
+/// Ends a database's access to the file. The database itself may live on in a reader.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Retirement(Arc<AtomicBool>);
 
@@ -154,8 +154,8 @@ impl StorageBackend for Door {
     }
 }
 
-/// Whether there is a state. A folder that may not be looked into is an error, not an empty state, and so is a link to a file
-/// that is not there, as where the stick that holds it is away.
+/// Returns true if there is a state. A folder without search permission is an error, not an empty
+/// state. So is a dangling symlink, for example to a stick that is not plugged in.
 pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
     let fail = |error: io::Error| Fault::from(error).at(path, "be looked for");
     if path.try_exists().map_err(fail)? {
@@ -168,7 +168,7 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// The bytes of a state that no process is writing.
+/// Reads the bytes of a state. The file must not be in use by a writing process.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     let fail = |fault: Fault| fault.at(path, "be opened");
     let file = File::open(path).map_err(|e| fail(e.into()))?;
@@ -189,12 +189,13 @@ fn bytes_of(backend: &FileBackend) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-/// A database in memory that holds these bytes, checked like one in a file; without bytes, an empty one.
+/// Opens a database in memory that holds these bytes, and checks its integrity. Without bytes, it
+/// is empty.
 pub(super) fn in_memory(bytes: &[u8]) -> Result<Database, Fault> {
     Ok(builder().create_with_backend(memory(bytes)?)?)
 }
 
-/// The same without the check. redb may panic on damaged bytes.
+/// Opens it without the integrity check. redb may panic on damaged bytes.
 pub(super) fn in_memory_unchecked(bytes: &[u8]) -> Result<Database, Fault> {
     let mut builder = Database::builder();
     Ok(builder.set_cache_size(CACHE_BYTES).create_with_backend(memory(bytes)?)?)
@@ -228,8 +229,8 @@ fn lock_failure(error: BackendError) -> Fault {
     })
 }
 
-/// Makes an empty state under another name first: redb writes its magic last, and a file that a power cut
-/// left without it could never be opened again.
+/// Creates an empty state under another name, and renames it. redb writes its magic number last: a
+/// file left without it by a power cut could never be opened again.
 fn create(path: &Path) -> Result<(), Fault> {
     let new = path.with_extension("new");
     match std::fs::remove_file(&new) {
@@ -238,7 +239,7 @@ fn create(path: &Path) -> Result<(), Fault> {
     }
     drop(Database::create(&new)?);
     std::fs::rename(&new, path)?;
-    // The name is on disk only when the folder is.
+    // The name is on disk only after a sync of the folder.
     let folder = path.parent().unwrap_or(Path::new("."));
     Ok(File::open(folder).and_then(|f| f.sync_all())?)
 }

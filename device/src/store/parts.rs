@@ -1,7 +1,8 @@
-//! What of a class was taught here and what adapters brought, beside the classes.
+//! Parts of a class: the part taught on this device, and the parts brought by adapters.
 //!
-//! Tables of their own, so that rows of classes are what they were before there was such a thing. Each row names the class
-//! that it belongs to by a fingerprint: one that a program without these tables left behind counts for nothing.
+//! They have tables of their own, so that the rows of classes keep their former format. Each row
+//! names its class by a fingerprint. A row left behind by a program without these tables does not
+//! match, and is ignored.
 
 use fmlora_learner::{Class, ClassParts};
 use serde::{Deserialize, Serialize};
@@ -16,13 +17,13 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Those of a class; `None` if no adapter brought shots of it.
+    /// Returns the parts of a class; `None` if no adapter brought shots of it.
     pub(crate) fn of(class: &Class) -> Option<Self> {
         let parts = class.parts.as_deref()?.clone();
         Some(Self { of: fingerprint(class), parts })
     }
 
-    /// The class with its parts, if these are its own.
+    /// Returns the class with these parts, if its fingerprint matches.
     pub(crate) fn attached_to(self, class: Class) -> Class {
         if self.of == fingerprint(&class) {
             Class { parts: Some(Box::new(self.parts)), ..class }
@@ -32,9 +33,9 @@ impl Parts {
     }
 }
 
-/// SHA-256 of the statistics of a class; its name does not count.
+/// SHA-256 of the statistics of a class. The name is not included.
 pub(crate) fn fingerprint(class: &Class) -> [u8; 32] {
-    // What the store holds can be written; if it could not, no class would be taken for another one that was not changed.
+    // Encoding does not fail for classes that the store can hold.
     let bytes = postcard::to_stdvec(&class.modes).unwrap_or_default();
     Sha256::digest(bytes).into()
 }

@@ -1,4 +1,4 @@
-//! A value of the state beside what was learnt, for a thread that does not own the store.
+//! A value of the table `meta`, for a thread that does not own the store.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use super::tables::META;
 pub(crate) struct Record {
     storage: Arc<Storage>,
     key: &'static str,
-    /// What stands before the value, as a varint; `None` for nothing.
+    /// Version that is stored before the value, as a varint; `None` for no version.
     version: Option<u16>,
 }
 
-/// A key of the table `meta` and the bytes that belong to it.
+/// A key of the table `meta` and its encoded value.
 pub(crate) type Value = (&'static str, Vec<u8>);
 
 impl Record {
@@ -27,12 +27,12 @@ impl Record {
         Self { storage, key, version: None }
     }
 
-    /// With this version before the value; any other is refused.
+    /// Stores this version before the value. A value of any other version is refused.
     pub(crate) fn versioned(self, version: u16) -> Self {
         Self { version: Some(version), ..self }
     }
 
-    /// The value; `None` before the first was written.
+    /// Reads the value; `None` if it was never written.
     ///
     /// # Errors
     ///
@@ -56,12 +56,13 @@ impl Record {
         })
     }
 
-    /// Changes the value, or the one that `new` makes before the first was written, and writes other values with it. It is
-    /// one transaction: nothing that another thread writes comes between reading and writing.
+    /// Changes the value, and writes the values of `also` with it. If there is no value yet,
+    /// changes the one that `new` makes. Reading and writing are one transaction: no write of
+    /// another thread comes between.
     ///
     /// # Errors
     ///
-    /// Those of [`Record::load`] and [`Record::save`].
+    /// The errors of [`Record::load`] and [`Record::save`].
     pub(crate) fn change<T: DeserializeOwned + Serialize, R>(
         &self,
         new: impl FnOnce() -> T,
@@ -86,7 +87,7 @@ impl Record {
         })
     }
 
-    /// The value as a transaction of the store writes it, with its key.
+    /// Encodes the value for a transaction of the store, and returns it with its key.
     ///
     /// # Errors
     ///
@@ -142,7 +143,7 @@ mod tests {
         let error = second.load::<u64>().expect_err("another version").to_string();
         let says = "the value \"update\" has version 1, but this program reads version 2; export";
         assert!(error.contains(says), "{error}");
-        // As it was before there were versions: a text of 32 letters.
+        // A value from before versions existed: a text of 32 letters.
         plain.save(&"a".repeat(32)).expect("written");
         assert!(matches!(first.load::<u64>(), Err(StoreError::Version { found: 32, .. })));
         plain.save(&1_u8).expect("written");

@@ -1,4 +1,5 @@
-//! The open database of a state. After the disk failed it is opened anew: redb refuses everything once a write has failed.
+//! The open database of a state. It is reopened after a disk failure, because redb refuses all
+//! access once a write has failed.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,26 +13,26 @@ use super::file::{self, HeldFile, Retirement};
 use super::{StoreError, damage};
 use crate::report::with_causes;
 
-/// Bytes that are written to see whether the disk takes any: more than most operations need.
+/// Size of the trial write that tests the disk: more than most operations need.
 const TRIAL_BYTES: usize = 256 << 10;
 
-/// What was tried, in messages.
+/// The attempted action, in messages.
 const WHAT_READ: &str = "be read";
 
 /// A state's database, shared by all threads that read or write it.
 pub(crate) struct Storage {
     path: PathBuf,
-    /// `None` for a copy in memory, which is only read.
+    /// `None` for a read-only copy in memory.
     file: Option<Arc<HeldFile>>,
-    /// Held while the file is written or opened anew.
+    /// Held while the file is written or reopened.
     writing: Mutex<()>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// `None` from a failure until the file is opened anew.
+    /// `None` from a failure until the file is reopened.
     open: Option<Arc<Open>>,
-    /// Why the last write or read failed; `None` since the last write succeeded.
+    /// Reason for the last failed write or read; `None` after a successful write.
     trouble: Option<String>,
 }
 
@@ -40,7 +41,7 @@ struct Open {
     retirement: Retirement,
 }
 
-/// Whether a transaction is committed.
+/// End of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Commit,
@@ -49,7 +50,7 @@ pub(super) enum End {
 }
 
 impl Storage {
-    /// Opens the state in a file and locks the file; makes it if there is none.
+    /// Opens the state in a file and locks the file. Creates it if there is none.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let held = HeldFile::open(path)?;
         let opened = held.database();
@@ -60,7 +61,7 @@ impl Storage {
         Ok(Self::new(path, Some(held), Open { database, retirement }))
     }
 
-    /// A copy in memory of the state in a file; of an empty state if there is no file.
+    /// Copies the state in a file into memory. Without a file, the state is empty.
     pub(super) fn copy(path: &Path) -> Result<Self, StoreError> {
         let bytes = if file::exists(path)? { file::read(path)? } else { Vec::new() };
         let opened = file::in_memory(&bytes);
@@ -74,22 +75,23 @@ impl Storage {
         Self { path: path.to_owned(), file, writing: Mutex::default(), state: Mutex::new(state) }
     }
 
-    /// The file.
+    /// Path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the state is a copy that must not be written.
+    /// Returns true if the state is a copy that must not be written.
     pub(super) fn is_copy(&self) -> bool {
         self.file.is_none()
     }
 
-    /// Why the state cannot be written now; `None` if it can, as far as is known.
+    /// Returns the reason why the state cannot be written now; `None` if none is known.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.state().trouble.clone()
     }
 
-    /// The same, and what the system says of the place without a write.
+    /// Like [`Storage::trouble`], and also asks the system for permissions and free space, without
+    /// a write.
     pub(crate) fn trouble_now(&self) -> Option<String> {
         self.trouble().or_else(|| refusal(&self.path))
     }
@@ -112,7 +114,8 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the state is then unchanged, or, where the disk failed at the very end, perhaps changed.
+    /// [`StoreError`]. The state is then unchanged, but for a disk failure at the very end, after
+    /// which it may be changed.
     pub(super) fn write<T>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<(T, End), Fault>,
@@ -126,7 +129,7 @@ impl Storage {
         };
         let commit = || {
             let mut write = open.database.begin_write()?;
-            // A torn commit can then be told from a damaged one.
+            // Tells a torn commit from a damaged one.
             write.set_two_phase_commit(true);
             let (told, end) = change(&write)?;
             match end {
@@ -142,12 +145,13 @@ impl Storage {
         Ok(told)
     }
 
-    /// Notices a place that takes no writes before one is lost, and tries one that took none again.
+    /// Checks that the disk takes writes, before an operation fails. After a failure, tries to
+    /// write again.
     pub(crate) fn look_after(&self) {
         if self.trouble().is_some() {
-            // Before the database is bothered: opening it anew reads all of it.
+            // Tested before the database, because reopening it reads the whole file.
             if self.takes_bytes().is_ok() {
-                // What still fails is remembered as the trouble.
+                // A failure is stored as the trouble.
                 let _ = self.write(super::touch);
             }
         } else if let Some(why) = refusal(&self.path) {
@@ -161,7 +165,7 @@ impl Storage {
         file.sync_all()
     }
 
-    /// The open database; while the disk refuses to open it anew, a copy in memory.
+    /// Returns the open database; a copy in memory while the disk refuses to reopen it.
     fn readable(&self) -> Result<Arc<Open>, StoreError> {
         if let Some(open) = self.current() {
             return Ok(open);
@@ -183,13 +187,13 @@ impl Storage {
         self.state().open.clone()
     }
 
-    /// Opens the file anew. `_writing` is the lock that says that no other thread does.
+    /// Reopens the file. `_writing` is the lock that excludes other threads.
     fn reopen(
         &self,
         _writing: &MutexGuard<'_, ()>,
         what: &'static str,
     ) -> Result<Arc<Open>, StoreError> {
-        // Another thread may have been quicker.
+        // Another thread may have reopened it first.
         if let Some(open) = self.current() {
             return Ok(open);
         }
@@ -204,7 +208,8 @@ impl Storage {
         Ok(open)
     }
 
-    /// Checks that the path names the file that is open: what is written to another one would be lost.
+    /// Checks that the path still names the open file. Writes to a file that was moved would be
+    /// lost.
     fn is_in_place(&self, what: &'static str) -> Result<(), StoreError> {
         let Some(held) = &self.file else { return Ok(()) };
         match held.is_at(&self.path) {
@@ -216,7 +221,7 @@ impl Storage {
         }
     }
 
-    /// Takes a database out of use that failed.
+    /// Takes a database out of use after a disk failure.
     fn failed(&self, open: &Arc<Open>, fault: Fault, what: &'static str) -> StoreError {
         let disk = matches!(fault, Fault::Redb(_));
         let error = fault.at(&self.path, what);
@@ -232,7 +237,7 @@ impl Storage {
         error
     }
 
-    /// Remembers why the state cannot be written, and says so if that is new.
+    /// Stores the reason why the state cannot be written, and logs it if there was none before.
     fn state_fails(&self, why: &str) {
         let before = self.state().trouble.replace(why.to_owned());
         if before.is_none() {
@@ -240,7 +245,7 @@ impl Storage {
         }
     }
 
-    /// A write succeeded.
+    /// Clears the trouble after a successful write.
     fn works(&self) {
         if self.trouble().is_some() && refusal(&self.path).is_none() {
             self.state().trouble = None;
@@ -249,7 +254,8 @@ impl Storage {
     }
 }
 
-/// Why the system would refuse to write a state there: a disk that failed is often made read-only.
+/// Returns the reason why the system would refuse to write a state there. A disk that failed is
+/// often made read-only.
 pub(crate) fn refusal(path: &Path) -> Option<String> {
     let folder = folder_of(path);
     let refused = [folder, path].into_iter().find_map(|path| {
@@ -266,12 +272,12 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-/// The error of a command that wants to write but opened the state to read it.
+/// Error of a write to a state that was opened for reading.
 pub(super) fn read_only(path: &Path) -> StoreError {
     Fault::Redb(redb::Error::DatabaseClosed).at(path, "be written: it was opened to be read")
 }
 
-/// Whether the system lets this process write there.
+/// Checks that the system lets this process write there.
 #[cfg(unix)]
 fn writable(path: &Path) -> std::io::Result<()> {
     Ok(rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?)
@@ -285,7 +291,8 @@ fn writable(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Bytes that this process may still write in a folder; `None` where the system does not say.
+/// Returns the bytes that this process may still write in a folder; `None` if the system does not
+/// report them.
 #[cfg(unix)]
 fn bytes_left(folder: &Path) -> Option<u64> {
     fail_point!("storage-left", |bytes| bytes.and_then(|bytes| bytes.parse().ok()));

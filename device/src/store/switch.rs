@@ -1,4 +1,4 @@
-//! An update: what was learnt and the network become others at once, together with what is remembered of updates.
+//! Transaction of an update: classes, network and the record of updates change together.
 
 use fmlora_learner::{Operation, Predictor};
 
@@ -7,8 +7,9 @@ use super::tables::{ADAPTERS, JOURNAL, JOURNAL_PARTS, META};
 use super::{About, Store, StoreError, write_classes};
 
 impl Store {
-    /// Writes an operation, the head that follows from it, and values of the table `meta`, as one transaction that is on
-    /// disk when this returns. Nothing before it can be undone after it: an update is taken back in a way of its own.
+    /// Writes an operation, the head that follows from it, and values of the table `meta` as one
+    /// transaction that is on disk when this returns. The journal is emptied: an update has its own
+    /// rollback, and earlier operations cannot be undone after it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The tables of a state. Each value is followed by a checksum: a flipped bit is found when the value is read.
+//! The tables of a state. Each value is followed by a checksum, so that a flipped bit is found when
+//! the value is read.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -14,7 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::error::Fault;
 
-/// Bytes of a checksum: SHA-256 of the table's name, a zero byte, the key, a zero byte and the value.
+/// Length of a checksum in bytes: SHA-256 of the table's name, a zero byte, the key, a zero byte
+/// and the value.
 const CHECKSUM_BYTES: usize = 32;
 
 pub(super) static META: Table<&'static str> =
@@ -23,11 +25,12 @@ pub(super) static CLASSES: Table<&'static str> =
     Table::new("classes", |key| format!("class \"{}\"", String::from_utf8_lossy(key)));
 pub(super) static HEAD: Table<&'static str> = Table::new("head", |_| "the head".to_owned());
 pub(super) static JOURNAL: Table<u64> = Table::new("journal", operation);
-/// What adapters brought to classes.
+/// Parts of classes that adapters brought.
 pub(super) static PARTS: Table<&'static str> = Table::new("parts", |key| {
     format!("what adapters brought to class \"{}\"", String::from_utf8_lossy(key))
 });
-/// What adapters had brought to the classes before each operation, in the order of its changes.
+/// Parts that adapters had brought to the classes before each operation, in the order of its
+/// changes.
 pub(super) static JOURNAL_PARTS: Table<u64> = Table::new("journal-parts", operation);
 /// State of the network before each operation that changed it.
 pub(super) static ADAPTERS: Table<u64> = Table::new("adapters", operation);
@@ -44,13 +47,13 @@ pub(super) struct Table<K: Key + 'static> {
     title: fn(&[u8]) -> String,
 }
 
-/// An open table that is read.
+/// A table opened for reading.
 pub(super) struct ReadRows<K: Key + 'static> {
     table: redb::ReadOnlyTable<K, &'static [u8]>,
     of: &'static Table<K>,
 }
 
-/// An open table that is written.
+/// A table opened for writing.
 pub(super) struct WriteRows<'t, K: Key + 'static> {
     table: redb::Table<'t, K, &'static [u8]>,
     of: &'static Table<K>,
@@ -73,7 +76,7 @@ impl<K: Key + 'static> Table<K> {
         }
     }
 
-    /// Opens the table; makes it if it was never written.
+    /// Opens the table. Creates it if it was never written.
     pub(super) fn write<'t>(
         &'static self,
         transaction: &'t WriteTransaction,
@@ -150,7 +153,7 @@ impl<K: Key + 'static> ReadRows<K> {
         bytes.map(|bytes| self.of.decoded(K::as_bytes(&key).as_ref(), &bytes)).transpose()
     }
 
-    /// Gives each value to `take`, in the order of the keys.
+    /// Passes each value to `take`, in the order of the keys.
     pub(super) fn for_each<T: DeserializeOwned>(
         &self,
         mut take: impl FnMut(K::SelfType<'_>, T) -> Result<(), Fault>,
@@ -211,7 +214,7 @@ impl<K: Key + 'static> WriteRows<'_, K> {
         Ok(())
     }
 
-    /// Keeps the rows whose keys satisfy `keep`.
+    /// Keeps the rows with keys that satisfy `keep`.
     pub(super) fn retain(&mut self, keep: impl Fn(K::SelfType<'_>) -> bool) -> Result<(), Fault> {
         self.table.retain(|key, _| keep(key))?;
         Ok(())

@@ -1,4 +1,4 @@
-//! States that were damaged, written by the former release, or on a disk that fails.
+//! Tests of damaged states, states of former formats, and failing disks.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Numbers of a feature.
+/// Length of a feature vector.
 const D: usize = 16;
 
-/// What the tests remember beside what was learnt.
+/// Key of a value in the table `meta`.
 const ACCOUNTS: &str = "accounts";
 
 /// A state in a folder of its own.
@@ -19,7 +19,7 @@ struct Scene {
     folder: TempDir,
 }
 
-/// What a state holds.
+/// Content of a state.
 #[derive(Debug, PartialEq)]
 struct Content {
     learner: Learner,
@@ -40,7 +40,7 @@ impl Scene {
         Store::open(self.folder.path(), BaseId::new([7; 32]), access)
     }
 
-    /// With two classes and accounts.
+    /// Makes a state with two classes and accounts.
     fn taught() -> Self {
         let scene = Self::new();
         let mut store = scene.open(Access::Write).expect("a new state");
@@ -52,7 +52,7 @@ impl Scene {
         scene
     }
 
-    /// What is read from the state.
+    /// Reads the content of the state.
     fn content(&self, access: Access) -> Result<Content, StoreError> {
         let store = self.open(access)?;
         let rows = |transaction: &ReadTransaction| match META.read(transaction)? {
@@ -84,7 +84,7 @@ fn teach(
     Ok(())
 }
 
-/// A generator of numbers that are the same everywhere.
+/// Generator of pseudorandom numbers that are the same on every machine.
 fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
     move |below| {
         state =
@@ -98,11 +98,14 @@ fn a_flipped_bit_is_found_or_changes_nothing() {
     let scene = Scene::taught();
     let sound = std::fs::read(scene.file()).expect("the state");
     let expected = scene.content(Access::Read).expect("a sound state");
-    let (mut next, mut found, mut named) = (numbers(3), 0, 0);
+    let mut next = numbers(3);
+    let mut found = 0;
+    let mut named = 0;
     let used = sound.iter().rposition(|&byte| byte != 0).expect("a file that is not empty") + 1;
     for _ in 0..300 {
         let mut bytes = sound.clone();
-        let (place, bit) = (next(used), next(8));
+        let place = next(used);
+        let bit = next(8);
         bytes[place] ^= 1 << bit;
         for access in [Access::Read, Access::Write] {
             std::fs::write(scene.file(), &bytes).expect("written");
@@ -118,7 +121,7 @@ fn a_flipped_bit_is_found_or_changes_nothing() {
             }
         }
     }
-    // Most of a small state are pages that redb keeps for itself.
+    // Most pages of a small state are in redb's own use.
     assert!(found > 50 && named > 0, "{found} found, {named} named");
 }
 
@@ -126,7 +129,8 @@ fn a_flipped_bit_is_found_or_changes_nothing() {
 fn a_value_is_checked_when_it_is_read() {
     let scene = Scene::taught();
     let bytes = std::fs::read(scene.file()).expect("the state");
-    // As if redb had not looked: the bit flips in a value, and redb's own checksum with it.
+    // Simulates damage that redb does not see: a bit flips in a value, and redb's own checksum
+    // matches.
     let database = Database::open(scene.file()).expect("a database");
     let table: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("classes");
     let write = database.begin_write().expect("a transaction");
@@ -163,8 +167,8 @@ fn files_that_are_no_state_are_told_and_left_alone() {
     for (case, bytes, expected) in cases {
         for access in [Access::Read, Access::Write] {
             std::fs::write(scene.file(), bytes).expect("written");
-            let error = scene.open(access).err().map(|error| error.to_string());
-            let error = error.unwrap_or_else(|| panic!("{case}: it was opened"));
+            let refused = scene.open(access).err().map(|error| error.to_string());
+            let error = refused.unwrap_or_else(|| panic!("{case}: it was opened"));
             assert!(error.contains(expected), "{case}: {error}");
             assert!(error.contains("restore a backup"), "{case}: {error}");
             assert_eq!(std::fs::read(scene.file()).expect("the file"), bytes, "{case}");
@@ -172,7 +176,7 @@ fn files_that_are_no_state_are_told_and_left_alone() {
     }
 }
 
-/// Takes the checksums off all values, and gives the state the number of the former format.
+/// Removes the checksums of all values, and sets the number of the former format.
 fn as_format_2(scene: &Scene) {
     let database = Database::open(scene.file()).expect("a database");
     let write = database.begin_write().expect("a transaction");
@@ -225,7 +229,7 @@ fn a_state_of_the_former_format_is_brought_to_this_one() {
     assert_eq!(scene.content(Access::Write).expect("an upgraded state"), expected);
 }
 
-/// Format 3 knew no occasions: all that differs is the number.
+/// Format 3 has no occasions. Only the format number differs.
 #[test]
 fn a_state_without_occasions_is_read_as_it_is() {
     let scene = Scene::taught();
@@ -292,7 +296,7 @@ fn when_the_disk_has_room_again_the_state_is_written_again() {
         teach(&mut store, &mut learner, "late", 3).expect_err("no room");
         accounts.save(&"root").expect_err("no room");
         assert!(store.storage.trouble().is_some_and(|why| why.contains("cannot be written")));
-        // What is there can be read.
+        // Reading still works.
         assert_eq!(store.load(D).expect("classes"), learner);
         assert_eq!(accounts.load::<String>().expect("accounts").as_deref(), Some("admin"));
         store.storage.look_after();

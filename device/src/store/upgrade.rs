@@ -1,4 +1,4 @@
-//! States of older formats, brought to the format of this program in one transaction.
+//! Upgrades states of older formats to the current format, in one transaction.
 
 use redb::{ReadTransaction, WriteTransaction};
 
@@ -7,24 +7,26 @@ use super::storage::{End, Storage};
 use super::tables::{ADAPTERS, CLASSES, HEAD, JOURNAL, META};
 use super::{About, FORMAT, StoreError};
 
-/// Values without checksums.
+/// Format with values without checksums.
 const UNSEALED: u16 = 2;
 
-/// Classes without occasions and views; their bytes are read as they are.
+/// Format with classes without occasions and views. Their bytes are read unchanged.
 const PLAIN: u16 = 3;
 
-/// Brings a state to this format. `new` describes a state in which nothing was written yet.
+/// Upgrades a state to the current format. `new` describes a state in which nothing was written
+/// yet.
 ///
 /// # Errors
 ///
-/// [`StoreError::Format`] for a format that is not known; the state is then as it was.
+/// [`StoreError::Format`] for an unknown format. The state is then unchanged.
 pub(super) fn to_current(storage: &Storage, new: &About) -> Result<(), StoreError> {
     let found = storage.read(format)?;
     if found == Some(FORMAT) {
         return Ok(());
     }
     match found {
-        // A new state is written at once, so that what another program leaves in it later is told from an old one.
+        // A new state gets its description at once. Values that another program writes into it
+        // later are then not mistaken for an old state.
         None | Some(UNSEALED) => {
             storage.write(|transaction| Ok((seal(transaction, new)?, End::Commit)))?;
         }
@@ -37,7 +39,7 @@ pub(super) fn to_current(storage: &Storage, new: &About) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Gives a state whose values are read as they are the number of this format.
+/// Writes the current format number into a state that needs no other change.
 fn renumber(transaction: &WriteTransaction) -> Result<(), Fault> {
     let mut meta = META.write(transaction)?;
     let about: About = match meta.bytes("about")? {
@@ -47,15 +49,16 @@ fn renumber(transaction: &WriteTransaction) -> Result<(), Fault> {
     meta.insert("about", &About { format: FORMAT, ..about })
 }
 
-/// The format, which stands first in the description and before its checksum; `None` if there is no description.
+/// Reads the format number, which comes first in the description, before its checksum; `None` if
+/// there is no description.
 fn format(transaction: &ReadTransaction) -> Result<Option<u16>, Fault> {
     let Some(rows) = META.read(transaction)? else { return Ok(None) };
     let Some(stored) = rows.stored("about")? else { return Ok(None) };
     Ok(Some(postcard::take_from_bytes(&stored).map_err(|e| damaged(&e))?.0))
 }
 
-/// Adds a checksum to every value. Programs of the former format kept accounts and updates before the first
-/// description.
+/// Adds a checksum to every value. Programs of the former format stored accounts and updates before
+/// the first description.
 fn seal(transaction: &WriteTransaction, new: &About) -> Result<(), Fault> {
     let mut meta = META.write(transaction)?;
     let about = match meta.stored("about")? {

@@ -1,6 +1,7 @@
-//! TLS for `ureq` by a configuration of rustls: ureq itself takes only lists of authorities.
+//! TLS for `ureq` with a rustls configuration. ureq itself takes only lists of authorities.
 //!
-//! ureq calls its interface for transports unversioned: a new minor version may change it, and the compiler says so.
+//! ureq's module for transports is called `unversioned`: a new minor version may change it, which
+//! is then a compile error here.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -13,22 +14,23 @@ use ureq::unversioned::transport::{
     TcpConnector, Transport, TransportAdapter,
 };
 
-/// Wraps connections for https in TLS; behind the connector that opens them.
+/// Wraps https connections in TLS. Chained behind the connector that opens them.
 #[derive(Debug)]
 pub(crate) struct TlsConnector(Arc<ClientConfig>);
 
 impl TlsConnector {
-    /// Checks certificates by `config`.
+    /// Creates a connector that checks certificates with `config`.
     pub(crate) fn new(config: ClientConfig) -> Self {
         Self(Arc::new(config))
     }
 
-    /// An agent of ureq with this TLS, through proxies by CONNECT where `config` names one.
+    /// Returns a ureq agent with this TLS. If `config` names a proxy, it connects through it by
+    /// CONNECT.
     pub(crate) fn agent(self, config: ureq::config::Config) -> ureq::Agent {
         ureq::Agent::with_parts(config, self.connections(), DefaultResolver::default())
     }
 
-    /// What opens connections with this TLS: directly, or through a proxy by CONNECT.
+    /// Returns a connector with this TLS, which connects directly or through a proxy by CONNECT.
     pub(crate) fn connections(self) -> impl Connector<(), Out = impl Transport> {
         ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(self)
     }
@@ -47,7 +49,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(transport)));
         }
         let host = details.uri.host().unwrap_or_default();
-        // An address of IPv6 stands in brackets.
+        // An IPv6 address is in brackets.
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|_| ureq::Error::Tls("expected a host name or an IP address"))?;
         let mut client = ClientConnection::new(self.0.clone(), name)?;

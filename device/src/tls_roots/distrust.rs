@@ -1,4 +1,4 @@
-//! Why a server's certificate was refused, and what mends it, in words.
+//! Explains why a server's certificate was refused, and how to mend it.
 
 use std::error::Error;
 use std::io;
@@ -7,15 +7,16 @@ use jiff::Timestamp;
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
-/// Says why a certificate was refused and how the configuration key `key`, which names the authorities, mends it. `None`
-/// if a failure has another cause.
+/// Explains why a certificate was refused, and how the configuration key `key`, which names the
+/// authorities, mends it. `None` if the failure has another cause.
 pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<String> {
     use CertificateError as Refused;
     let rustls::Error::InvalidCertificate(refused) = tls_error(failure)? else { return None };
     let itself = format!("or put the server's own certificate into the PEM file of {key}");
     Some(match refused {
         Refused::UnknownIssuer => unknown_issuer(key),
-        // Certificates of another maker have another issuer; this is one that was made anew.
+        // An unrelated authority has another issuer name. Here the name matches, so the authority
+        // was renewed with another key.
         Refused::BadSignature => format!(
             "its certificate is signed by another key than that of the issuer of this name in {key}: give the issuer's new \
              certificate, {itself}"
@@ -47,7 +48,7 @@ pub(crate) fn distrust(failure: &(dyn Error + 'static), key: &str) -> Option<Str
             )
         }
         Refused::Other(other) => match other.0.to_string().as_str() {
-            // Signed by itself, and marked as an authority: `openssl req -x509` does both.
+            // Self-signed and marked as an authority: `openssl req -x509` does both.
             "CaUsedAsEndEntity" => unknown_issuer(key),
             "UnsupportedCertVersion" => {
                 "its certificate is of version 1 of X.509, which has no names: make one of version 3".to_owned()
@@ -65,7 +66,7 @@ fn unknown_issuer(key: &str) -> String {
     )
 }
 
-/// `RequiredEkuNotFound`, the name of an error, as words.
+/// Splits the name of an error, such as `RequiredEkuNotFound`, into words.
 fn spaced(name: &str) -> String {
     let mut words = String::new();
     for letter in name.chars() {
@@ -77,12 +78,12 @@ fn spaced(name: &str) -> String {
     words
 }
 
-/// The error of TLS within another one.
+/// Finds the TLS error within another error.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(found) = error.downcast_ref::<rustls::Error>() {
         return Some(found);
     }
-    // Neither ureq's errors nor those of std say in `source` what they wrap.
+    // ureq's and std's errors do not return a wrapped error in `source`.
     match error.downcast_ref::<ureq::Error>() {
         Some(ureq::Error::Rustls(found)) => return Some(found),
         Some(ureq::Error::Io(inner)) => return tls_error(inner),
@@ -95,7 +96,7 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     tls_error(inner?)
 }
 
-/// `DnsName("box")` without its frame.
+/// Returns the text in quotes of `DnsName("box")`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, inner)| inner.trim_end_matches(')'));
     inner.trim_matches('"')

@@ -1,4 +1,4 @@
-//! Handshakes in memory with certificates made for the purpose.
+//! Tests by handshakes in memory, with certificates generated for them.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ struct Identity {
 /// Years in which the certificates of the tests are valid.
 const YEARS: (i32, i32) = (2020, 4000);
 
-/// What a certificate says of its holder.
+/// Parameters of a certificate for a name, valid between two years.
 fn params(name: &str, (from, to): (i32, i32)) -> CertificateParams {
     let names = if name.is_empty() { vec![] } else { vec![name.to_owned()] };
     let mut params = CertificateParams::new(names).expect("a name");
@@ -51,7 +51,7 @@ fn signed(params: &CertificateParams, by: &CertifiedIssuer<'static, KeyPair>) ->
     Identity { certificate: made.der().clone(), pem: made.pem(), key }
 }
 
-/// Lets a client that trusts `authorities` greet a server as `box.example`.
+/// Connects a client that trusts `authorities` to a server with the name `box.example`.
 fn greet(authorities: &Authorities, server: &Identity) -> Result<(), String> {
     let config = authorities.client_config().map_err(|error| error.to_string())?;
     let name = ServerName::try_from("box.example").expect("a name");
@@ -87,7 +87,7 @@ impl Write for Wire {
         let mut rest = from;
         while !rest.is_empty() {
             self.server.read_tls(&mut rest)?;
-            // A client that refuses says so, which is an error here.
+            // A client that refuses the certificate sends an alert, which is an error here.
             let _ = self.server.process_new_packets();
         }
         Ok(from.len())
@@ -98,7 +98,7 @@ impl Write for Wire {
     }
 }
 
-/// A PEM file with these certificates.
+/// Writes a PEM file with these certificates.
 fn file(folder: &TempDir, pems: &[&str]) -> Authorities {
     let path = folder.path().join("trusted.pem");
     std::fs::write(&path, pems.concat()).expect("a file");
@@ -130,7 +130,7 @@ fn a_certificate_of_a_named_authority_is_trusted_and_others_are_refused_with_the
             assert!(why.contains(text), "{text:?} is not in {why:?}");
         }
     }
-    // An authority that was made anew, under its old name.
+    // An authority with the old name and a new key.
     let anew = file(&folder, &[&self::authority().pem()]);
     let why = greet(&anew, &good).expect_err("another key");
     assert!(why.contains("another key"), "{why}");
@@ -138,7 +138,8 @@ fn a_certificate_of_a_named_authority_is_trusted_and_others_are_refused_with_the
     assert!(web.contains("unknown issuer"), "{web}");
 }
 
-/// What cameras sign themselves: no name, a wrong one, dates long past, marked as an authority.
+/// Self-signed certificates of cameras: without a name, with a wrong one, long expired, or marked
+/// as an authority.
 #[test]
 fn a_certificate_in_the_file_is_trusted_as_it_is() {
     let folder = TempDir::new().expect("a folder");
@@ -151,7 +152,8 @@ fn a_certificate_in_the_file_is_trusted_as_it_is() {
         as_authority,
     ];
     for params in odd {
-        let (server, other) = (self_signed(&params), self_signed(&params));
+        let server = self_signed(&params);
+        let other = self_signed(&params);
         let trusted = file(&folder, &["a note\n", &other.pem, &server.pem]);
         assert_eq!(greet(&trusted, &server), Ok(()), "{params:?}");
         let without = file(&folder, &[&other.pem]);

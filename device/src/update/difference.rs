@@ -1,4 +1,4 @@
-//! From what is known now to what shall be known, as one operation.
+//! Computes the operation that leads from one learner to another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use fmlora_learner::{
     AdapterChange, AdapterState, Change, Class, Learner, Operation, OperationKind,
 };
 
-/// A learner that knows these classes.
+/// Creates a learner with these classes and this adapter state.
 pub(super) fn learner_of(
     d_feature: usize,
     classes: impl IntoIterator<Item = Arc<Class>>,
@@ -22,7 +22,8 @@ pub(super) fn learner_of(
     learner
 }
 
-/// What makes `next` of `now`: each class that differs, once, and the network if it does.
+/// Returns the operation that turns `now` into `next`: one change for each class that differs, and
+/// a change of the network if it differs.
 pub(super) fn difference(now: &Learner, next: &Learner) -> Operation {
     let mut after: BTreeMap<String, Arc<Class>> =
         next.classes().map(|class| (class.name.key(), class.clone())).collect();

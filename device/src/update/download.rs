@@ -1,4 +1,4 @@
-//! Fetching an adapter, in as many pieces as the line breaks it into.
+//! Downloads an adapter. Resumes after the connection breaks.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,10 +9,10 @@ use thiserror::Error;
 use super::offer::{Offered, hex};
 use super::origin::{FetchError, Origin};
 
-/// Name of the file in the state directory that holds what has come so far.
+/// Name of the file in the state directory that holds a partial download.
 const PART: &str = "update.part";
 
-/// Why an adapter could not be fetched; what has come stays for the next time, unless it is wrong.
+/// An error of a download. Bytes received so far are kept for the next try, unless they are wrong.
 #[derive(Debug, Error)]
 pub(crate) enum DownloadError {
     #[error(transparent)]
@@ -27,16 +27,17 @@ pub(crate) enum DownloadError {
     File { path: String, source: std::io::Error },
 }
 
-/// What becomes of what has come when the line breaks. There is room for a piece of one file.
+/// Treatment of a partial download when the connection breaks. There is room for the part of one
+/// file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// It is kept for the next time.
+    /// It is kept for the next try.
     Keep,
-    /// That of another file has come before, and is kept instead.
+    /// It is dropped. The part of another file came before, and is kept instead.
     Drop,
 }
 
-/// Fetches an adapter into memory. What came before of the same file is not fetched again.
+/// Downloads an adapter into memory. Resumes an earlier partial download of the same file.
 ///
 /// # Errors
 ///
@@ -53,12 +54,14 @@ pub(crate) fn download(
     let begun = Part::read(&path, &offered.sha256, offered.length);
     let ours = piece == Piece::Keep || !begun.is_empty();
     let target = || offered.target.clone();
-    // One byte more tells that the file is longer. A server may begin anew, whatever it is asked for.
+    // One byte more reveals a longer file. A server may ignore the range, and begin with the first
+    // byte.
     let most = offered.length + 1;
     let (bytes, continued) = origin.read(&offered.path(), begun.len() as u64, most)?;
     let mut whole = if continued { begun } else { Vec::new() };
     whole.extend_from_slice(&bytes);
-    let (found, expected) = (whole.len() as u64, offered.length);
+    let found = whole.len() as u64;
+    let expected = offered.length;
     if ours && found >= expected {
         Part::remove(&path);
     }
@@ -73,17 +76,18 @@ pub(crate) fn download(
     }
     let hash = Sha256::digest(&whole);
     if hash[..] != offered.sha256 {
-        let (found, expected) = (hex(&hash), hex(&offered.sha256));
+        let found = hex(&hash);
+        let expected = hex(&offered.sha256);
         return Err(DownloadError::Hash { target: target(), found, expected });
     }
     Ok(whole)
 }
 
-/// What has come so far: the SHA-256 of the whole, then the bytes.
+/// A partial download: the SHA-256 of the whole file, then the bytes so far.
 struct Part;
 
 impl Part {
-    /// The bytes that came of this file; none if they are of another one.
+    /// Reads the bytes so far of this file. Returns none if they belong to another file.
     fn read(path: &Path, sha256: &[u8; 32], length: u64) -> Vec<u8> {
         match std::fs::read(path) {
             Ok(bytes) if (bytes.len() as u64) < 32 + length => match bytes.strip_prefix(sha256) {
@@ -94,7 +98,7 @@ impl Part {
         }
     }
 
-    /// A torn write is found out by the hash of the whole.
+    /// Writes the part. The hash of the whole file reveals a torn write.
     fn write(path: &Path, sha256: &[u8; 32], bytes: &[u8]) -> std::io::Result<()> {
         let mut file = std::fs::File::create(path)?;
         file.write_all(sha256)?;
@@ -102,7 +106,7 @@ impl Part {
         file.sync_all()
     }
 
-    /// What is left of it does no harm.
+    /// Removes the part. A file that remains does no harm.
     fn remove(path: &Path) {
         let _ = std::fs::remove_file(path);
     }
@@ -119,7 +123,7 @@ mod tests {
         Offered { length: file.len() as u64, sha256, ..Offered::example("birds", 1) }
     }
 
-    /// A stick with the first `n` bytes of a file, and a state.
+    /// Makes a stick with the first `n` bytes of a file. Its folder serves as state directory too.
     fn stick(file: &[u8], n: usize) -> (Origin, Offered, TempDir) {
         let folder = TempDir::new().expect("a folder");
         let offered = offered(file);

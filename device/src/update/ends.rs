@@ -1,9 +1,10 @@
-//! Whether an end of the program speaks against the adapter on trial.
+//! Decides whether an end of the program counts against the adapter on trial.
 //!
-//! An end that the program was told does not count, nor one in which the machine went down (`Runs`).
-//! A service manager ends a daemon that sees nothing for a while, and starts it anew: with a camera that is away for the
-//! night it does so all night, and no adapter is to blame. So an end counts before the daemon is ready, and from the moment
-//! at which a frame is about to be answered; not while it waits for its source.
+//! A requested end does not count, nor one by a machine that went down (`Runs`). A service
+//! manager's watchdog restarts a daemon that sees nothing for a while. With a camera that is away
+//! for the night, it does so all night, and no adapter is to blame. So an end counts before the
+//! daemon is ready, and from the moment at which a frame is about to be answered. It does not count
+//! while the daemon waits for its source.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,27 +17,28 @@ use crate::report::with_causes;
 #[derive(Clone)]
 pub(crate) struct Ends {
     updates: Updates,
-    /// Locked while it is written.
+    /// Locked while the record is written.
     now: Arc<Mutex<Now>>,
 }
 
-/// Whether an end of the program counts now.
+/// State of the counting of ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Now {
     #[default]
     Counts,
     Excused,
-    /// The program was told to end: nothing changes that.
+    /// The program was told to end. This is final.
     Ending,
 }
 
 impl Ends {
-    /// They count.
+    /// Ends count at first.
     pub(crate) fn new(updates: Updates) -> Self {
         Self { updates, now: Arc::default() }
     }
 
-    /// A trial begins, or is over: whatever was said of another one is void.
+    /// Counts ends again, at the beginning and at the end of a trial. The state of an earlier trial
+    /// is void.
     pub(crate) fn begin(&self) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if *now != Now::Ending {
@@ -44,17 +46,17 @@ impl Ends {
         }
     }
 
-    /// They count from now on: a frame is about to be answered.
+    /// Counts ends from now on: a frame is about to be answered.
     pub(crate) fn count(&self) {
         self.say(Now::Counts);
     }
 
-    /// They do not count until a frame comes: the daemon is ready, and its source is closed.
+    /// Stops counting ends until a frame comes: the daemon is ready, and its source is closed.
     pub(crate) fn excuse(&self) {
         self.say(Now::Excused);
     }
 
-    /// The last one does not count: the program was told to end.
+    /// Does not count the coming end: the program was told to end.
     pub(crate) fn told_to_end(&self) {
         self.say(Now::Ending);
     }
@@ -64,7 +66,8 @@ impl Ends {
         if *now == next || *now == Now::Ending {
             return;
         }
-        // Said once, whatever comes of it: a store that fails is not asked again with every frame.
+        // Set before the write, even if that fails: a failing store is not written again with every
+        // frame.
         *now = next;
         if let Err(error) = self.updates.counting(next == Now::Counts) {
             tracing::error!("update: {}", with_causes(&error));

@@ -1,4 +1,4 @@
-//! Why an update did not happen.
+//! Errors of updates.
 
 use thiserror::Error;
 
@@ -6,22 +6,22 @@ use super::{DownloadError, TrustError};
 use crate::report::with_causes;
 use crate::{EdgeError, StoreError};
 
-/// Why an update did not happen; what is in use stays.
+/// An error of an update. The adapters in use stay.
 #[derive(Debug, Error)]
 pub(crate) enum UpdateError {
     /// No root is trusted yet.
     #[error("no repository is trusted yet: name its root.json with --root, or as update.root")]
     NoRoot,
-    /// The repository is not believed.
+    /// The repository's metadata is not trusted.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The adapter did not come.
+    /// The download failed.
     #[error(transparent)]
     Download(#[from] DownloadError),
     /// The adapter is in quarantine from now on.
     #[error("{target} was refused and is not tried again: {why}")]
     Refused { target: String, why: String },
-    /// It was not put to use for a reason that may be over the next time.
+    /// It was not applied, for a reason that may be temporary.
     #[error("{target} was not put to use this time: {why}")]
     NotNow { target: String, why: String },
     /// Classes would be lost.
@@ -30,7 +30,7 @@ pub(crate) enum UpdateError {
         .classes.join(", ")
     )]
     Loses { target: String, classes: Vec<String> },
-    /// A task that was learnt here builds on it.
+    /// A task that was learned on this device builds on it.
     #[error(
         "a task that was learnt here has changed the network since {target}: undo that task first"
     )]
@@ -38,7 +38,7 @@ pub(crate) enum UpdateError {
     /// It can no longer be taken out.
     #[error("{0} came too long ago to be taken out; an empty state is without it")]
     ForGood(String),
-    /// Another adapter has to prove itself first.
+    /// Another adapter is on trial.
     #[error(
         "an adapter is on trial: the daemon lets it stay or takes it back before the next one comes; rollback takes it back by hand"
     )]
@@ -46,25 +46,25 @@ pub(crate) enum UpdateError {
     /// The repository or its root cannot be read from the configuration.
     #[error("{0}")]
     Settings(String),
-    /// There is nothing to take back.
+    /// There is nothing to roll back.
     #[error("no adapter is in use that could be taken back")]
     NothingInUse,
-    /// There is nothing to put to use.
+    /// There is nothing to apply.
     #[error("no adapter was fetched")]
     NothingFetched,
-    /// What is kept of an adapter in use cannot be read.
+    /// The stored data of an adapter in use cannot be read.
     #[error("what is kept of {target} cannot be used: {why}")]
     Kept { target: String, why: String },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Anything else.
+    /// Another error.
     #[error(transparent)]
     Edge(Box<EdgeError>),
 }
 
 impl UpdateError {
-    /// Whether it is about one adapter, so that another one may be put to use.
+    /// Returns true if the error is about one adapter, so that another one can be applied.
     pub(crate) fn is_about_one(&self) -> bool {
         matches!(
             self,

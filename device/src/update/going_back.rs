@@ -1,4 +1,4 @@
-//! Taking the adapter that came last out of use, in one transaction.
+//! Rolls back the adapter that came last, in one transaction.
 
 use fail::fail_point;
 
@@ -7,17 +7,20 @@ use super::{Classes, Offered, UpdateError, Updates, clock, kept_wrong};
 use crate::store::Value;
 use crate::{Session, StoreError};
 
-/// Crashes of the program during a trial after which an adapter goes: the first may have another cause.
+/// Number of crashes of the program during a trial that lead to a rollback. The first one may have
+/// another cause.
 const ENDS: u32 = 2;
 
 impl Updates {
-    /// Takes the adapter that came last out of use, in one transaction, and does not try it again by itself, nor an older
-    /// release in its place. What it took the place of is in use again.
+    /// Takes the adapter that came last out of use, in one transaction. Neither this adapter nor an
+    /// older release in its place is retried automatically. Adapters that it replaced are in use
+    /// again.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::NothingInUse`]; [`UpdateError::Overgrown`] if a task was learnt since that changed the network;
-    /// [`UpdateError::Loses`] unless classes may be lost; others too leave it in use.
+    /// [`UpdateError::NothingInUse`]; [`UpdateError::Overgrown`] if a task learned since then has
+    /// changed the network; [`UpdateError::Loses`] unless classes may be lost. After any error, the
+    /// adapter stays in use.
     pub(crate) fn roll_back(
         &self,
         session: &mut Session,
@@ -27,7 +30,7 @@ impl Updates {
         self.take_back(session, why, classes, |_| Ok(Vec::new()))
     }
 
-    /// The same; `also` gives what is written with it.
+    /// Like [`Updates::roll_back`]. `also` returns values that are written in the same transaction.
     fn take_back(
         &self,
         session: &mut Session,
@@ -43,8 +46,8 @@ impl Updates {
         if top.offered.offer.feature_space_after != session.store().feature_space_id() {
             return Err(UpdateError::Overgrown { target: offered.target });
         }
-        let before = stack.before(session.learner());
-        let before = before.map_err(|error| kept_wrong(&offered, &error))?;
+        let before =
+            stack.before(session.learner()).map_err(|error| kept_wrong(&offered, &error))?;
         let Some((back, stack)) = before else { return Err(UpdateError::NothingInUse) };
         if !back.lost.is_empty() && classes == Classes::Keep {
             return Err(UpdateError::Loses { target: offered.target, classes: back.lost });
@@ -56,18 +59,19 @@ impl Updates {
         Ok(offered)
     }
 
-    /// Counts a start of the program, and so the end before it if that was a crash. An adapter that is on trial at the
-    /// second crash is rolled back, and tried again after a time. Gives what was rolled back.
+    /// Counts a start of the program, and the end before it if that was a crash. At the second
+    /// crash, an adapter on trial is rolled back, and retried after a back-off. Returns the adapter
+    /// that was rolled back.
     ///
     /// # Errors
     ///
-    /// Those of [`Updates::roll_back`].
+    /// The errors of [`Updates::roll_back`].
     pub(crate) fn started(&self, session: &mut Session) -> Result<Option<Offered>, UpdateError> {
         let went_down = self.begin_run()?;
         let ended = self.change(&[], |record| match &mut record.phase {
             Phase::Trial { ends, counts } => {
                 *ends += u32::from(*counts && !went_down);
-                // Whatever happens before the program is ready counts.
+                // An end before the program is ready counts.
                 *counts = true;
                 *ends
             }
@@ -83,7 +87,7 @@ impl Updates {
             Ok(vec![self.runs.value(&runs)?])
         };
         match self.take_back(session, why, Classes::MayBeLost, crashed) {
-            // A task was learnt on it: it cannot be so bad.
+            // A task was learned on it, so it cannot be that bad: it stays.
             Err(UpdateError::Overgrown { .. }) => self.commit().map(|()| None),
             rolled_back => rolled_back.map(Some),
         }
@@ -106,7 +110,7 @@ mod tests {
     use crate::cli::Global;
     use crate::store::Access;
 
-    /// A box with an adapter on trial that changes nothing.
+    /// A device with an adapter on trial that changes nothing.
     struct Updated {
         session: Session,
         updates: Updates,
@@ -118,8 +122,8 @@ mod tests {
         fn new() -> Self {
             let folder = TempDir::new().expect("a folder");
             let global = Global { base: None, state: None, device: None, json: false, verbose: 0 };
-            let session = Session::open_at(&global, folder.path(), Access::Write);
-            let mut session = session.expect("an empty state");
+            let opened = Session::open_at(&global, folder.path(), Access::Write);
+            let mut session = opened.expect("an empty state");
             let space = session.store().feature_space_id();
             let offer = Offer {
                 format: OFFER_FORMAT,
@@ -171,7 +175,7 @@ mod tests {
         let order = super::super::Withdrawn { target, sha256, reason: String::new() };
         let out = device.updates.withdraw(session, &[order], Classes::MayBeLost);
         assert!(matches!(out, Err(UpdateError::Overgrown { .. })), "{out:?}");
-        // Not even where it would go by itself: somebody has built on it.
+        // It stays even after crashes, as a task builds on it.
         for expected in [Phase::Trial { ends: 1, counts: true }, Phase::Committed] {
             let gone = device.updates.started(&mut device.session);
             assert!(matches!(gone, Ok(None)), "{gone:?}");
@@ -179,7 +183,7 @@ mod tests {
         }
     }
 
-    /// What was learnt since the look may have left no place for it.
+    /// A task learned after the look may have left no place for the adapter.
     #[test]
     fn the_place_of_an_adapter_is_looked_at_again_before_it_is_tried() {
         let mut device = Updated::new();
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_counts_only_where_frames_were_answered_or_nobody_was_ready() {
+    fn an_end_counts_only_before_the_daemon_is_ready_or_after_a_frame_was_answered() {
         let mut device = Updated::new();
         let ends = super::super::Ends::new(device.updates.clone());
         let started = |device: &mut Updated| {

@@ -1,9 +1,11 @@
-//! Adapters in use lie one on the other: what each of them did, so that it can be taken out again.
+//! Layers of adapters in use. Each records its changes, so that it can be taken out again.
 //!
-//! A class that was not taught since is what it was, to the bit; one that the adapter brought is gone. A class that was
-//! taught since keeps what was taught here, and loses what the adapter brought to it ([`Class::taken_out`]); classes of a
-//! state that an older program wrote keep that as well. Its statistics are moved back by the inverse of the drift map. A
-//! class that was forgotten since stays forgotten, a new name stays, and what the update itself had to drop comes back.
+//! Taking a layer out restores a class that was not taught since then, to the bit, and removes a
+//! class that the adapter brought. A class that was taught since then keeps the shots taught on this
+//! device, and loses the shots that the adapter brought to it ([`Class::taken_out`]); a class in a
+//! state written by an older program keeps both. The inverse of the drift map moves its statistics
+//! back. A class that was forgotten since then stays forgotten, a new name stays, and a class that
+//! the update had to drop comes back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use thiserror::Error;
 use super::difference::{difference, learner_of};
 use crate::store::fingerprint;
 
-/// An adapter in use, and what there was before it.
+/// An adapter in use, and the state before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Layer {
     #[serde(with = "serde_bytes")]
@@ -24,10 +26,10 @@ pub(super) struct Layer {
     pub(super) undo: Undo,
 }
 
-/// What a switch changed: what there was before, and how to find it.
+/// Data to undo a switch: the state before it, and fingerprints of the changed classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Undo {
-    /// What tasks had left in the network.
+    /// Adapter state that tasks had left in the network.
     adapter: Option<AdapterState>,
     touched: Vec<Touched>,
 }
@@ -39,22 +41,22 @@ struct Touched {
     after: Option<Print>,
 }
 
-/// How a class is known again: one that still has its fingerprint was not taught since.
+/// Fingerprint of a class. A class that still has it was not taught since then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Print {
     key: String,
     sha256: [u8; 32],
 }
 
-/// What is known after something was taken back.
+/// Result of taking something out.
 #[derive(Debug)]
 pub(super) struct Back {
     pub(super) learner: Learner,
-    /// Classes that nothing tells how to move, and that are not among the others therefore.
+    /// Classes that cannot be moved for want of a drift map. They are missing in `learner`.
     pub(super) lost: Vec<String>,
 }
 
-/// A way from the features of now to others.
+/// A way from the current features to others.
 #[derive(Debug)]
 pub(super) struct Way(Vec<Step>);
 
@@ -74,17 +76,17 @@ enum Direction {
     Forth,
 }
 
-/// A class at the end of a way.
+/// Result of moving a class to the end of a way.
 #[derive(Debug)]
 enum Arrived {
     Class(Box<Class>),
     /// All its shots came from adapters that were taken out.
     Empty,
-    /// An adapter on the way changes features and does not say where they go.
+    /// An adapter on the way changes the features, and has no drift map.
     Lost,
 }
 
-/// Why what is kept cannot be used.
+/// An error of the stored data of a layer.
 #[derive(Debug, Error)]
 pub(super) enum LayerError {
     #[error(transparent)]
@@ -94,12 +96,12 @@ pub(super) enum LayerError {
 }
 
 impl Layer {
-    /// What came of an adapter.
+    /// Creates the layer of an adapter from the learners before and after it.
     pub(super) fn new(file: &[u8], before: &Learner, after: &Learner) -> Self {
         Self { file: file.to_vec(), undo: Undo::between(before, after) }
     }
 
-    /// What is known without it, which is the uppermost.
+    /// Takes this layer, which must be the uppermost, out of `now`.
     ///
     /// # Errors
     ///
@@ -110,7 +112,8 @@ impl Layer {
 }
 
 impl Way {
-    /// Back through layers, given from the uppermost down, then forth through others, given upwards.
+    /// Creates a way back through layers, given from the top down, then forth through others, given
+    /// from the bottom up.
     ///
     /// # Errors
     ///
@@ -124,8 +127,8 @@ impl Way {
         Ok(Self(back.chain(forth).collect::<Result<_, _>>()?))
     }
 
-    /// Takes a class to the end of the way: without what adapters brought to it that are taken out, with what those bring
-    /// that come into use again.
+    /// Moves a class to the end of the way. Removes the shots of adapters that are taken out, and
+    /// adds those of adapters that come into use again.
     fn go(&self, class: &Class) -> Result<Arrived, StatisticsError> {
         let is_affected = |step: &Step| {
             let stays = self
@@ -136,7 +139,8 @@ impl Way {
         };
         let affected = self.0.iter().any(is_affected);
         let mut gone = Some(class.clone());
-        // Of a class that an older program wrote, it is not known what adapters brought: it keeps that, and gets no more.
+        // In a class written by an older program, the shots of adapters are unknown: it keeps them,
+        // and gets no more.
         let mut told_apart = true;
         let mut taken_out = Vec::new();
         for step in &self.0 {
@@ -184,7 +188,7 @@ impl Step {
         Ok(Self { direction, adapter, sha256, brings })
     }
 
-    /// What the adapter brings to a class.
+    /// Returns what the adapter brings to a class, as a class.
     fn brings(&self, class: &Class) -> Option<&Class> {
         let key = class.name.key();
         self.brings.iter().find(|brought| brought.name.key() == key).map(AsRef::as_ref)
@@ -192,7 +196,7 @@ impl Step {
 }
 
 impl Undo {
-    /// What leads from `after` back to `before`.
+    /// Creates the data that leads from `after` back to `before`.
     pub(super) fn between(before: &Learner, after: &Learner) -> Self {
         let touched = |change: fmlora_learner::Change| Touched {
             before: change.before.map(|class| (*class).clone()),
@@ -204,24 +208,25 @@ impl Undo {
         }
     }
 
-    /// The classes as they were.
+    /// Returns the classes as they were.
     pub(super) fn classes(&self) -> impl Iterator<Item = &Class> {
         self.touched.iter().filter_map(|touched| touched.before.as_ref())
     }
 
-    /// The same, to be changed.
+    /// Like [`Undo::classes`], but mutable.
     pub(super) fn classes_mut(&mut self) -> impl Iterator<Item = &mut Class> {
         self.touched.iter_mut().filter_map(|touched| touched.before.as_mut())
     }
 
-    /// What is known without what was done; classes taught since go the way.
+    /// Undoes the switch in `now`. Classes taught since then are moved along `way`.
     ///
     /// # Errors
     ///
     /// [`LayerError::Statistics`] if statistics cannot be moved.
     pub(super) fn apply(&self, now: &Learner, way: &Way) -> Result<Back, LayerError> {
         let found = self.untouched(now);
-        let (mut known, mut lost) = (Vec::new(), Vec::new());
+        let mut known = Vec::new();
+        let mut lost = Vec::new();
         for (class, found) in now.classes().zip(found) {
             match found.map(|i| &self.touched[i].before) {
                 Some(Some(old)) => {
@@ -243,7 +248,8 @@ impl Undo {
         Ok(Back { learner: learner_of(now.d_feature(), known, self.adapter.clone()), lost })
     }
 
-    /// For each class of now, which of those that were touched it still is: under its name, or else under a new one.
+    /// Returns, for each class of `now`, the index of the touched class that it still is,
+    /// unchanged: under the same name, or else under a new one.
     fn untouched(&self, now: &Learner) -> Vec<Option<usize>> {
         let prints: Vec<Print> = now.classes().map(|class| Print::of(class)).collect();
         let names: HashSet<&str> = prints.iter().map(|print| print.key.as_str()).collect();
@@ -294,7 +300,8 @@ mod tests {
         learner_of(2, classes.map(Arc::clone), None)
     }
 
-    /// What is left after the update from `before` to `after` is taken out of `now`.
+    /// Takes the update from `before` to `after` out of `now`, and returns the classes that are
+    /// left.
     fn back<const N: usize>(
         before: &Learner,
         after: &Learner,
@@ -306,25 +313,29 @@ mod tests {
         back.learner.classes().map(|class| (**class).clone()).collect()
     }
 
-    /// Classes by their names, as a learner has them.
+    /// Classes in the order of a learner, by name.
     fn are<const N: usize>(classes: [&Arc<Class>; N]) -> [Class; N] {
         classes.map(|class| (**class).clone())
     }
 
     #[test]
-    fn what_nobody_touched_is_what_it_was_and_everything_else_stays() {
-        let (cup, pen) = (class("cup", &[0.1, 0.2]), class("pen", &[0.7, 0.8]));
-        let (joined, tree) = (class("cup", &[0.1, 0.2, 0.3]), class("tree", &[0.5]));
-        let (before, after) = (knows([&cup, &pen]), knows([&joined, &pen, &tree]));
+    fn untouched_classes_are_restored_and_all_others_stay() {
+        let cup = class("cup", &[0.1, 0.2]);
+        let pen = class("pen", &[0.7, 0.8]);
+        let joined = class("cup", &[0.1, 0.2, 0.3]);
+        let tree = class("tree", &[0.5]);
+        let before = knows([&cup, &pen]);
+        let after = knows([&joined, &pen, &tree]);
         assert_eq!(back(&before, &after, [&joined, &pen, &tree]), are([&cup, &pen]));
         // Renamed, forgotten, new.
         let named_mug = |class: &Class| {
             let name = ClassName::new("mug").expect("a name");
             Arc::new(Class { name, ..class.clone() })
         };
-        let (mug, new) = (named_mug(&joined), class("new", &[0.4]));
+        let mug = named_mug(&joined);
+        let new = class("new", &[0.4]);
         assert_eq!(back(&before, &after, [&mug, &new, &tree]), are([&named_mug(&cup), &new]));
-        // Taught since, the brought one too.
+        // Taught since then, and so is a class that the adapter brought.
         let taught = class("tree", &[0.5, 0.6]);
         assert_eq!(back(&before, &after, [&joined, &pen, &taught]), are([&cup, &pen, &taught]));
     }
@@ -333,9 +344,10 @@ mod tests {
     fn two_classes_of_the_same_shots_are_told_apart_by_their_names() {
         let [cup, mug] = ["cup", "mug"].map(|name| class(name, &[0.1, 0.2]));
         let [cup_after, mug_after] = ["cup", "mug"].map(|name| class(name, &[0.3, 0.4]));
-        let (before, after) = (knows([&cup, &mug]), knows([&cup_after, &mug_after]));
+        let before = knows([&cup, &mug]);
+        let after = knows([&cup_after, &mug_after]);
         assert_eq!(back(&before, &after, [&mug_after, &cup_after]), are([&cup, &mug]));
-        // A copy that was taught under a third name is none of them.
+        // A copy that was taught under a third name is neither of the two.
         let third = class("third", &[0.3, 0.4]);
         let left = back(&before, &after, [&cup_after, &mug_after, &third]);
         assert_eq!(left, are([&cup, &mug, &third]));
@@ -343,8 +355,10 @@ mod tests {
 
     #[test]
     fn what_the_update_dropped_comes_back_unless_its_name_is_taken() {
-        let (cup, tree) = (class("cup", &[0.1]), class("tree", &[0.5]));
-        let (before, after) = (knows([&cup]), knows([&tree]));
+        let cup = class("cup", &[0.1]);
+        let tree = class("tree", &[0.5]);
+        let before = knows([&cup]);
+        let after = knows([&tree]);
         assert_eq!(back(&before, &after, [&tree]), are([&cup]));
         let again = class("cup", &[0.9]);
         assert_eq!(back(&before, &after, [&again, &tree]), are([&again]));

@@ -1,4 +1,4 @@
-//! Where a repository of updates is.
+//! Location of an update repository.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// A repository: below an address of a web server, or in a directory.
+/// A repository: below a URL of a web server, or in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     /// Ends with a slash.
@@ -42,7 +42,7 @@ impl FromStr for Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Nobody has to read a password that may be in it.
+            // Masks a password in the URL.
             Self::Web(url) => f.write_str(&crate::daemon::config::masked(url.as_str())),
             Self::Folder(path) => write!(f, "{}", path.display()),
         }
@@ -50,7 +50,7 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// The address of one of its files, without a password.
+    /// Returns the address of a file of the repository, without a password.
     pub(super) fn address(&self, file: &str) -> String {
         match self {
             Self::Web(_) => format!("{self}{file}"),

@@ -1,4 +1,4 @@
-//! What a repository offers, and whether it is for this device.
+//! Offers of an update repository, and the check that an offer is for this device.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use tough::{Repository, TargetName};
 
 use super::settings::Again;
 
-/// Longest name of a file.
+/// Maximum length of a file name, in bytes.
 const MAX_NAME: usize = 160;
 
-/// An adapter in a repository: its file, and what is signed beside it.
+/// An adapter in a repository: its file, and the signed offer beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Offered {
     /// Name of the target.
@@ -26,7 +26,7 @@ pub(crate) struct Offered {
 
 #[cfg(test)]
 impl Offered {
-    /// An adapter for every box that leaves the features of its base as they are.
+    /// An adapter for every device, which leaves the features of its base as they are.
     pub(super) fn example(name: &str, release: u64) -> Self {
         let base_id = BaseId::new([0; 32]);
         let offer = Offer {
@@ -45,17 +45,17 @@ impl Offered {
     }
 }
 
-/// What a device is, as far as updates are concerned.
+/// Properties of a device that decide on its updates.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
-    /// Random, made once.
+    /// Random, generated once.
     pub(crate) id: String,
     pub(crate) base_id: BaseId,
     pub(crate) feature_space: FeatureSpaceId,
     pub(crate) channel: String,
 }
 
-/// Why an adapter in a repository is not for a device.
+/// Reason why an adapter in a repository is not for this device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotForUs {
     Unreadable(String),
@@ -67,25 +67,27 @@ pub(crate) enum NotForUs {
     OtherChannel(String),
     NewerDaemon(DaemonVersion),
     NotYet(u8),
-    /// That release of it, or a newer one, is in use.
+    /// This release of it, or a newer one, is in use.
     InUse(u64),
-    /// Others lie on the release that is in use, and continue features that this one does not make.
+    /// Other adapters lie on the release in use, and continue features that this one does not
+    /// produce.
     Beneath(u64),
-    /// The release that is in use can no longer be taken out.
+    /// The release in use can no longer be taken out.
     ForGood(u64),
-    /// A newer release is there.
+    /// A newer release is available.
     Older(u64),
     Quarantined(String),
-    /// A larger release was taken back.
+    /// A larger release was rolled back.
     NewerTakenBack(u64),
     /// Its publisher has withdrawn it, for this reason.
     Withdrawn(String),
-    /// A role lists it that the list of targets names, and whose lists are not read.
+    /// Listed by a delegated role. The lists of delegated roles are not read.
     Delegated(String),
 }
 
 impl NotForUs {
-    /// Whether it was meant for this box, as far as its publisher is concerned, and the box cannot use it.
+    /// Returns true if the publisher meant the adapter for this device, and the device cannot use
+    /// it.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Unreadable(_)
@@ -150,7 +152,7 @@ impl fmt::Display for NotForUs {
     }
 }
 
-/// A withdrawal in words.
+/// Describes a withdrawal.
 pub(super) fn withdrawn(reason: &str) -> String {
     if reason.is_empty() {
         return "withdrawn by its publisher".to_owned();
@@ -158,7 +160,7 @@ pub(super) fn withdrawn(reason: &str) -> String {
     format!("withdrawn by its publisher: {reason}")
 }
 
-/// A target of a repository: an offer, or why it cannot be one.
+/// A target of a repository: its offer, or the reason why it is not for this device.
 pub(crate) type Seen = (String, Result<Offered, NotForUs>);
 
 /// An adapter that its publisher has withdrawn.
@@ -169,12 +171,12 @@ pub(crate) struct Withdrawn {
     pub(crate) reason: String,
 }
 
-/// What a repository lists.
+/// List of the targets of a repository.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct List {
-    /// All targets: first those of the smallest release, on which later ones may build.
+    /// All targets, sorted by ascending release, as later ones may build on earlier ones.
     pub(crate) targets: Vec<Seen>,
-    /// Those that are to go where they are in use.
+    /// Withdrawn adapters, to be taken out of use.
     pub(crate) withdrawn: Vec<Withdrawn>,
 }
 
@@ -189,7 +191,8 @@ impl List {
                 match withdrawal(target) {
                     Ok(None) => {}
                     Ok(Some(Withdrawal { reason })) => {
-                        let (target, sha256) = (offer.target.clone(), offer.sha256);
+                        let target = offer.target.clone();
+                        let sha256 = offer.sha256;
                         list.withdrawn.push(Withdrawn { target, sha256, reason: reason.clone() });
                         seen = Err(NotForUs::Withdrawn(reason));
                     }
@@ -198,7 +201,8 @@ impl List {
             }
             list.targets.push((name.raw().to_owned(), seen));
         }
-        // Lists of other roles are not read: a publisher of ours has none, and when they end is not checked.
+        // Lists of delegated roles are not read: this project's publisher makes none, and their
+        // expiry is not checked.
         for role in signed.delegations.iter().flat_map(|delegations| &delegations.roles) {
             for name in role.targets.iter().flat_map(|listed| listed.signed.targets.keys()) {
                 let why = NotForUs::Delegated(role.name.clone());
@@ -212,7 +216,7 @@ impl List {
     }
 }
 
-/// The order to take an adapter out of use, if there is one.
+/// Reads the withdrawal of a target, if there is one.
 fn withdrawal(target: &Target) -> Result<Option<Withdrawal>, NotForUs> {
     let Some(order) = target.custom.get(Withdrawal::KEY) else { return Ok(None) };
     let unreadable = |why: String| NotForUs::Unreadable(format!("{}: {why}", Withdrawal::KEY));
@@ -238,13 +242,14 @@ fn offered(name: &TargetName, target: &Target) -> Result<Offered, NotForUs> {
     if target.length > MAX_ADAPTER_BYTES as u64 {
         return Err(NotForUs::TooLarge(target.length));
     }
-    let sha256 = <[u8; 32]>::try_from(target.hashes.sha256.as_ref());
-    let sha256 = sha256.map_err(|_| unreadable(&"it has no SHA-256"))?;
+    let sha256 = <[u8; 32]>::try_from(target.hashes.sha256.as_ref())
+        .map_err(|_| unreadable(&"it has no SHA-256"))?;
     Ok(Offered { target: file.to_owned(), length: target.length, sha256, offer })
 }
 
 impl Offered {
-    /// Whether it is for a device that is so. What is in use or was rolled back is known elsewhere.
+    /// Checks that the adapter is for this device. Adapters in use and rollbacks are checked
+    /// elsewhere.
     pub(crate) fn suits(&self, device: &Device) -> Result<(), NotForUs> {
         let offer = &self.offer;
         let here: Option<DaemonVersion> = env!("CARGO_PKG_VERSION").parse().ok();
@@ -263,19 +268,21 @@ impl Offered {
         }
     }
 
-    /// Its file below the repository: with consistent snapshots, the hash stands before the name.
+    /// Path of its file in the repository. With consistent snapshots, the hash comes before the
+    /// name.
     pub(crate) fn path(&self) -> String {
         format!("targets/{}.{}", hex(&self.sha256), self.target)
     }
 }
 
-/// Bytes as text.
+/// Encodes bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The adapters that are to be tried, in this order: of each name the newest release, and of these the first comes first, on
-/// which others may build. Older releases are marked as such. Where one is named, it is that one alone.
+/// Chooses the adapters to try, in order: the newest release of each name, and of these the
+/// smallest release first, as others may build on it. Marks older releases as such. If one target
+/// is named, returns that one alone.
 pub(crate) fn choose(seen: &mut [Seen], again: &Again) -> Vec<Offered> {
     let usable = |seen: &[Seen]| -> Vec<Offered> {
         seen.iter().filter_map(|(_, offered)| offered.as_ref().ok()).cloned().collect()

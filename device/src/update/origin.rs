@@ -1,4 +1,4 @@
-//! Reads files of a repository: from a directory, or from a web server.
+//! Reads files of a repository from a directory or a web server.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -15,31 +15,31 @@ use crate::daemon::config::masked;
 use crate::report::with_causes;
 use crate::tls_roots::{Authorities, TlsConnector, distrust};
 
-/// How long a server may be silent, before its answer and in the middle of it.
+/// Time-out for a silent server, before its response and in the middle of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a file may take as a whole.
+/// Time-out for a whole file.
 const TIME: Duration = Duration::from_mins(5);
 
-/// Longest name of a channel that a server is told.
+/// Maximum length of the channel's name in the `User-Agent`.
 const MAX_CHANNEL: usize = 64;
 
-/// A page where a file is expected.
+/// Message for an HTML page in place of a file.
 const HTML: &str = "an HTML page came instead of the file: the login page of a network (a captive portal), or the wrong \
                     address of a repository";
 
-/// How a web server is spoken with.
+/// Settings of the HTTP client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// Channel of the box: it stands in the `User-Agent`.
+    /// Channel of the device, sent in the `User-Agent`.
     pub(crate) channel: String,
-    /// What the server's certificate is checked with.
+    /// Trusted certificates of servers.
     pub(crate) authorities: Authorities,
-    /// Name of the setting that changes them.
+    /// Name of the setting that changes `authorities`.
     pub(crate) key: &'static str,
 }
 
-/// A repository that can be read.
+/// A repository, ready to be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     location: Location,
@@ -48,7 +48,7 @@ pub(crate) struct Origin {
     key: &'static str,
 }
 
-/// Why a file of a repository is not to be had. The file is named by its whole address.
+/// An error of reading a file of a repository. Names the file by its full address.
 #[derive(Debug, Error)]
 pub(crate) enum FetchError {
     #[error("{0}")]
@@ -58,11 +58,11 @@ pub(crate) enum FetchError {
 }
 
 impl Origin {
-    /// Reads the certificates and the environment's proxy; connects to nothing.
+    /// Loads the certificates and the environment's proxy. Does not connect yet.
     ///
     /// # Errors
     ///
-    /// Names the certificates or the variable that cannot be used.
+    /// Names the unusable certificates or variable.
     pub(crate) fn new(location: Location, client: &Client) -> Result<Self, String> {
         let agent = match &location {
             Location::Folder(_) => None,
@@ -75,8 +75,9 @@ impl Origin {
         &self.location
     }
 
-    /// Reads a file from byte `from` on, at most `most` bytes of it: a reader that gets that many knows that it may be
-    /// longer. Gives the bytes, and whether they begin at `from`; a server need not heed that.
+    /// Reads a file from byte `from` on, at most `most` bytes. If it returns that many, the file
+    /// may be longer. Also returns true if the bytes begin at `from`: a server may ignore the
+    /// range.
     pub(super) fn read(
         &self,
         file: &str,
@@ -143,7 +144,7 @@ impl Origin {
         let body = response.into_body().into_reader().take(most).read_to_end(&mut bytes);
         match body {
             Ok(_) => Ok((bytes, from == 0 || continued)),
-            // What came before the line broke need not come again.
+            // Bytes received before the connection broke need not be sent again.
             Err(_) if !bytes.is_empty() && (from == 0 || continued) => Ok((bytes, true)),
             Err(error) => Err(self.failed(file, error.to_string())),
         }
@@ -153,7 +154,7 @@ impl Origin {
         FetchError::Missing(format!("{}: {why}", self.location.address(file)))
     }
 
-    /// Says why a server gave no file.
+    /// Converts an error of a request, with the reason in words.
     fn refused(&self, file: &str, error: &ureq::Error) -> FetchError {
         let why = match error {
             ureq::Error::StatusCode(404 | 410) => return self.missing(file, "there is no such file"),
@@ -161,7 +162,7 @@ impl Origin {
                 let why = "the server refuses it (status 403), or says so of files that are not there";
                 return self.missing(file, why);
             }
-            // What was there is the whole file.
+            // The part received before is as long as the whole file.
             ureq::Error::StatusCode(416) => "the server has no more of it".to_owned(),
             ureq::Error::StatusCode(407) => {
                 "the proxy asks for a login: name it in the proxy's address, as in http://USER:PASSWORD@HOST:PORT".to_owned()
@@ -180,15 +181,17 @@ fn is_json(file: &str) -> bool {
 }
 
 fn agent(url: &Url, client: &Client) -> Result<Agent, String> {
-    let tls = client.authorities.client_config();
-    let tls = tls.map_err(|error| format!("{}: {}", client.key, with_causes(&error)))?;
+    let tls = client
+        .authorities
+        .client_config()
+        .map_err(|error| format!("{}: {}", client.key, with_causes(&error)))?;
     let patience = patience();
     let config = Agent::config_builder()
         .timeout_connect(Some(patience))
         .timeout_recv_response(Some(patience))
         .timeout_per_read(Some(patience))
         .timeout_global(Some(whole()))
-        // A redirection does not lead out of https.
+        // A redirect must not leave https.
         .https_only(url.scheme() == "https")
         .user_agent(user_agent(&client.channel))
         .proxy(proxy(url, &|name| std::env::var(name).ok())?)
@@ -196,15 +199,15 @@ fn agent(url: &Url, client: &Client) -> Result<Agent, String> {
     Ok(TlsConnector::new(tls).agent(config))
 }
 
-/// Names the program, its version and the channel of the box.
+/// Returns the `User-Agent`: program, version and channel of the device.
 fn user_agent(channel: &str) -> String {
     let plain = |c: &char| c.is_ascii_graphic() && !"()\\".contains(*c);
     let channel: String = channel.chars().filter(plain).take(MAX_CHANNEL).collect();
     format!("fmlora-edge/{} (channel {channel})", env!("CARGO_PKG_VERSION"))
 }
 
-/// The proxy for an address, as the variables say that curl knows: `https_proxy` or `http_proxy` by the address, else
-/// `all_proxy`, unless `no_proxy` names its host.
+/// Returns the proxy for a URL, from the same variables as curl: `https_proxy` or `http_proxy` by
+/// the URL's scheme, else `all_proxy`, unless `no_proxy` names the host.
 fn proxy(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Proxy>, String> {
     let either = |name: String| {
         let lower = variable(&name).map(|value| (name.clone(), value));
@@ -219,14 +222,15 @@ fn proxy(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<
     let except = either("no_proxy".to_owned()).map(|(_, hosts)| hosts).unwrap_or_default();
     let wrong = || format!("{name} is {:?}, expected http://HOST:PORT", masked(&value));
     let proxy = Proxy::new(value.trim()).map_err(|_| wrong())?;
-    let (host, port) = (proxy.host(), proxy.port());
+    let host = proxy.host();
+    let port = proxy.port();
     let matcher = Matcher::builder().all(format!("http://{host}:{port}")).no(except).build();
     let asked =
         url.as_str().parse().map_err(|_| format!("{}: no address", masked(url.as_str())))?;
     Ok(matcher.intercept(&asked).map(|_| proxy))
 }
 
-/// [`PATIENCE`], or what a test says, in milliseconds.
+/// Returns [`PATIENCE`], or the milliseconds that a test's fail point sets.
 fn patience() -> Duration {
     fail_point!("update-patience", |time| {
         let time = time.and_then(|time| time.parse().ok());
@@ -235,7 +239,7 @@ fn patience() -> Duration {
     PATIENCE
 }
 
-/// [`TIME`], or what a test says, in milliseconds.
+/// Returns [`TIME`], or the milliseconds that a test's fail point sets.
 fn whole() -> Duration {
     fail_point!("update-whole", |time| {
         let time = time.and_then(|time| time.parse().ok());
@@ -246,7 +250,7 @@ fn whole() -> Duration {
 
 #[cfg(test)]
 impl Origin {
-    /// A directory.
+    /// Creates an origin in a directory.
     pub(super) fn folder(path: &Path) -> Self {
         Self { location: Location::Folder(path.to_owned()), agent: None, key: "update.authority" }
     }
@@ -264,7 +268,7 @@ mod tests {
         read.map(|(bytes, _)| bytes).map_err(|error| error.to_string().replace(&place, ""))
     }
 
-    /// Reading it would never end.
+    /// Reading a pipe would never end.
     #[test]
     fn a_pipe_on_a_stick_is_no_file() {
         let stick = TempDir::new().expect("a folder");
@@ -301,7 +305,8 @@ mod tests {
             let proxy = proxy(&url, &variable)?;
             Ok::<_, String>(proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port())))
         };
-        let (http, https) = ("http://updates.example/", "https://updates.example/");
+        let http = "http://updates.example/";
+        let https = "https://updates.example/";
         let both = [("http_proxy", "http://one:3128"), ("HTTPS_PROXY", "http://u:p@two:8080")];
         assert_eq!(found(http, &both), Ok(Some("one:3128".to_owned())));
         assert_eq!(found(https, &both), Ok(Some("two:8080".to_owned())));

@@ -1,31 +1,33 @@
-//! Where an adapter goes among those in use: on top of them, or in the place of an older release.
+//! Position of an adapter among those in use: on top of them, or in place of an older release.
 
 use super::offer::{Device, NotForUs, Offered};
 use super::record::Record;
 
-/// A place for an adapter.
+/// A position for an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// How many adapters in use stay as they are beneath it.
+    /// Number of adapters in use that stay unchanged beneath it.
     pub(super) beneath: usize,
-    /// Whether the next one is an older release of it, and goes.
+    /// True if the next adapter is an older release of it, which is replaced.
     pub(super) replaces: bool,
 }
 
-/// Finds the place of an adapter, if it is for this device.
+/// Finds the position of an adapter, if it is for this device.
 ///
-/// It continues the features there are; or it takes the place of an older release of the same name that began with the
-/// same features. Adapters that lie on that one stay, if they find the features that they continue after it too.
+/// An adapter continues the current features, or replaces an older release of the same name that
+/// began with the same features. The adapters on top of that release stay, if the new release
+/// produces the features that they continue.
 ///
 /// # Errors
 ///
-/// [`NotForUs`] says why there is none.
+/// [`NotForUs`], with the reason why there is none.
 pub(super) fn place(
     record: &Record,
     device: &Device,
     offered: &Offered,
 ) -> Result<Place, NotForUs> {
-    let (in_use, offer) = (&record.in_use, &offered.offer);
+    let in_use = &record.in_use;
+    let offer = &offered.offer;
     let of_name = in_use.iter().rposition(|used| used.offered.offer.name == offer.name);
     let older = of_name.map(|i| (i, &in_use[i].offered.offer));
     if let Some((_, older)) = older.filter(|(_, older)| older.release >= offer.release) {
@@ -39,7 +41,7 @@ pub(super) fn place(
     };
     let begun = Device { feature_space: older.feature_space_before, ..device.clone() };
     offered.suits(&begun)?;
-    // A task that was learnt here since cannot be set aside.
+    // A task that was learned on this device since then cannot be set aside.
     if in_use.last().is_none_or(|top| top.offered.offer.feature_space_after != device.feature_space)
     {
         return Err(NotForUs::OtherFeatures);
@@ -72,7 +74,8 @@ mod tests {
         offered
     }
 
-    /// Where an adapter goes on a device with these, the oldest first.
+    /// Returns the position of an adapter on a device with the adapters `used`, the oldest first.
+    /// The last `kept` of them are removable.
     fn placed(
         used: &[&Offered],
         kept: usize,
@@ -107,18 +110,19 @@ mod tests {
         assert_eq!(placed(&[&birds], 1, 0, &tools), on_top(1));
         assert_eq!(placed(&[&birds], 1, 0, &birds), Err(NotForUs::InUse(1)));
         assert_eq!(placed(&[&birds], 1, 0, &offered("birds", 4, 0, 0)), instead(0));
-        // What lies on it finds the same features after it.
+        // The adapter on top finds the same features after the replacement.
         let both = [&birds, &tools];
         assert_eq!(placed(&both, 2, 0, &offered("birds", 4, 0, 0)), instead(0));
         assert_eq!(placed(&both, 2, 0, &offered("birds", 4, 0, 1)), Err(NotForUs::Beneath(1)));
-        // What came first can no longer be taken out.
+        // The first adapter can no longer be taken out.
         assert_eq!(placed(&both, 1, 0, &offered("birds", 4, 0, 0)), Err(NotForUs::ForGood(1)));
-        // One that changed the features: the next release of it begins where it began, or continues it.
+        // An adapter that changed the features: its next release begins where it began, or
+        // continues it.
         let moved = [&moving];
         assert_eq!(placed(&moved, 1, 1, &offered("moving", 4, 0, 2)), instead(0));
         assert_eq!(placed(&moved, 1, 1, &offered("moving", 4, 1, 2)), on_top(1));
         assert_eq!(placed(&moved, 1, 1, &tools), Err(NotForUs::OtherFeatures));
-        // A task was learnt here since.
+        // A task was learned on this device since then.
         assert_eq!(placed(&moved, 1, 9, &offered("moving", 4, 0, 2)), Err(NotForUs::OtherFeatures));
         assert_eq!(placed(&moved, 1, 9, &offered("moving", 4, 1, 2)), Err(NotForUs::OtherFeatures));
     }

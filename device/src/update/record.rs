@@ -1,4 +1,4 @@
-//! What a device remembers of updates, in the store.
+//! The stored record of updates on this device.
 
 use fmlora_learner::FeatureSpaceId;
 use fmlora_learner::format::AdapterName;
@@ -6,46 +6,49 @@ use serde::{Deserialize, Serialize};
 
 use super::offer::{Offered, hex};
 
-/// Adapters that were refused or taken back and are remembered; the oldest is forgotten.
+/// Maximum number of adapters in quarantine, of rollbacks and of counted tries. Beyond it, the
+/// oldest is dropped.
 const QUARANTINE: usize = 64;
 
-/// How often an adapter may be tried in a row that fails for what may be over the next time, or ends the program.
+/// Maximum number of tries in a row of an adapter that fails for a possibly temporary reason, or
+/// ends the program.
 pub(super) const TRIES: u32 = 3;
 
-/// Where an update stands.
+/// Phase of an update.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Phase {
-    /// There is none.
+    /// There is no update.
     Idle,
-    /// An adapter has come whole.
+    /// An adapter was downloaded completely.
     Fetched(Offered),
-    /// It was read, fits, and passed what can be tried before it is used.
+    /// It was read, fits this device, and passed all checks before its use.
     Staged(Offered),
-    /// It is in use, and must prove itself.
+    /// It is in use, on trial.
     Trial {
-        /// How often the program ended since, where that counts.
+        /// Number of ends of the program since then that count.
         ends: u32,
-        /// Whether it counts if the program ends now: not while it waits for a camera that is away.
+        /// True if an end of the program counts now. It does not count while the program waits for
+        /// a missing camera.
         counts: bool,
     },
-    /// It is in use for good.
+    /// It passed its trial, and stays in use.
     Committed,
     /// It was refused, or taken out of use.
     RolledBack {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
 impl Phase {
-    /// Of an adapter that has just come into use.
+    /// Phase of an adapter that has just come into use.
     pub(crate) const TRIAL: Self = Self::Trial { ends: 0, counts: true };
 
     /// Names of all phases.
     pub(crate) const NAMES: [&'static str; 6] =
         ["idle", "fetched", "staged", "trial", "committed", "rolled_back"];
 
-    /// Its name, for people and scripts.
+    /// Returns the name of the phase, for people and scripts.
     pub(crate) fn name(&self) -> &'static str {
         let [idle, fetched, staged, trial, committed, rolled_back] = Self::NAMES;
         match self {
@@ -59,17 +62,18 @@ impl Phase {
     }
 }
 
-/// An adapter that is in use.
+/// An adapter in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InUse {
     pub(crate) offered: Offered,
-    /// When it came into use, in seconds since 1970 by the clock of the box.
+    /// Time at which it came into use, in seconds since 1970 by the device's clock.
     pub(crate) since: i64,
-    /// Whether it can be taken out of use, so that a newer release can take its place; others stay for good.
+    /// True if it can be taken out of use, so that a newer release can replace it. Others stay for
+    /// good.
     pub(crate) removable: bool,
 }
 
-/// An adapter that is not tried again by itself.
+/// An adapter that is not retried automatically.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Quarantined {
     pub(crate) sha256: [u8; 32],
@@ -77,7 +81,8 @@ pub(crate) struct Quarantined {
     pub(crate) why: String,
 }
 
-/// The largest release that was taken back of an adapter that begins with some features. Smaller ones are no way forward.
+/// The largest release that was rolled back, of an adapter that begins with some features. Smaller
+/// releases are not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct TakenBack {
     name: AdapterName,
@@ -85,22 +90,22 @@ struct TakenBack {
     release: u64,
 }
 
-/// An adapter that was tried and has not passed since; the oldest of many is forgotten.
+/// Tries of an adapter that has not passed since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Tries {
     sha256: [u8; 32],
     times: u32,
 }
 
-/// All of it that is small.
+/// State of updates on this device, without the large values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// Name of this device in rollouts: random, made once.
+    /// Id of this device in rollouts: random, generated once.
     pub(crate) device: String,
     pub(crate) phase: Phase,
-    /// Adapters in use, the oldest first: what the `Stack` says of them, for those who only want to know.
+    /// Adapters in use, the oldest first: a copy from the `Stack`, for readers that need no more.
     pub(crate) in_use: Vec<InUse>,
-    /// Whether what there was before the last switch can be in use again.
+    /// True if the last switch can be rolled back.
     pub(crate) can_roll_back: bool,
     pub(crate) quarantine: Vec<Quarantined>,
     taken_back: Vec<TakenBack>,
@@ -108,10 +113,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// That of a device which knows nothing of updates.
+    /// Creates the record of a device without updates.
     pub(super) fn new() -> Self {
         let mut id = [0; 16];
-        // Without randomness all boxes would be first in every rollout; that is no reason to stop.
+        // Without randomness, all devices would be first in every rollout. That is no reason to
+        // stop.
         let _ = getrandom::fill(&mut id);
         Self {
             device: hex(&id),
@@ -124,18 +130,18 @@ impl Record {
         }
     }
 
-    /// Nothing is under way.
+    /// Sets the phase of a device without an update in progress.
     pub(super) fn settle(&mut self) {
         self.phase = if self.in_use.is_empty() { Phase::Idle } else { Phase::Committed };
     }
 
-    /// Why an adapter is in quarantine.
+    /// Returns the reason why an adapter is in quarantine.
     pub(super) fn quarantined(&self, sha256: &[u8; 32]) -> Option<&str> {
         let found = self.quarantine.iter().find(|quarantined| quarantined.sha256 == *sha256);
         found.map(|quarantined| quarantined.why.as_str())
     }
 
-    /// Does not try an adapter again by itself.
+    /// Puts an adapter into quarantine: it is not retried automatically.
     pub(super) fn refuse(&mut self, offered: &Offered, why: &str) {
         self.release_from_quarantine(offered);
         self.quarantine.push(Quarantined {
@@ -148,28 +154,30 @@ impl Record {
         self.phase = Phase::RolledBack { why: why.to_owned() };
     }
 
-    /// Does not try an adapter again by itself that was in use, nor an older release in its place.
+    /// Puts an adapter that was in use into quarantine, and blocks older releases in its place.
     pub(super) fn take_back(&mut self, offered: &Offered, why: &str) {
-        let (offer, mut release) = (&offered.offer, offered.offer.release);
+        let offer = &offered.offer;
+        let mut release = offer.release;
         self.taken_back.retain(|taken| {
             let same = taken.is_about(offered);
             release = if same { release.max(taken.release) } else { release };
             !same
         });
-        let (name, feature_space_before) = (offer.name.clone(), offer.feature_space_before);
+        let name = offer.name.clone();
+        let feature_space_before = offer.feature_space_before;
         self.taken_back.push(TakenBack { name, feature_space_before, release });
         let spare = self.taken_back.len().saturating_sub(QUARANTINE);
         self.taken_back.drain(..spare);
         self.refuse(offered, why);
     }
 
-    /// The release that was taken back and is larger than this one.
+    /// Returns the release that was rolled back, if it is larger than this one.
     pub(super) fn larger_taken_back(&self, offered: &Offered) -> Option<u64> {
         let taken = self.taken_back.iter().find(|taken| taken.is_about(offered))?;
         (taken.release > offered.offer.release).then_some(taken.release)
     }
 
-    /// Takes an adapter out of quarantine: it is in use.
+    /// Removes an adapter that is in use from quarantine.
     pub(super) fn forgive(&mut self, offered: &Offered) {
         let is_newer = |taken: &TakenBack| taken.release > offered.offer.release;
         self.taken_back.retain(|taken| !taken.is_about(offered) || is_newer(taken));
@@ -181,8 +189,8 @@ impl Record {
         self.try_anew(offered);
     }
 
-    /// Counts that an adapter is being tried; tells how often that was in a row, this time included. What becomes of
-    /// others between is no matter.
+    /// Counts a try of an adapter. Returns the number of its tries in a row, including this one.
+    /// Tries of other adapters in between do not matter.
     pub(super) fn try_once(&mut self, offered: &Offered) -> u32 {
         let before = self.tries.iter().find(|tries| tries.sha256 == offered.sha256);
         let times = before.map_or(0, |tries| tries.times) + 1;
@@ -193,7 +201,7 @@ impl Record {
         times
     }
 
-    /// Takes back that an adapter was tried once: the try was interrupted for another reason.
+    /// Takes back one counted try, which was interrupted for another reason.
     pub(super) fn try_less(&mut self, sha256: &[u8; 32]) {
         for tries in self.tries.iter_mut().filter(|tries| tries.sha256 == *sha256) {
             tries.times = tries.times.saturating_sub(1);
@@ -201,7 +209,7 @@ impl Record {
         self.tries.retain(|tries| tries.times > 0);
     }
 
-    /// Forgets how often: it passed, or something else was wrong.
+    /// Resets the number of tries: the adapter passed, or failed for another reason.
     pub(super) fn try_anew(&mut self, offered: &Offered) {
         self.tries.retain(|tries| tries.sha256 != offered.sha256);
     }

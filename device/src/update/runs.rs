@@ -1,8 +1,9 @@
-//! Runs of the program: whether the machine went down with the last one, and for how long its crashes keep an adapter away.
+//! Runs of the program: detects power cuts, and computes the back-off after crashes.
 //!
-//! A power cut is no fault of an adapter. On Linux each start of the machine has an id: if it is another one than that of
-//! the last run, the machine went down, and the end of that run counts for nothing. Elsewhere every end counts. What
-//! crashed the program is tried again after a day; each time that it crashes again, after twice as long, a month at most.
+//! A power cut is no fault of an adapter. On Linux, each start of the machine has a boot id. If it
+//! differs from the one of the last run, the machine went down, and the end of that run does not
+//! count. On other systems, every end counts. An adapter that crashed the program is retried after
+//! a day. After each further crash, this time doubles, up to a month.
 
 use fail::fail_point;
 use jiff::Timestamp;
@@ -11,24 +12,24 @@ use serde::{Deserialize, Serialize};
 use super::{Offered, Updates};
 use crate::StoreError;
 
-/// Where Linux has the id of this start of the machine.
+/// Linux's file with the boot id.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Seconds until an adapter that crashed the program is tried again.
+/// Back-off in seconds, until an adapter that crashed the program is retried.
 const WAIT: i64 = 24 * 3600;
 
-/// How often that time doubles: a month in the end.
+/// Maximum number of doublings of the back-off, up to a month.
 const DOUBLINGS: u32 = 5;
 
-/// Adapters whose crashes are remembered; the oldest is forgotten.
+/// Maximum number of adapters with recorded crashes. Beyond it, the oldest is dropped.
 const CRASHED: usize = 64;
 
-/// What is remembered of runs, beside the `Record`.
+/// Stored data of runs, beside the `Record`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Runs {
-    /// Start of the machine in which the last run was; `None` where the system does not say.
+    /// Boot id of the last run; `None` if the system has none.
     boot: Option<String>,
-    /// The adapter that is being tried, until it is known whether it passed.
+    /// The adapter being tried, until the result is known.
     trying: Option<[u8; 32]>,
     crashed: Vec<Crashed>,
 }
@@ -37,9 +38,9 @@ pub(super) struct Runs {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Crashed {
     sha256: [u8; 32],
-    /// When it was put into quarantine for that, in seconds since 1970 by the clock of the box.
+    /// Time of its last quarantine for a crash, in seconds since 1970 by the device's clock.
     at: i64,
-    /// How often it was.
+    /// Number of such quarantines.
     times: u32,
 }
 
@@ -51,7 +52,7 @@ impl Crashed {
 }
 
 impl Runs {
-    /// Notes that an adapter goes into quarantine because the program crashed with it.
+    /// Records that an adapter goes into quarantine because the program crashed with it.
     pub(super) fn crashed(&mut self, offered: &Offered, now: Timestamp) {
         let before = self.crashed.iter().find(|crashed| crashed.sha256 == offered.sha256);
         let times = before.map_or(0, |crashed| crashed.times) + 1;
@@ -61,12 +62,13 @@ impl Runs {
         self.crashed.drain(..spare);
     }
 
-    /// Forgets crashes with an adapter: it has proved itself.
+    /// Forgets the crashes of an adapter that passed its trial.
     fn passed(&mut self, offered: &Offered) {
         self.crashed.retain(|crashed| crashed.sha256 != offered.sha256);
     }
 
-    /// When an adapter that is in quarantine for crashes is tried again; `None` if it is there for something else.
+    /// Returns the time at which an adapter in quarantine for crashes is retried; `None` if it is
+    /// there for another reason.
     pub(super) fn until(&self, sha256: &[u8; 32]) -> Option<Timestamp> {
         let crashed = self.crashed.iter().find(|crashed| crashed.sha256 == *sha256)?;
         Timestamp::from_second(crashed.until()).ok()
@@ -74,20 +76,21 @@ impl Runs {
 }
 
 impl Updates {
-    /// What is remembered of runs.
+    /// Reads the data of runs.
     pub(super) fn runs_so_far(&self) -> Result<Runs, StoreError> {
         Ok(self.runs.load()?.unwrap_or_default())
     }
 
-    /// Notes that a run begins; says whether the machine went down since the last one. A try that it went down in is
-    /// forgotten.
+    /// Records the beginning of a run. Returns true if the machine went down since the last run. A
+    /// try that was interrupted by this is not counted.
     ///
     /// # Errors
     ///
     /// [`StoreError`]
     pub(crate) fn begin_run(&self) -> Result<bool, StoreError> {
         let mut runs = self.runs_so_far()?;
-        let (last, now) = (runs.boot.clone(), boot_id());
+        let last = runs.boot.clone();
+        let now = boot_id();
         let went_down = matches!((&last, &now), (Some(last), Some(now)) if last != now);
         let interrupted = runs.trying.take();
         if last == now && interrupted.is_none() {
@@ -102,27 +105,29 @@ impl Updates {
         Ok(went_down)
     }
 
-    /// Notes which adapter is being tried, and counts that; tells how often it was tried in a row.
+    /// Records that an adapter is being tried, and counts the try. Returns the number of its tries
+    /// in a row.
     pub(super) fn try_once(&self, offered: &Offered) -> Result<u32, StoreError> {
         let runs = Runs { trying: Some(offered.sha256), ..self.runs_so_far()? };
         self.change(&[self.runs.value(&runs)?], |record| record.try_once(offered))
     }
 
-    /// Notes that a try is over, whatever came of it.
+    /// Records that a try is over, with any result.
     pub(super) fn tried(&self) -> Result<(), StoreError> {
         self.runs.save(&Runs { trying: None, ..self.runs_so_far()? })
     }
 
-    /// Forgets crashes with the adapters that are in use: they stay.
+    /// Forgets the crashes of the adapters in use: they stay.
     pub(super) fn forget_crashes(&self) -> Result<(), StoreError> {
-        let (record, mut runs) = (self.record()?, self.runs_so_far()?);
+        let record = self.record()?;
+        let mut runs = self.runs_so_far()?;
         let before = runs.crashed.len();
         record.in_use.iter().for_each(|used| runs.passed(&used.offered));
         if runs.crashed.len() == before { Ok(()) } else { self.runs.save(&runs) }
     }
 }
 
-/// The id of this start of the machine, or what a test says; `None` where the system has none.
+/// Returns the boot id, or the one that a test's fail point sets; `None` if the system has none.
 fn boot_id() -> Option<String> {
     fail_point!("update-boot", |id| id);
     let id = std::fs::read_to_string(BOOT_ID).ok()?;
@@ -135,7 +140,8 @@ mod tests {
 
     #[test]
     fn each_crash_doubles_the_time_up_to_a_month() {
-        let (mut runs, offered) = (Runs::default(), Offered::example("birds", 1));
+        let mut runs = Runs::default();
+        let offered = Offered::example("birds", 1);
         let now = Timestamp::from_second(1_000_000).expect("a time");
         assert_eq!(runs.until(&offered.sha256), None);
         let days = [1, 2, 4, 8, 16, 32, 32].map(|days| {

@@ -1,4 +1,4 @@
-//! What the operator says of updates.
+//! The operator's settings of updates.
 
 use std::io::Read;
 use std::path::Path;
@@ -7,33 +7,33 @@ use super::origin::Origin;
 use super::transport::MAX_METADATA;
 use crate::EdgeError;
 
-/// Where adapters come from, and which are meant for this device.
+/// Repository, trusted root, channel and retries.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) from: Origin,
     /// The root.json that the operator trusts; needed once.
     pub(crate) root: Option<Vec<u8>>,
     pub(crate) channel: String,
-    /// Which of those that were refused or taken back may be tried again.
+    /// Adapters that were refused or rolled back and may be retried.
     pub(crate) again: Again,
 }
 
-/// Which of those that were refused or taken back may be tried again.
+/// Adapters that were refused or rolled back and may be retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Again {
     None,
     All,
-    /// The one of this target, and nothing else is looked at.
+    /// The one of this target. All others are ignored.
     Only(String),
 }
 
 impl Again {
-    /// All of them, or the one that is named.
+    /// Returns all for an empty name, else the named target.
     pub(crate) fn named(target: &str) -> Self {
         if target.is_empty() { Self::All } else { Self::Only(target.to_owned()) }
     }
 
-    /// Whether that one may be.
+    /// Returns true if this target may be retried.
     pub(super) fn lets(&self, target: &str) -> bool {
         match self {
             Self::None => false,
@@ -43,7 +43,7 @@ impl Again {
     }
 }
 
-/// Reads a root.json, which is signed by itself or refused later.
+/// Reads a root.json. Its signature by itself is checked later.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
-//! The adapters in use, and the way back through the switches that brought them.
+//! Stack of adapters in use, with the way back through the switches that brought them.
 //!
-//! Each adapter in use keeps the number of the switch that brought it and, if it took the place of an older release, what
-//! there was from that place on. Going back undoes the switch with the largest number: what it brought goes, and what it
-//! took the place of is there again, with everything that leads further back.
+//! Each adapter in use keeps the number of the switch that brought it and, if it replaced an older
+//! release, the former adapters from its position on. A rollback undoes the switch with the largest
+//! number: the adapter that it brought is removed, and those that it replaced are in use again,
+//! with all their own data for rollbacks.
 
 use fmlora_learner::{Class, Learner};
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,10 @@ use super::record::InUse;
 use super::{UpdateError, kept_wrong};
 use crate::store::Parts;
 
-/// Adapters in use that can be taken out; older ones stay for good.
+/// Maximum number of adapters in use that can be taken out. Older ones stay for good.
 const DEPTH: usize = 8;
 
-/// Files that are kept for that, those of adapters that were replaced among them.
+/// Maximum number of adapter files kept for rollbacks, including those of replaced adapters.
 const FILES: usize = 2 * DEPTH;
 
 /// Adapters in use, the oldest first.
@@ -28,52 +29,52 @@ pub(super) struct Stack(Vec<Used>);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Used {
     offered: Offered,
-    /// When it came into use, in seconds since 1970 by the clock of the box.
+    /// Time at which it came into use, in seconds since 1970 by the device's clock.
     since: i64,
     /// Number of the switch that brought it.
     switch: u64,
-    /// What takes it out again; `None` for one that stays for good.
+    /// Data to take it out again; `None` if it stays for good.
     layer: Option<Layer>,
     before: Before,
 }
 
-/// What there was in the place of an adapter.
+/// Former content of an adapter's position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Before {
     Nothing,
     Older(Older),
-    /// It was too long ago, or comes back with an adapter beneath.
+    /// It was too long ago, or is restored together with an adapter beneath.
     Forgotten,
 }
 
-/// An older release and what lay on it, as they were, and how to find them.
+/// A replaced older release and the adapters on top of it, with the data to restore them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Older {
     used: Vec<Used>,
     undo: Undo,
 }
 
-/// A switch: an adapter that comes into use, and what is known with it.
+/// A switch: an adapter that comes into use, and the learners before and after it.
 pub(super) struct Switch<'a> {
     pub(super) offered: &'a Offered,
     pub(super) file: &'a [u8],
     pub(super) place: Place,
     /// Seconds since 1970.
     pub(super) at: i64,
-    /// What is known before.
+    /// The learner before the switch.
     pub(super) now: &'a Learner,
-    /// What is known without the adapters that are taken out for it.
+    /// The learner without the adapters that are taken out for the switch.
     pub(super) ground: &'a Learner,
-    /// What is known with the adapter on that, and then with each of those that lie on it.
+    /// The learner with the adapter on `ground`, then with each of the adapters on top of it.
     pub(super) steps: &'a [Learner],
 }
 
-/// What adapters brought to the classes that a stack holds, by the keys of their names. It is kept beside the stack, whose
-/// format it leaves alone.
+/// Parts that adapters brought to the classes of a stack, by the keys of the class names. They are
+/// stored beside the stack, so that its format stays the same.
 pub(super) type StackParts = Vec<(String, Parts)>;
 
 impl Stack {
-    /// What adapters brought to the classes in it.
+    /// Returns the parts that adapters brought to the classes in the stack.
     pub(super) fn parts(&self) -> StackParts {
         let part = |class: &Class| Some((class.name.key(), Parts::of(class)?));
         let mut parts: StackParts = classes(&self.0).into_iter().filter_map(part).collect();
@@ -82,7 +83,7 @@ impl Stack {
         parts
     }
 
-    /// The same stack with these parts of its classes.
+    /// Returns the stack with these parts of its classes.
     pub(super) fn with_parts(mut self, parts: &StackParts) -> Self {
         for class in classes_mut(&mut self.0) {
             let key = class.name.key();
@@ -93,7 +94,7 @@ impl Stack {
         self
     }
 
-    /// What everybody may know of it.
+    /// Returns a summary of the adapters in use.
     pub(super) fn in_use(&self) -> Vec<InUse> {
         let known = |used: &Used| InUse {
             offered: used.offered.clone(),
@@ -103,29 +104,29 @@ impl Stack {
         self.0.iter().map(known).collect()
     }
 
-    /// The place of the last switch.
+    /// Returns the position of the adapter of the last switch.
     fn last(&self) -> Option<usize> {
         (0..self.0.len()).max_by_key(|&i| self.0[i].switch)
     }
 
-    /// The adapter whose switch is the last one, if that can be undone.
+    /// Returns the adapter of the last switch, if that can be undone.
     pub(super) fn newest(&self) -> Option<&Offered> {
         let used = &self.0[self.last()?];
         let can = used.layer.is_some() && !matches!(used.before, Before::Forgotten);
         can.then_some(&used.offered)
     }
 
-    /// The layers of the adapter in that place and of those on it.
+    /// Returns the layers of the adapter in that position and of those on top of it.
     pub(super) fn layers_from(&self, place: usize) -> Vec<&Layer> {
         self.0.iter().skip(place).filter_map(|used| used.layer.as_ref()).collect()
     }
 
-    /// What takes out the adapter in that place; `None` if it stays for good.
+    /// Returns the layer of the adapter in that position; `None` if it stays for good.
     pub(super) fn layer(&self, place: usize) -> Option<&Layer> {
         self.0.get(place)?.layer.as_ref()
     }
 
-    /// What is known without the adapter in that place and those on it.
+    /// Takes the adapter in that position and those on top of it out of `now`.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Stack {
         Ok(back)
     }
 
-    /// What there is after a switch.
+    /// Returns the stack after a switch.
     pub(super) fn after(&self, switch: &Switch<'_>) -> Self {
         let (beneath, above) = self.0.split_at(switch.place.beneath.min(self.0.len()));
         let new = Used {
@@ -160,7 +161,8 @@ impl Stack {
         let mut used = beneath.to_vec();
         let mut ground = switch.ground;
         let others = above.iter().skip(1).filter_map(|other| {
-            // What it took the place of comes back with the adapter that is replaced now.
+            // Adapters that it replaced are restored together with the adapter that is replaced
+            // now.
             let before = Before::Forgotten;
             Some((&*other.layer.as_ref()?.file, Used { before, layer: None, ..other.clone() }))
         });
@@ -176,8 +178,9 @@ impl Stack {
         stack
     }
 
-    /// What there is after withdrawn adapters were taken out: those below `lowest` and those in the places `kept`. `steps`
-    /// is what is known below, and then with each of those that are kept. Going back to any adapter in `out` is forgotten.
+    /// Returns the stack after withdrawn adapters were taken out. It keeps the adapters below
+    /// `lowest` and those in the positions `kept`. `steps` are the learner below, then with each of
+    /// the kept adapters. Rollbacks to an adapter in `out` are forgotten.
     pub(super) fn without_withdrawn(
         &self,
         lowest: usize,
@@ -192,7 +195,7 @@ impl Stack {
             let layer = Some(Layer::new(&layer.file, &known[0], &known[1]));
             let before = match above.before {
                 Before::Nothing => Before::Nothing,
-                // It was on what is gone.
+                // It lay on an adapter that is gone.
                 Before::Older(_) | Before::Forgotten => Before::Forgotten,
             };
             used.push(Used { layer, before, ..above.clone() });
@@ -205,7 +208,8 @@ impl Stack {
         Self(used)
     }
 
-    /// What there was before the last switch; `None` if that cannot be undone. Classes that were taught since stay.
+    /// Returns learner and stack before the last switch; `None` if that cannot be undone. Classes
+    /// taught since then stay.
     ///
     /// # Errors
     ///
@@ -220,18 +224,19 @@ impl Stack {
                 let forth = older.used.iter().filter_map(|used| used.layer.as_ref());
                 older.undo.apply(now, &Way::new(since, forth)?)?
             }
-            // Nothing lies on it: what came on top came by a later switch.
+            // Nothing lies on it: an adapter on top would have come by a later switch.
             Used { layer: Some(layer), .. } => layer.off(now)?,
             Used { layer: None, .. } => return Ok(None),
         };
         Ok(Some((back, Self(stack))))
     }
 
-    /// Keeps the size in bounds: what is forgotten cannot be gone back to.
+    /// Limits the size of the stack. A rollback to a forgotten state is no longer possible.
     fn forget_the_oldest(&mut self) {
         let spare = self.0.len().saturating_sub(DEPTH);
         for used in &mut self.0[..spare] {
-            (used.layer, used.before) = (None, Before::Forgotten);
+            used.layer = None;
+            used.before = Before::Forgotten;
         }
         while n_files(&self.0) > FILES
             && let Some(switch) = oldest(&self.0)
@@ -242,7 +247,7 @@ impl Stack {
 }
 
 impl Used {
-    /// Whether going back from it brings one of these into use again.
+    /// Returns true if a rollback from it brings one of these into use again.
     fn leads_back_to(&self, out: &[Offered]) -> bool {
         let older = self.older();
         older.iter().any(|used| out.contains(&used.offered) || used.leads_back_to(out))
@@ -256,7 +261,7 @@ impl Used {
     }
 }
 
-/// All classes that are kept of what was before these adapters.
+/// Returns all stored classes of the states before these adapters.
 fn classes(used: &[Used]) -> Vec<&Class> {
     let mut all = Vec::new();
     for used in used {
@@ -269,7 +274,7 @@ fn classes(used: &[Used]) -> Vec<&Class> {
     all
 }
 
-/// The same, to be changed.
+/// Like [`classes`], but mutable.
 fn classes_mut(used: &mut [Used]) -> Vec<&mut Class> {
     let mut all = Vec::new();
     for used in used {
@@ -286,13 +291,14 @@ fn n_files(used: &[Used]) -> usize {
     used.iter().map(|used| usize::from(used.layer.is_some()) + n_files(used.older())).sum()
 }
 
-/// Number of the first switch among these, and those before them, that took the place of something.
+/// Returns the number of the first switch that replaced something, among these and those before
+/// them.
 fn oldest(used: &[Used]) -> Option<u64> {
     let replaced = used.iter().filter(|used| matches!(used.before, Before::Older(_)));
     replaced.map(|used| oldest(used.older()).unwrap_or(used.switch).min(used.switch)).min()
 }
 
-/// Forgets what that switch took the place of.
+/// Forgets the adapters that the switch replaced.
 fn forget(used: &mut [Used], switch: u64) {
     for used in used {
         if let Before::Older(older) = &mut used.before {
@@ -314,7 +320,7 @@ mod tests {
     }
 
     impl Stack {
-        /// After a switch that changes nothing of what is known.
+        /// Returns the stack after a switch that leaves the learner as it is.
         fn with(&self, name: &str, release: u64, place: Place) -> Self {
             let nothing = Learner::new(2);
             let above = self.0.len() - place.beneath;
@@ -338,7 +344,7 @@ mod tests {
             self.with(name, release, Place { beneath, replaces: true })
         }
 
-        /// What is in use, from below.
+        /// Targets in use, from the bottom up.
         fn targets(&self) -> Vec<String> {
             self.0.iter().map(|used| used.offered.target.clone()).collect()
         }
@@ -375,7 +381,8 @@ mod tests {
         let mut way = 0;
         let mut used = &stack.0[..];
         while let Some(Used { before: Before::Older(older), .. }) = used.first() {
-            (used, way) = (&older.used, way + 1);
+            used = &older.used;
+            way += 1;
         }
         assert_eq!(way, FILES / 2 - 1);
         assert_eq!(used[0].offered, offered("birds", 19 - way as u64));

@@ -1,4 +1,4 @@
-//! Everything that can be tried of an adapter before it is used.
+//! Checks of an adapter before its use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,41 +14,43 @@ use super::offer::Offered;
 use crate::report::with_causes;
 use crate::{EdgeError, Engine, Session};
 
-/// How far the known answer may be off: f16 rounds by less than .001, products in f16 by some more.
+/// Maximum distance from the known answer: f16 rounds by less than .001, products in f16 by some
+/// more.
 const FARTHEST: f32 = 0.02;
 
-/// How much longer a picture may take.
+/// Maximum factor by which a picture may take longer.
 const SLOWER: f64 = 2.0;
 
-/// What a system may take for something else at any time.
+/// Tolerance for the time that a system may spend on something else at any moment.
 const SPARE: Duration = Duration::from_millis(2);
 
-/// Pictures that are timed with each of the two networks at most; the fastest counts.
+/// Maximum number of pictures timed with each of the two networks. The fastest counts.
 const TIMED: usize = 20;
 
-/// By how much the accuracy to expect on classes known before may fall.
+/// Maximum decrease of the expected accuracy on classes known before.
 const WORSE: f64 = 0.10;
 
-/// Standard errors by which it may fall: one chance in twenty that an adapter which harms nothing is refused.
+/// Maximum decrease in standard errors: a harmless adapter is refused with a chance of one in
+/// twenty.
 const BEYOND_CHANCE: f64 = 1.64;
 
-/// An adapter that may be put to use.
+/// An adapter that passed the checks and may be applied.
 pub(super) struct Staged {
-    /// What there will be with it, and then with each of the adapters that lie on it.
+    /// The learner with it, then with each of the adapters on top of it.
     pub(super) steps: Vec<Learner>,
     /// Classes that would be lost, for want of a drift map.
     pub(super) lost: Vec<String>,
 }
 
-/// Why an adapter is not put to use.
+/// Reason why an adapter is not applied.
 pub(super) enum Refusal {
-    /// It is not what it should be, and never will be.
+    /// It is not as it should be, and never will be.
     Bad(String),
-    /// It did not pass, which may be its fault or that of what else the box does.
+    /// It did not pass, because of itself or of other work on the device.
     Perhaps(String),
-    /// The program ended each time: it is tried again after a time.
+    /// The program ended at each try. It is retried after a back-off.
     Crashes(String),
-    /// Something else went wrong, which may be over the next time.
+    /// Another error, which may be temporary.
     Failed(EdgeError),
 }
 
@@ -58,8 +60,9 @@ impl From<EdgeError> for Refusal {
     }
 }
 
-/// Reads an adapter, computes what follows from using it on `ground` and those of `above` on it, and tries the network
-/// and the head that do. The ground is what the session knows, or what it knew before an adapter that this one replaces.
+/// Reads an adapter, applies it to `ground` and those of `above` on top of it, and checks the
+/// resulting network and head. `ground` is the session's learner, or the one before an adapter that
+/// this one replaces.
 pub(super) fn stage(
     session: &mut Session,
     ground: &Learner,
@@ -89,7 +92,7 @@ pub(super) fn stage(
     }
 }
 
-/// What is known with an adapter that was in use before, on another ground.
+/// Applies an adapter that was in use before to another ground.
 pub(super) fn with_layer(
     session: &Session,
     ground: &Learner,
@@ -116,7 +119,7 @@ fn learner(ground: &Learner, applied: &Applied, sha256: [u8; 32]) -> Result<Lear
     Ok(learner_of(ground.d_feature(), known, applied.state.clone()))
 }
 
-/// Builds the network that follows; it must compute what was published, and numbers at all.
+/// Builds the resulting network. It must compute finite numbers, and the published answer.
 fn try_network(
     session: &mut Session,
     adapter: &AdapterFile,
@@ -124,7 +127,7 @@ fn try_network(
 ) -> Result<Engine, Refusal> {
     let engine = session.engine()?;
     let question = question(engine);
-    // A device that fails on the network there is says nothing of the next one.
+    // Tried first: a device that fails on the current network proves nothing about the next one.
     engine.features(std::slice::from_ref(&question))?;
     let mut next = engine.twin();
     let bad = |error: EdgeError| Refusal::Bad(with_causes(&error));
@@ -141,14 +144,14 @@ fn try_network(
     Ok(next)
 }
 
-/// The known question, as pixels for the network.
+/// Returns the known question, as pixels for the network.
 fn question(engine: &Engine) -> Vec<f32> {
     let side = engine.preprocess().size;
     test_pattern(3 * side * side)
 }
 
-/// Times both networks with their heads in turns, since what else the box does slows both, until the next one was quick
-/// enough; `None` if it was.
+/// Times both networks with their heads in turns, as other work on the device slows both, until the
+/// next one was fast enough. Returns the reason if it is too slow; `None` if not.
 fn in_time(
     session: &mut Session,
     after: &mut Engine,
@@ -178,14 +181,15 @@ fn in_time(
     Ok(Some(format!("a picture takes {after:.0?} with it and {before:.0?} without")))
 }
 
-/// Fits the head that follows; with it, classes known before must be told as well as before, as far as their statistics say.
+/// Fits the resulting head. By the estimate from their statistics, classes known before must be
+/// recognised as well as before.
 fn try_head(session: &mut Session, next: &Learner) -> Result<Predictor, Refusal> {
     let before = session.estimate()?.cloned();
     let FittedHead { predictor, estimate, .. } =
         session.fit_to(next).map_err(|error| Refusal::Bad(with_causes(&error)))?;
     let Some(before) = before else { return Ok(predictor) };
     let Some(after) = estimate else {
-        // One class is confused with nothing; whether the others may be lost is asked elsewhere.
+        // A single class cannot be confused. The loss of the others is checked elsewhere.
         if next.classes().len() < 2 {
             return Ok(predictor);
         }
@@ -196,13 +200,15 @@ fn try_head(session: &mut Session, next: &Learner) -> Result<Predictor, Refusal>
         let of = estimate.classes.iter();
         of.filter_map(|class| Some((class.class.key(), class.accuracy?))).collect()
     };
-    let (before, after) = (by_class(&before), by_class(&after));
+    let before = by_class(&before);
+    let after = by_class(&after);
     let pairs = before.iter().filter_map(|(class, b)| Some((b, after.get(class)?)));
     let (sum_before, sum_after, n) = pairs
         .fold((0.0, 0.0, 0_usize), |(b, a, n), (before, after)| (b + before, a + after, n + 1));
     let n = n.max(1) as f64;
-    let (before, after) = (sum_before / n, sum_after / n);
-    // Of few shots, one that falls the other way is worth many percent.
+    let before = sum_before / n;
+    let after = sum_after / n;
+    // With few shots, a single one more or less is worth many percent.
     let chance = (before * (1.0 - before) + after * (1.0 - after)) / shots.max(1.0);
     if after < before - WORSE.max(BEYOND_CHANCE * chance.sqrt()) {
         let why = format!(

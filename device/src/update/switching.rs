@@ -1,4 +1,4 @@
-//! Putting an adapter to use, in one transaction.
+//! Applies an adapter, in one transaction.
 
 use fail::fail_point;
 use fmlora_learner::Learner;
@@ -12,22 +12,22 @@ use super::staging::{Refusal, Staged, stage};
 use super::{Classes, Device, Offered, UpdateError, Updates, clock};
 use crate::Session;
 
-/// What becomes of an adapter that comes into use.
+/// Phase that an adapter enters when it comes into use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// Somebody watches over it, and says whether it stays.
+    /// The daemon watches over it, and decides if it stays.
     Trial,
-    /// It was tried as far as can be, and stays.
+    /// It stays, as all possible checks were made.
     Stays,
 }
 
 impl Updates {
-    /// Tries the adapter that was fetched, and puts it to use in one transaction.
+    /// Checks the adapter that was downloaded, and applies it in one transaction.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Refused`], and the adapter is in quarantine; [`UpdateError::Loses`] unless classes may be lost;
-    /// others leave the adapter where it is, to be tried again.
+    /// [`UpdateError::Refused`], with the adapter in quarantine; [`UpdateError::Loses`] unless
+    /// classes may be lost. After other errors, the adapter may be tried again.
     pub(crate) fn switch(
         &self,
         session: &mut Session,
@@ -40,7 +40,7 @@ impl Updates {
             return Err(UpdateError::NothingFetched);
         };
         let file: ByteBuf = self.file.load()?.unwrap_or_default();
-        // What was learnt since the look may have left no place for it.
+        // A task learned after the look may have left no position for it.
         let device = Device { feature_space: session.store().feature_space_id(), ..device.clone() };
         let place = match place(&record, &device, &offered) {
             Ok(place) => place,
@@ -75,9 +75,9 @@ impl Updates {
         Ok(offered)
     }
 
-    /// Tries an adapter in its place, and remembers that it passed, or why it did not. Gives what is known without the
-    /// adapters that are taken out for it, with the classes that are lost in all, and what is known after each step from
-    /// there.
+    /// Checks an adapter in its position, and records that it passed, or the reason why not.
+    /// Returns the learner without the adapters that are taken out for it, with all classes that
+    /// are lost, and the learner after each step from there.
     fn try_out(
         &self,
         session: &mut Session,
@@ -87,7 +87,8 @@ impl Updates {
         stack: &Stack,
     ) -> Result<(Back, Vec<Learner>), UpdateError> {
         let mut ground = stack.without(place.beneath, session.learner())?;
-        // Counted before it is tried: one that ends the program is not tried for ever.
+        // Counted before the checks, so that an adapter that ends the program is not tried for
+        // ever.
         let tries = self.try_once(offered)?;
         fail_point!("update-trying", |_| std::process::abort());
         let staged = match tries {
@@ -108,7 +109,7 @@ impl Updates {
         Ok((ground, steps))
     }
 
-    /// Remembers why an adapter is not put to use.
+    /// Records the reason why an adapter is not applied.
     fn refused(&self, offered: &Offered, refusal: Refusal, tries: u32) -> UpdateError {
         let target = offered.target.clone();
         let (remembered, error) = match refusal {

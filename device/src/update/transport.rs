@@ -1,5 +1,5 @@
-//! How tough reads a repository: through [`Origin`], with an end to every file, and none twice that has its version
-//! in its name.
+//! Transport of tough: reads a repository through [`Origin`]. Limits the size of every file, and
+//! does not read a file twice that has its version in its name.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,10 +15,11 @@ use url::Url;
 
 use super::origin::{FetchError, Origin};
 
-/// Largest file of metadata. tough is told the same; one byte more tells it that a file is larger.
+/// Maximum size of a file of metadata. tough has the same limit; one byte more shows it that a file
+/// is larger.
 pub(super) const MAX_METADATA: u64 = 1 << 20;
 
-/// Addresses below this one are files of the repository.
+/// URL prefix of the files of the repository.
 pub(super) const HERE: &str = "http://repository.invalid/";
 
 /// Files by their path below a repository.
@@ -28,9 +29,10 @@ pub(super) type Copies = BTreeMap<String, Vec<u8>>;
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     origin: Origin,
-    /// Snapshots and lists of targets that were read, in this round or before. tough checks them as if they had just come.
+    /// Snapshots and lists of targets that were read, in this round or before. tough checks them
+    /// like new files.
     copies: Arc<Mutex<Copies>>,
-    /// Whether one of them was read instead of the repository.
+    /// True if one of them was read instead of the repository.
     gave: Arc<AtomicBool>,
 }
 
@@ -39,12 +41,12 @@ impl Files {
         Self { origin, copies: Arc::new(Mutex::new(copies)), gave: Arc::default() }
     }
 
-    /// Those that were read.
+    /// Returns the files that were read.
     pub(super) fn copies(&self) -> Copies {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether one of those that were there before was read in this round.
+    /// Returns true if a copy from an earlier round was read in this round.
     pub(super) fn gave_copies(&self) -> bool {
         self.gave.load(Ordering::Acquire)
     }
@@ -65,8 +67,10 @@ impl Files {
             self.gave.store(true, Ordering::Release);
             return Ok(copy);
         }
-        let read = self.origin.read(file, 0, MAX_METADATA + 1).map(|(bytes, _)| bytes);
-        let read = read.and_then(|bytes| self.of_its_type(file, bytes));
+        let read = self
+            .origin
+            .read(file, 0, MAX_METADATA + 1)
+            .and_then(|(bytes, _)| self.of_its_type(file, bytes));
         if let (Ok(bytes), true) = (&read, numbered) {
             let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
             copies.insert(file.to_owned(), bytes.clone());
@@ -81,7 +85,7 @@ impl Files {
     }
 }
 
-/// What metadata says of its type, among all else.
+/// The type of metadata. All other fields are ignored.
 #[derive(Deserialize)]
 struct Typed {
     signed: Type,
@@ -92,8 +96,8 @@ struct Type {
     _type: String,
 }
 
-/// The type that a file of metadata must have by its name: `N.root.json` is a root. Roles that a list of targets names are
-/// lists of targets.
+/// Returns the type that a file of metadata must have by its name: `N.root.json` is a root. Files
+/// of delegated roles are lists of targets.
 fn expected_type(file: &str) -> &'static str {
     let name = file.rsplit('/').next().unwrap_or(file);
     let name = name.strip_suffix(".json").unwrap_or(name);
@@ -101,11 +105,11 @@ fn expected_type(file: &str) -> &'static str {
     ["root", "timestamp", "snapshot"].into_iter().find(|known| *known == role).unwrap_or("targets")
 }
 
-/// Checks that metadata is of the type that its place asks for; what is no metadata at all is left to tough.
+/// Checks that metadata has the expected type. Bytes that are not metadata are left to tough.
 ///
 /// # Errors
 ///
-/// Says what was found and what was expected.
+/// A message with the type found and the type expected.
 pub(super) fn check_type(bytes: &[u8], expected: &str) -> Result<(), String> {
     match serde_json::from_slice::<Typed>(bytes) {
         Ok(Typed { signed: Type { _type: found } }) if found != expected => {
@@ -127,8 +131,8 @@ impl Transport for Files {
         let files = self.clone();
         Box::pin(async move {
             let asked = url.clone();
-            let read = tokio::task::spawn_blocking(move || files.read(&asked)).await;
-            let read = read.map_err(|error| {
+            let finished = tokio::task::spawn_blocking(move || files.read(&asked)).await;
+            let read = finished.map_err(|error| {
                 TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error)
             })?;
             let piece = match read {
@@ -136,7 +140,8 @@ impl Transport for Files {
                 Err(error) if error.kind() == TransportErrorKind::FileNotFound => {
                     return Err(error);
                 }
-                // tough takes whatever fails here for a next root that is not there; within the stream it is a failure.
+                // tough takes any error here for a missing next root. Within the stream, it is a
+                // failure.
                 Err(error) => Err(error),
             };
             Ok(Box::pin(iter([piece])) as TransportStream)

@@ -1,9 +1,10 @@
-//! What a device believes of a repository, and never goes behind.
+//! Trust in a repository: verification of its TUF metadata, and protection against rollbacks.
 //!
-//! tough verifies signatures, thresholds, hashes and versions within one round. Between two rounds it leaves gaps, which
-//! are closed here: the newest root is kept and given back to it, so that a key that was taken away stays away; versions
-//! are kept in the store, whole or not at all, where tough's own files could be torn; and the clock of a box without a
-//! battery is no reason to stay without updates, nor one to take old ones: time is never earlier than what was signed.
+//! tough verifies signatures, thresholds, hashes and versions within one round. Between two rounds
+//! it leaves gaps, which are closed here. The newest root is stored and given back to tough, so
+//! that a revoked key stays revoked. Versions are stored atomically in the store, where tough's own
+//! files could be torn. And the wrong clock of a device without a battery neither blocks updates
+//! nor admits old ones: the time is never earlier than the signed time.
 
 use std::collections::BTreeSet;
 
@@ -20,52 +21,53 @@ use super::origin::{FetchError, Origin};
 use super::transport::{Copies, Files, HERE, MAX_METADATA, check_type};
 use crate::report::with_causes;
 
-/// Roots that are read in one round at most: each is one rotation of keys.
+/// Maximum number of roots read in one round. Each is one rotation of keys.
 const MAX_ROOTS: u64 = 64;
 
 /// Key of the time at which a repository was signed, in timestamp.json; ours.
 const ISSUED: &str = "issued";
 
-/// Why nothing of a repository is believed. What was believed before stays.
+/// Reason why a repository is not trusted. What was trusted before stays trusted.
 #[derive(Debug, Error)]
 pub(crate) enum TrustError {
-    /// The root that the operator gave is none.
+    /// The root that the operator gave is not a valid root.
     #[error("the trusted root: {0}")]
     Root(String),
-    /// The root says that files have no versions in their names.
+    /// The root says that file names have no versions.
     #[error(
         "its root says \"consistent_snapshot\": false, which this program does not read: files have to have versions and hashes in their names"
     )]
     Inconsistent,
-    /// Files that cannot be had, signatures that are missing, hashes that do not match, versions that go back.
+    /// Missing files, missing signatures, wrong hashes, or decreasing versions.
     #[error("{0}")]
     Repository(String),
-    /// A role that is older than what was seen.
+    /// A role is older than the version seen before.
     #[error(
         "{role} has version {found}, but version {seen} was seen before: an old repository is being shown"
     )]
     Older { role: RoleType, found: u64, seen: u64 },
-    /// Too old to be believed.
+    /// Metadata has expired.
     #[error(
         "{role} expired at {expired}, and it is {now}: no update until the publisher renews it, or the clock is right"
     )]
     Expired { role: RoleType, expired: Timestamp, now: Timestamp },
 }
 
-/// The newest of everything that was seen.
+/// The newest metadata that was seen and verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trusted {
-    /// SHA-256 of the root that the operator gave: another one starts anew.
+    /// SHA-256 of the root that the operator gave. Another one starts anew.
     given: [u8; 32],
     /// The newest root.json.
     root: Vec<u8>,
     /// Versions of timestamp, snapshot and targets.
     versions: Versions,
-    /// SHA-256 of the keys that sign these.
+    /// SHA-256 of the keys of each of these roles.
     signers: Signers,
-    /// The newest time that was signed with the timestamp, in seconds since 1970.
+    /// The newest time signed in a timestamp, in seconds since 1970.
     issued: i64,
-    /// Snapshot and list of targets that were believed last: while they are the newest, they need not come again.
+    /// Snapshot and list of targets that were trusted last. While they are the newest, they are not
+    /// read again.
     copies: Copies,
 }
 
@@ -93,16 +95,18 @@ impl Trusted {
         Ok(Self { given, root, versions, signers, issued: i64::MIN, copies: Copies::new() })
     }
 
-    /// Trusts another root that the operator gives. Where it is one of the same line, nothing that was seen is forgotten: the
-    /// newer of both counts, and a role counts anew only where a newer one gives it other keys. Where it is not, as after the
-    /// loss of root keys, all begins anew with it, whatever keys the roles below root have.
+    /// Trusts another root that the operator gives. If it is of the same line, nothing that was
+    /// seen is forgotten: the newer root counts, and the version of a role is reset only if a newer
+    /// root gives it other keys. If it is of another line, as after the loss of root keys,
+    /// everything starts anew with it, regardless of the keys of the roles below root.
     ///
     /// # Errors
     ///
-    /// As [`Trusted::new`].
+    /// The errors of [`Trusted::new`].
     pub(crate) fn renewed(self, root: Vec<u8>) -> Result<Self, TrustError> {
         let new = Self::new(root)?;
-        let (given, newest) = (parse(&new.root)?, parse(&self.root)?);
+        let given = parse(&new.root)?;
+        let newest = parse(&self.root)?;
         if !of_one_line(&given, &newest) {
             return Ok(new);
         }
@@ -111,22 +115,23 @@ impl Trusted {
         Ok(renewed)
     }
 
-    /// Whether this began with that root.
+    /// Returns true if this began with that root.
     pub(crate) fn began_with(&self, root: &[u8]) -> bool {
         self.given == <[u8; 32]>::from(Sha256::digest(root))
     }
 
-    /// Version of the newest root.
+    /// Returns the version of the newest root.
     pub(crate) fn root_version(&self) -> u64 {
         parse(&self.root).map_or(0, |root| root.signed.version.get())
     }
 
-    /// The time: that of the clock, but never before what was signed.
+    /// Returns the time of the clock, but never a time before the signed one.
     fn time(&self, clock: Timestamp) -> Timestamp {
         Timestamp::from_second(self.issued).map_or(clock, |issued| issued.max(clock))
     }
 
-    /// Reads the metadata of a repository. A newer root is trusted even if what comes after it fails.
+    /// Loads and verifies the metadata of a repository. A newer root is trusted even if a later
+    /// step fails.
     ///
     /// # Errors
     ///
@@ -141,7 +146,7 @@ impl Trusted {
             let why = fetch_error(error).map_or_else(|| with_causes(error), ToString::to_string);
             TrustError::Repository(why.replace(HERE, &address))
         };
-        // tough writes here and reads nothing from it that matters: what lasts is in our store.
+        // Temporary folder for tough's files. All data that must last is in the store.
         let folder = TempDir::new().map_err(|e| failed(&e))?;
         let here = Url::parse(HERE).map_err(|e| failed(&e))?;
         let [metadata, targets] = ["metadata/", "targets/"].map(|part| here.join(part));
@@ -172,7 +177,7 @@ impl Trusted {
             Ok(repository)
         });
         if accepted.is_err() && files.gave_copies() {
-            // Should a copy be the fault, the next round is without.
+            // In case a copy is at fault, the next round does without copies.
             self.copies.clear();
         }
         let repository = accepted?;
@@ -194,28 +199,33 @@ impl Trusted {
         Ok(())
     }
 
-    /// Takes over a root of the same line, if it is newer.
+    /// Takes over a root of the same line if it is newer.
     fn follow(&mut self, root: &Signed<Root>, bytes: Vec<u8>) {
         if root.signed.version.get() <= self.root_version() {
             return;
         }
-        // With other keys a role counts anew: a thief of the old ones could have counted up to the end.
+        // With other keys, the version of a role is reset: a thief of the old keys could have
+        // raised it to the maximum.
         for (i, signers) in signers(root).into_iter().enumerate() {
             if signers != self.signers[i] {
-                (self.signers[i], self.versions[i]) = (signers, 0);
+                self.signers[i] = signers;
+                self.versions[i] = 0;
                 self.issued = if ROLES[i] == RoleType::Timestamp { i64::MIN } else { self.issued };
             }
         }
         self.root = bytes;
     }
 
-    /// Checks what tough does not know of, and remembers what was seen.
+    /// Makes the checks that tough does not make, and stores the versions and the time that were
+    /// seen.
     fn accept(&mut self, repository: &Repository, clock: Timestamp) -> Result<(), TrustError> {
-        let (root, targets) = (&repository.root().signed, &repository.targets().signed);
+        let root = &repository.root().signed;
+        let targets = &repository.targets().signed;
         if !root.consistent_snapshot {
             return Err(TrustError::Inconsistent);
         }
-        let (timestamp, snapshot) = (&repository.timestamp().signed, &repository.snapshot().signed);
+        let timestamp = &repository.timestamp().signed;
+        let snapshot = &repository.snapshot().signed;
         let found = [timestamp.version.get(), snapshot.version.get(), targets.version.get()];
         for ((role, found), seen) in ROLES.into_iter().zip(found).zip(self.versions) {
             if found < seen {
@@ -235,7 +245,7 @@ impl Trusted {
         }
         let issued = timestamp._extra.get(ISSUED).and_then(|issued| issued.as_str());
         let issued: Option<Timestamp> = issued.and_then(|issued| issued.parse().ok());
-        // What is signed for a time after its own end is no time.
+        // A signed time after the expiry of the timestamp itself is ignored.
         let issued = issued.filter(|issued| *issued < timestamp.expires);
         self.issued = self.issued.max(issued.map_or(i64::MIN, Timestamp::as_second));
         self.versions = found;
@@ -243,7 +253,8 @@ impl Trusted {
     }
 }
 
-/// The failure to fetch a file among the causes of an error: it says all that tough says, and by the right address.
+/// Finds the error of reading a file among the causes of an error. It says everything that tough
+/// says, with the right address.
 fn fetch_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a FetchError> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -263,8 +274,8 @@ fn parse(root: &[u8]) -> Result<Signed<Root>, TrustError> {
     Ok(root)
 }
 
-/// Whether two roots belong to one repository: the keys of one sign the other, or they have so many root keys in common that
-/// these could.
+/// Returns true if two roots belong to one repository: the keys of one sign the other, or they have
+/// enough root keys in common to do so.
 fn of_one_line(a: &Signed<Root>, b: &Signed<Root>) -> bool {
     let common = keys(a, RoleType::Root).intersection(&keys(b, RoleType::Root)).count() as u64;
     let enough = [a, b].map(|root| {
@@ -274,12 +285,12 @@ fn of_one_line(a: &Signed<Root>, b: &Signed<Root>) -> bool {
     enough == [true; 2] || a.signed.verify_role(b).is_ok() || b.signed.verify_role(a).is_ok()
 }
 
-/// Ids of the keys of a role.
+/// Returns the ids of the keys of a role.
 fn keys(root: &Signed<Root>, role: RoleType) -> BTreeSet<Vec<u8>> {
     root.signed.keys(role).filter_map(|key| key.key_id().ok()).map(|id| id.to_vec()).collect()
 }
 
-/// SHA-256 of the keys of each role below root.
+/// Returns the SHA-256 of the keys of each role below root.
 fn signers(root: &Signed<Root>) -> Signers {
     ROLES.map(|role| {
         let keys = keys(root, role);

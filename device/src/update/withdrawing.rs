@@ -1,7 +1,8 @@
-//! Taking adapters out of use that their publisher has withdrawn, in one transaction.
+//! Takes adapters that their publisher has withdrawn out of use, in one transaction.
 //!
-//! As when an adapter is taken back, what was taught here stays, and a class that was not taught since is what it was, to
-//! the bit. Adapters that lie on one that goes are put on what is left; those that continue features which are gone go too.
+//! As in a rollback, what was taught on this device stays, and a class that was not taught since
+//! then is restored, to the bit. Adapters on top of a withdrawn one are put on what is left.
+//! Adapters that continue features which are gone are taken out too.
 
 use fail::fail_point;
 use fmlora_learner::Learner;
@@ -12,17 +13,17 @@ use super::staging::with_layer;
 use super::{Classes, Offered, UpdateError, Updates};
 use crate::Session;
 
-/// What an order to take adapters out came to.
+/// Result of taking withdrawn adapters out.
 #[derive(Debug, Default)]
 pub(crate) struct TakenOut {
-    /// Those that are out of use now, the ones that continued their features among them.
+    /// Adapters that are out of use now, including those that continued their features.
     pub(crate) targets: Vec<Offered>,
-    /// What is told of it.
+    /// The reason, for messages.
     pub(crate) why: String,
 }
 
 impl Record {
-    /// Places of the adapters in use that are withdrawn.
+    /// Returns the positions of the adapters in use that are withdrawn.
     pub(super) fn withdrawn(&self, orders: &[Withdrawn]) -> Vec<usize> {
         let ordered = |offered: &Offered| {
             let same = |order: &Withdrawn| {
@@ -35,14 +36,15 @@ impl Record {
 }
 
 impl Updates {
-    /// Takes withdrawn adapters out of use; `orders` are those that the repository lists. Nothing is to be done if none of
-    /// them is in use.
+    /// Takes withdrawn adapters out of use. `orders` are the withdrawals that the repository lists.
+    /// Does nothing if none of these adapters is in use.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::OnTrial`] while another adapter is on trial; [`UpdateError::ForGood`] for one that can no longer be
-    /// taken out; [`UpdateError::Overgrown`] if a task was learnt since that changed the network; [`UpdateError::Loses`]
-    /// unless classes may be lost. All of them leave everything in use.
+    /// [`UpdateError::OnTrial`] while another adapter is on trial; [`UpdateError::ForGood`] for an
+    /// adapter that can no longer be taken out; [`UpdateError::Overgrown`] if a task learned since
+    /// then has changed the network; [`UpdateError::Loses`] unless classes may be lost. After any
+    /// error, all adapters stay in use.
     pub(crate) fn withdraw(
         &self,
         session: &mut Session,
@@ -73,9 +75,10 @@ impl Updates {
         if !ground.lost.is_empty() && classes == Classes::Keep {
             return Err(UpdateError::Loses { target: first.target, classes: ground.lost });
         }
-        // What is left of those above goes on the ground, as far as it finds its features there.
+        // The other adapters above go on the ground, if they find their features there.
         let mut features = first.offer.feature_space_before;
-        let (mut steps, mut out) = (vec![ground.learner], Vec::new());
+        let mut steps = vec![ground.learner];
+        let mut out = Vec::new();
         let mut kept = Vec::new();
         for i in lowest..record.in_use.len() {
             let offered = &record.in_use[i].offered;

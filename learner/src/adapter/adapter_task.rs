@@ -1,4 +1,4 @@
-//! A task as one device learnt it and another can merge it.
+//! A task in the form in which another device can merge it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Adapter, TaskUpdate};
 use crate::Matrix;
 
-/// `M_t` and `N_t`, the weight of their merge, and what later tasks need to know of this one.
+/// `M_t` and `N_t`, the weight of their merge, and the grams that later tasks need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterTask {
     /// First `r_t` columns of `M_t` and `N_t` of each layer, and the step of the prompt.
@@ -17,12 +17,12 @@ pub struct AdapterTask {
     pub weight: f32,
     /// Mean of `z z^T`, `z = B^T x`, over the task's pictures: `[r, r]` a layer.
     pub grams: BTreeMap<Place, Matrix>,
-    /// Pictures that `grams` is the mean of.
+    /// Number of pictures in the mean `grams`.
     pub n_pictures: u32,
 }
 
 impl AdapterTask {
-    /// The same task as a file will hold it: f16 everywhere.
+    /// Returns the task with every number rounded to f16, as files store it.
     ///
     /// # Errors
     ///
@@ -39,9 +39,11 @@ impl AdapterTask {
 }
 
 impl Adapter {
-    /// The adapter after a task that [fits](Adapter::check_update), as a file will hold it.
+    /// Returns the adapter after a task that [fits](Adapter::check_update), rounded to f16 as files
+    /// store it.
     ///
-    /// The same to the bit on every processor: sums of f32 in one order, then rounded to f16.
+    /// The result is the same to the bit on every processor: sums of f32 in one order, then rounded
+    /// to f16.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What one task adds: `M_t` and `N_t`.
+//! The matrices that one task adds: `M_t` and `N_t`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Matrix;
 
-/// The first `r_t` columns of `M_t` and `N_t` of one layer; the others are masked and not stored.
+/// First `r_t` columns of `M_t` and `N_t` of one layer. The other columns are masked and not
+/// stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskFactors {
     /// `[r, r_t]`
@@ -16,14 +17,14 @@ pub struct TaskFactors {
     pub n: Matrix,
 }
 
-/// Everything that a task's training gives.
+/// Result of the training of one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskUpdate {
     /// Chosen rank `r_t`.
     pub rank: usize,
     /// Factors of each layer.
     pub factors: BTreeMap<Place, TaskFactors>,
-    /// What the prompt moved by: `[m, d]`.
+    /// Change of the prompt: `[m, d]`.
     pub prompt_step: Option<Matrix>,
 }
 
@@ -35,7 +36,7 @@ impl TaskFactors {
 }
 
 impl TaskUpdate {
-    /// The same update as a file will hold it: f16 everywhere.
+    /// Returns the update with every number rounded to f16, as files store it.
     ///
     /// # Errors
     ///
@@ -51,7 +52,7 @@ impl TaskUpdate {
         })
     }
 
-    /// Bytes in a file.
+    /// Size in a file, in bytes.
     pub fn n_bytes(&self) -> usize {
         let factors = self.factors.values().flat_map(|f| [&f.m, &f.n]);
         factors.chain(&self.prompt_step).map(|m| 2 * m.values().len()).sum()

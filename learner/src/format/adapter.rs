@@ -1,4 +1,5 @@
-//! `*.fmla`: a task trained elsewhere, for devices that have the same base and the same features.
+//! `*.fmla`, the adapter file: a task trained elsewhere, for devices with the same base and the
+//! same features.
 
 mod apply;
 mod check;
@@ -13,53 +14,53 @@ use crate::{AdapterTask, Complexity, KnownAnswer, LowRankDrift, TaskSummary};
 pub use apply::{Applied, ApplyError, Ground};
 pub use facts::{AdapterFacts, AdapterName, DaemonVersion, FactsError};
 
-/// The content of an adapter.
+/// Content of an adapter file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterFile {
-    /// What it is for.
+    /// Base, features, name and release of the adapter.
     pub facts: AdapterFacts,
-    /// What it changes in the network; `None` with rank 0: then features stay as they are.
+    /// Change of the network. `None` with rank 0: the features stay the same.
     pub task: Option<AdapterTask>,
-    /// Where the change takes the statistics of classes that the device knows. `None` with rank 0; also where no
-    /// map was fitted, and then the device's own classes would be lost.
+    /// Drift map: moves the statistics of the classes that the device knows. `None` with rank 0.
+    /// Also `None` if no map was fitted; the device's own classes would then be lost.
     pub drift: Option<LowRankDrift>,
     /// The classes of the task, in the features after it.
     pub summary: TaskSummary,
-    /// How hard and how new the task was.
+    /// Difficulty and novelty of the task.
     pub complexity: Complexity,
-    /// Rank `r_t` that was trained, also where it proved to be no better and is left out.
+    /// Rank `r_t` that was trained, also if training did not help and `task` is `None`.
     pub rank: u32,
-    /// What it is worth on test pictures; `None` if there were none.
+    /// Accuracy on test pictures. `None` if there were none.
     pub accuracy: Option<MeasuredAccuracy>,
-    /// What the network makes of a known picture after the task.
+    /// Feature of a known picture after the task, to check the network.
     pub known_answer: KnownAnswer,
 }
 
-/// Share of test pictures told right among all classes that the workstation knew, by heads that follow from the file
-/// as devices read it.
+/// Accuracy on test pictures among all classes that the workstation knew, as shares in [0, 1], with
+/// heads fitted from the file as devices read it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredAccuracy {
-    /// With the adapter.
+    /// Accuracy with the adapter.
     pub with: f32,
-    /// With the same classes taught to the network as it was before.
+    /// Accuracy with the same classes taught to the unchanged network.
     pub without: f32,
-    /// Test pictures.
+    /// Number of test pictures.
     pub n_pictures: u32,
 }
 
-/// Why a file is no usable adapter.
+/// Reason why a file is not a usable adapter.
 #[derive(Debug, Error)]
 pub enum AdapterFileError {
-    /// Larger than any adapter may be.
+    /// Larger than [`MAX_ADAPTER_BYTES`].
     #[error("{found} bytes, expected at most {MAX_ADAPTER_BYTES}")]
     TooLarge {
         /// Bytes found.
         found: usize,
     },
-    /// Not an adapter, of another version, cut off or damaged.
+    /// Not an adapter, of another version, truncated or damaged.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The checksum is right, but the content is none that this program makes.
+    /// The checksum is right, but the content does not decode.
     #[error("the content of the adapter cannot be decoded")]
     Content(#[source] postcard::Error),
     /// Parts that do not fit together.
@@ -67,21 +68,22 @@ pub enum AdapterFileError {
     Inconsistent {
         /// The part.
         what: &'static str,
-        /// What it is.
+        /// The value found.
         found: String,
-        /// What would fit.
+        /// The value expected.
         expected: String,
     },
 }
 
-/// Largest file that is read: some five thousand classes of 1536 numbers.
+/// Largest accepted file, in bytes: some five thousand classes of 1536 numbers.
 pub const MAX_ADAPTER_BYTES: usize = 16 << 20;
 
-/// Reads an adapter, and gives the SHA-256 of its content.
+/// Decodes an adapter. Also returns the SHA-256 of its content.
 ///
 /// # Errors
 ///
-/// [`AdapterFileError`]: every size is checked, no number is NaN or infinite, and all parts fit together.
+/// [`AdapterFileError`]. Every size is checked, all numbers must be finite, and all parts must fit
+/// together.
 pub fn decode_adapter(file: &[u8]) -> Result<(AdapterFile, [u8; 32]), AdapterFileError> {
     if file.len() > MAX_ADAPTER_BYTES {
         return Err(AdapterFileError::TooLarge { found: file.len() });
@@ -92,12 +94,12 @@ pub fn decode_adapter(file: &[u8]) -> Result<(AdapterFile, [u8; 32]), AdapterFil
     Ok((adapter, opened.sha256))
 }
 
-/// Writes an adapter; the same adapter gives the same bytes.
+/// Encodes an adapter. The same adapter gives the same bytes.
 ///
 /// # Errors
 ///
-/// [`AdapterFileError::Inconsistent`] if its parts do not fit together, [`AdapterFileError::Content`] for a number
-/// that f16 cannot hold, [`AdapterFileError::TooLarge`].
+/// [`AdapterFileError::Inconsistent`] if its parts do not fit together,
+/// [`AdapterFileError::Content`] for a number that f16 cannot hold, [`AdapterFileError::TooLarge`].
 pub fn encode_adapter(adapter: &AdapterFile) -> Result<Vec<u8>, AdapterFileError> {
     adapter.check()?;
     let content = postcard::to_stdvec(adapter).map_err(AdapterFileError::Content)?;

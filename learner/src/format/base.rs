@@ -1,4 +1,4 @@
-//! `*.fmlb`: a network, how it is used, and where it comes from.
+//! `*.fmlb`, the base file: a network, its configuration and its provenance.
 
 use fmlora_models::{BackboneConfig, BackboneError, Resampling, VitWeights, WeightsError};
 use serde::{Deserialize, Serialize};
@@ -7,18 +7,18 @@ use thiserror::Error;
 use super::header::{FileKind, HeaderError, decode, open, seal};
 use crate::{Adapter, AdapterError, BaseId, Prior, PriorError};
 
-/// Where a network comes from and what one may do with it.
+/// Origin and licence of a network.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Name of the network.
     pub name: String,
-    /// Who trained it on what.
+    /// Author and training data.
     pub source: String,
-    /// Licence, and restrictions that the training data bring.
+    /// Licence, and restrictions from the training data.
     pub licence: String,
-    /// SHA-256 of the checkpoint that it was imported from, in hex.
+    /// SHA-256, in hex, of the checkpoint that the network was imported from.
     pub checkpoint_sha256: String,
-    /// How it came to another size of pictures than it was trained at; `None` at that size, and where it is not known.
+    /// Change of the image size since training. `None` at the trained size, and if it is not known.
     pub resampling: Option<Resampling>,
 }
 
@@ -38,16 +38,18 @@ impl From<OldProvenance> for Provenance {
     }
 }
 
-/// Everything that a device needs besides what it learns itself.
+/// Content of a base file: everything that a device needs before it learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Base<'a> {
-    /// Where the network comes from.
+    /// Origin and licence of the network.
     pub provenance: Provenance,
-    /// Preprocessing, split and feature.
+    /// Preprocessing, split into frozen and adapted blocks, and feature.
     pub backbone: BackboneConfig,
-    /// Shared bases and what a broad first task left in them; `None` for a base that only the head adapts.
+    /// Shared bases with the state of a broad first task. `None` for a base of which only the head
+    /// adapts.
     pub adapter: Option<Adapter>,
-    /// Statistics of generic pictures in the features of the network with the adapter; `None` for a base without.
+    /// Statistics of generic pictures, in the features of the network with the adapter. `None` for
+    /// a base without them.
     pub prior: Option<Prior>,
     /// The network, in f16.
     #[serde(borrow)]
@@ -63,7 +65,7 @@ struct Version1<'a> {
     weights: VitWeights<'a>,
 }
 
-/// Version 2 of the content: nothing is said of a resampling.
+/// Version 2 of the content: no resampling.
 #[derive(Deserialize)]
 struct Version2<'a> {
     provenance: OldProvenance,
@@ -83,13 +85,13 @@ struct Version3<'a> {
     weights: VitWeights<'a>,
 }
 
-/// Why a file is no usable base.
+/// Reason why a file is not a usable base.
 #[derive(Debug, Error)]
 pub enum BaseError {
-    /// Not a base, of another version, cut off or damaged.
+    /// Not a base, of another version, truncated or damaged.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The checksum is right, but the content is none that this program makes.
+    /// The checksum is right, but the content does not decode.
     #[error("the content of the base cannot be decoded")]
     Content(#[source] postcard::Error),
     /// Preprocessing, split or feature do not fit the network.
@@ -106,7 +108,7 @@ pub enum BaseError {
     Weights(#[from] WeightsError),
 }
 
-/// Reads a base; the weights stay where they are in `file`.
+/// Decodes a base. The weights are borrowed from `file`.
 ///
 /// # Errors
 ///
@@ -135,12 +137,12 @@ pub fn decode_base(file: &[u8]) -> Result<(Base<'_>, BaseId), BaseError> {
     Ok((base, BaseId::new(opened.sha256)))
 }
 
-/// Writes a base, weights in f16; the same base gives the same bytes.
+/// Encodes a base, with weights in f16. The same base gives the same bytes.
 ///
 /// # Errors
 ///
-/// [`BaseError::Weights`] for a weight that f16 cannot hold, [`BaseError::Backbone`] if the parts do not
-/// fit together.
+/// [`BaseError::Weights`] for a weight that f16 cannot hold, [`BaseError::Backbone`] if the parts
+/// do not fit together.
 pub fn encode_base(base: &Base<'_>) -> Result<Vec<u8>, BaseError> {
     check(base)?;
     let weights = base.weights.to_half()?;

@@ -1,4 +1,4 @@
-//! The header that all our files share.
+//! Header of all file formats of this project.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -13,13 +13,13 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// Length of the header.
+/// Length of the header in bytes.
 pub const HEADER_BYTES: usize = 48;
 
-/// What a file holds.
+/// Kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
-    /// `*.fmlb`: a network and how it is used.
+    /// `*.fmlb`: a network and its configuration.
     Base,
     /// `*.fmls`: the classes of a device.
     State,
@@ -27,20 +27,20 @@ pub enum FileKind {
     Adapter,
 }
 
-/// Why bytes are none of our files, or not the one expected.
+/// Reason why bytes are not a file of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HeaderError {
-    /// Another file, or none of ours.
+    /// Another kind of file, or not a file of this project.
     #[error("not {expected}: it begins with {found:?}, expected {magic:?}")]
     Magic {
-        /// What was asked for.
+        /// The kind expected.
         expected: &'static str,
-        /// Its first bytes.
+        /// The first bytes expected.
         magic: &'static str,
         /// The first bytes found.
         found: String,
     },
-    /// Shorter than a header, or than the header says.
+    /// Shorter than a header, or shorter than the header states.
     #[error("cut off: {found} bytes, expected {expected}")]
     Truncated {
         /// Bytes found.
@@ -48,13 +48,13 @@ pub enum HeaderError {
         /// Bytes expected.
         expected: u64,
     },
-    /// Longer than the header says.
+    /// Longer than the header states.
     #[error("{extra} bytes too many at the end")]
     TooLong {
         /// Bytes beyond the content.
         extra: u64,
     },
-    /// Written by another release.
+    /// A version that this program does not read.
     #[error("format version {found}, but this program reads versions up to {expected}")]
     Version {
         /// The version found.
@@ -62,7 +62,7 @@ pub enum HeaderError {
         /// The newest version that this program reads.
         expected: u16,
     },
-    /// A bit changed on the way.
+    /// The content has changed: its SHA-256 differs.
     #[error("damaged: the checksum does not match the content")]
     Checksum,
 }
@@ -77,7 +77,7 @@ impl FileKind {
         }
     }
 
-    /// Version that this program writes.
+    /// Version of the format that this program writes.
     pub fn version(self) -> u16 {
         match self {
             Self::Base | Self::State => 4,
@@ -94,8 +94,8 @@ impl FileKind {
     }
 }
 
-/// Decodes content to its last byte: the checksum does not cover the version, so content that is longer than its
-/// version says is a sign that the version is not its own.
+/// Decodes the content and checks that no byte is left. The checksum does not cover the version
+/// field: content longer than its version allows means that the version is wrong.
 pub(super) fn decode<'a, T: Deserialize<'a>>(content: &'a [u8]) -> postcard::Result<T> {
     match postcard::take_from_bytes(content)? {
         (value, []) => Ok(value),
@@ -103,13 +103,13 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(content: &'a [u8]) -> postcard::Res
     }
 }
 
-/// The kind of a file, by its first bytes.
+/// Returns the kind of a file from its first bytes.
 pub fn identify(bytes: &[u8]) -> Option<FileKind> {
     let kinds = [FileKind::Base, FileKind::State, FileKind::Adapter];
     kinds.into_iter().find(|kind| bytes.starts_with(kind.magic().as_bytes()))
 }
 
-/// Puts the header before the content.
+/// Returns a file: the header, then the content.
 pub fn seal(kind: FileKind, content: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(HEADER_BYTES + content.len());
     file.extend_from_slice(kind.magic().as_bytes());
@@ -121,10 +121,10 @@ pub fn seal(kind: FileKind, content: &[u8]) -> Vec<u8> {
     file
 }
 
-/// What a file holds behind its header.
+/// Content of a file, after the check of its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened<'a> {
-    /// Version of the format, 1 to the one that this program writes.
+    /// Version of the format, from 1 to the version that this program writes.
     pub version: u16,
     /// The content.
     pub content: &'a [u8],
@@ -132,11 +132,11 @@ pub struct Opened<'a> {
     pub sha256: [u8; 32],
 }
 
-/// Checks the header and gives the content.
+/// Checks the header and returns the content.
 ///
 /// # Errors
 ///
-/// [`HeaderError`] says what was found and what was expected.
+/// [`HeaderError`] with the found and the expected value.
 pub fn open(kind: FileKind, file: &[u8]) -> Result<Opened<'_>, HeaderError> {
     let magic = kind.magic();
     let start = &file[..file.len().min(4)];
@@ -145,7 +145,8 @@ pub fn open(kind: FileKind, file: &[u8]) -> Result<Opened<'_>, HeaderError> {
         return Err(HeaderError::Magic { expected: kind.noun(), magic, found });
     }
     let Some((header, content)) = file.split_at_checked(HEADER_BYTES) else {
-        let (found, expected) = (file.len() as u64, HEADER_BYTES as u64);
+        let found = file.len() as u64;
+        let expected = HEADER_BYTES as u64;
         return Err(HeaderError::Truncated { found, expected });
     };
     let found = u16::from_le_bytes([header[4], header[5]]);
@@ -160,7 +161,8 @@ pub fn open(kind: FileKind, file: &[u8]) -> Result<Opened<'_>, HeaderError> {
     let found = content.len() as u64;
     if found < length {
         let header = HEADER_BYTES as u64;
-        let (found, expected) = (found + header, length.saturating_add(header));
+        let found = found + header;
+        let expected = length.saturating_add(header);
         return Err(HeaderError::Truncated { found, expected });
     }
     if found > length {

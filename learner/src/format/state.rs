@@ -1,4 +1,5 @@
-//! `*.fmls`: the classes of a device in one file, for a backup or another device with the same base.
+//! `*.fmls`, the state file: the classes of a device, for a backup or for another device with the
+//! same base.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -6,27 +7,28 @@ use thiserror::Error;
 use super::header::{FileKind, HeaderError, decode, open, seal};
 use crate::{AdapterState, BaseId, Class, ClassName, ClassStatistics, FeatureSpaceId};
 
-/// The content of an exported state.
+/// Content of a state file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StateFile {
     /// The base that the classes were taught with.
     pub base_id: BaseId,
-    /// The features that the statistics are about.
+    /// The feature space of the statistics.
     pub feature_space_id: FeatureSpaceId,
-    /// What tasks have left in the network, for the features to be made again; `None` if nothing.
+    /// State of the network after all tasks, with which the features can be computed again. `None`
+    /// if no task has changed it.
     pub adapter: Option<AdapterState>,
     /// The classes, ordered by key.
     pub classes: Vec<Class>,
 }
 
-/// A class before version 3: a single mode.
+/// A class in versions 1 and 2: a single mode.
 #[derive(Deserialize)]
 struct OneMode {
     name: ClassName,
     statistics: ClassStatistics,
 }
 
-/// Version 1 of the content: no tasks.
+/// Version 1 of the content: no state of tasks.
 #[derive(Deserialize)]
 struct Version1 {
     base_id: BaseId,
@@ -34,7 +36,7 @@ struct Version1 {
     classes: Vec<OneMode>,
 }
 
-/// Version 2 of the content: tasks.
+/// Version 2 of the content: with the state of tasks.
 #[derive(Deserialize)]
 struct Version2 {
     base_id: BaseId,
@@ -49,18 +51,18 @@ impl From<OneMode> for Class {
     }
 }
 
-/// Why a file is no usable state.
+/// Reason why a file is not a usable state.
 #[derive(Debug, Error)]
 pub enum StateError {
-    /// Not a state, of another version, cut off or damaged.
+    /// Not a state, of another version, truncated or damaged.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The checksum is right, but the content is none that this program makes.
+    /// The checksum is right, but the content does not decode.
     #[error("the content of the state cannot be decoded")]
     Content(#[source] postcard::Error),
 }
 
-/// Reads an exported state. The statistics are checked when they are imported.
+/// Decodes a state file. The statistics are not checked here, but on import.
 ///
 /// # Errors
 ///
@@ -81,11 +83,12 @@ pub fn decode_state(file: &[u8]) -> Result<StateFile, StateError> {
     Ok(StateFile { base_id, feature_space_id, adapter, classes })
 }
 
-/// Writes a state; the same classes give the same bytes.
+/// Encodes a state. The same classes give the same bytes.
 ///
 /// # Errors
 ///
-/// [`StateError::Content`] if postcard cannot encode it, which no state of ours brings about.
+/// [`StateError::Content`] if postcard cannot encode it, which does not happen for a state of this
+/// program.
 pub fn encode_state(state: &StateFile) -> Result<Vec<u8>, StateError> {
     let content = postcard::to_stdvec(state).map_err(StateError::Content)?;
     Ok(seal(FileKind::State, &content))

@@ -1,4 +1,4 @@
-//! "Have I done enough?": the accuracy to expect on new pictures, and what will be confused.
+//! Accuracy estimate: the expected accuracy on new pictures, and the expected confusions.
 
 use std::sync::Arc;
 
@@ -7,39 +7,42 @@ use super::mean;
 use super::occasions::AnotherOccasion;
 use crate::{Class, ClassName};
 
-/// Accuracy to expect, from statistics and the shots at hand; no picture is needed.
+/// Expected accuracy, from the statistics and the shots at hand. It needs no pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
-    /// On pictures like the shots, of the same occasions: mean over the classes that can be judged, in [0, 1].
+    /// On pictures like the shots, of the same occasions: mean over the classes that can be judged,
+    /// in [0, 1].
     pub accuracy: f64,
-    /// On another day, in another place or of another thing of its kind: mean over the same classes, in [0, 1].
+    /// On another day, in another place or with another thing of the kind: mean over the same
+    /// classes, in [0, 1].
     pub another_day: f64,
-    /// What `another_day` would be after one more occasion of every class.
+    /// `another_day` as expected after one more occasion of every class.
     pub after_one_more: f64,
-    /// Each class, ordered by key.
+    /// The estimate of each class, ordered by key.
     pub classes: Vec<ClassEstimate>,
-    /// Pairs that are mistaken for each other on another day, the worst first.
+    /// Pairs of classes confused on another day, the most frequent first.
     pub confusions: Vec<Confusion>,
 }
 
-/// What to expect of one class.
+/// Estimate of one class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassEstimate {
     /// The class.
     pub class: ClassName,
-    /// Its shots.
+    /// Number of its shots.
     pub shots: u32,
     /// Occasions on which it was taught, as far as they differ: 1 if all shots could be of one.
     pub occasions: f64,
-    /// Whether its shots vary far less than pictures of one thing do.
+    /// True if its shots vary far less than pictures of one thing do.
     pub alike: bool,
-    /// Share of its pictures, like the shots, that will be told right; `None` with a single shot.
+    /// Share of its pictures, like the shots, that will be classified correctly. `None` with a
+    /// single shot.
     pub accuracy: Option<f64>,
-    /// The same on another day.
+    /// The same share on another day.
     pub another_day: Option<f64>,
 }
 
-/// A class and what it is taken for.
+/// A class and the class that it is mistaken for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Confusion {
     /// The class shown.
@@ -54,17 +57,17 @@ pub struct Confusion {
 pub(super) struct Judged<'a> {
     /// Stand-ins like the shots; they cover all classes.
     pub(super) alike: &'a [LeftOut],
-    /// Real shots, which count instead wherever they are at least half of a class's shots.
+    /// Real shots. They replace the stand-ins of a class if they are at least half of its shots.
     pub(super) seen: &'a [LeftOut],
     /// Stand-ins as on another occasion.
     pub(super) another: &'a [LeftOut],
-    /// Stand-ins as on another occasion, after one more was taught.
+    /// Stand-ins as on another occasion, after one more occasion was taught.
     pub(super) after_one_more: &'a [LeftOut],
 }
 
-/// What the pictures of a class are taken for.
+/// Counts of the classes that the pictures of one class are classified as.
 struct Tally {
-    /// By class.
+    /// Count of each class.
     taken_for: Vec<usize>,
     total: usize,
 }
@@ -79,7 +82,7 @@ impl Tally {
         Self { taken_for, total }
     }
 
-    /// Share taken for a class; `None` of none.
+    /// Share classified as a class. `None` if nothing was judged.
     fn share(&self, class: usize) -> Option<f64> {
         (self.total > 0).then(|| self.taken_for[class] as f64 / self.total as f64)
     }
@@ -118,7 +121,8 @@ impl Estimate {
             for other in (0..n).filter(|&other| other != index) {
                 let share = another.share(other).unwrap_or(0.0);
                 if share > 0.0 {
-                    let (class, taken_for) = (class.name.clone(), classes[other].name.clone());
+                    let class = class.name.clone();
+                    let taken_for = classes[other].name.clone();
                     estimate.confusions.push(Confusion { class, taken_for, share });
                 }
             }

@@ -1,7 +1,9 @@
-//! All modes of all classes as Gaussians: means and the covariance they share, in as few coordinates as they span.
+//! The Gaussians of all modes of all classes: means and shared covariance, in the coordinates of
+//! their span.
 //!
-//! The covariance is `A = a (w C + (1 - w) G) + (1 - a) t I`: `C` the pooled covariance within the taught modes, `G` that
-//! within generic classes ([`Prior`]; where there is none, `t I`), `t` the mean variance of their mixture.
+//! The covariance is `A = a (w C + (1 - w) G) + (1 - a) t I`: `C` the pooled covariance within the
+//! taught modes, `G` the covariance within generic classes ([`Prior`]; without one, `t I`), `t` the
+//! mean variance of their mixture.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
@@ -12,11 +14,12 @@ use crate::{ClassStatistics, Matrix, Prior, ScatterFactor};
 
 /// Means of the modes, pooled scatter, and stand-ins for shots.
 ///
-/// Directions in which no mode and no shot differs from the centre add the same to every distance, so
-/// everything happens in the span of means and factor rows whenever that is much smaller than the
-/// feature: 200 shots in all cost 200 x 200 matrices instead of 1536 x 1536 ones.
+/// Directions in which no mode and no shot differs from the centre add the same to every distance.
+/// All computation therefore takes place in the span of means and factor rows if that is much
+/// smaller than the feature: with 200 shots in all, the matrices are 200 x 200 instead of 1536 x
+/// 1536.
 pub(super) struct Gaussians {
-    /// The class that each mode belongs to.
+    /// Class of each mode.
     pub(super) classes: Vec<usize>,
     /// Shots of each mode.
     pub(super) counts: Vec<f64>,
@@ -28,11 +31,13 @@ pub(super) struct Gaussians {
     span: Option<Mat<f64>>,
     /// Sum of all scatters: `[m, m]`.
     scatter: Mat<f64>,
-    /// Shots beyond the first of each mode, and [`VIEW_DEGREES`] of each mode with views.
+    /// Degrees of freedom: the shots beyond the first of each mode, and [`VIEW_DEGREES`] for each
+    /// mode with views.
     pub(super) degrees: f64,
-    /// Shots beyond the first of each mode, and the part of `scatter` that is not of views.
+    /// Degrees of freedom of the shots alone: those beyond the first of each mode.
     shot_degrees: f64,
-    /// Deviations that the taught covariance rests on: shots beyond the first of each mode, and the rows that are kept of views.
+    /// Number of deviations behind the taught covariance: the shots beyond the first of each mode,
+    /// and the stored rows of views.
     known_degrees: f64,
     shot_scatter: Mat<f64>,
     /// Mean variance over the `d` numbers of a feature.
@@ -43,23 +48,24 @@ pub(super) struct Gaussians {
     generic: Generic,
     /// Stand-ins for shots.
     pub(super) stand_ins: StandIns,
-    /// The leading factor rows of each mode.
+    /// Leading factor rows of each mode.
     pub(super) own_rows: OwnRows,
 }
 
-/// Deviations from the means of their modes of points that stand for shots.
+/// Points that stand for shots, as deviations from the means of their modes.
 ///
-/// From count `n` and factor `V` one gets `n` points with exactly that mean and scatter (of which some
-/// are taken where there are many) by turning `V` with any orthonormal `n x (n - 1)` matrix whose columns sum to zero; the cosines of the DCT are one.
-/// For a Gaussian mode the points are distributed as its shots were.
+/// Count `n` and factor `V` of a mode give `n` points with exactly its mean and scatter: turn `V`
+/// with any orthonormal `n x (n - 1)` matrix with columns that sum to zero, such as the cosines of
+/// the DCT. Where `n` is large, only some of the points are taken. For a Gaussian mode the points
+/// are distributed as its shots were.
 pub(super) struct StandIns {
-    /// The mode of each.
+    /// Mode of each point.
     pub(super) modes: Vec<usize>,
     /// `[m, stand-ins]`
     pub(super) deviations: Mat<f64>,
 }
 
-/// What the prior says, in coordinates of the span.
+/// The prior in coordinates of the span.
 struct Generic {
     /// Directions, each as long as the standard deviation along it: `[m, k]`.
     directions: Mat<f64>,
@@ -67,27 +73,29 @@ struct Generic {
     floor: f64,
     /// Means of the generic classes about the centre: `[m, g]`.
     means: Mat<f64>,
-    /// The parts of these means outside the span: `[d, g]`; no columns if the span is the whole space.
+    /// The parts of these means outside the span: `[d, g]`; no columns if the span is the whole
+    /// space.
     outside: Mat<f64>,
 }
 
 /// Shares of the parts of `A`.
 #[derive(Debug, Clone, Copy)]
 struct Shares {
-    /// Of the covariance within the taught modes, `a w`.
+    /// Share of the covariance within the taught modes, `a w`.
     taught: f64,
-    /// Of the generic directions, `a (1 - w)`.
+    /// Share of the generic directions, `a (1 - w)`.
     generic: f64,
-    /// What is added in every direction.
+    /// Variance added in every direction.
     ridge: f64,
 }
 
-/// A covariance, factorised.
+/// A factorised covariance.
 pub(super) struct Factorised<'a> {
     pub(super) gaussians: &'a Gaussians,
-    /// Share of the covariance within the taught modes, over its degrees of freedom: what one outer product weighs.
+    /// Weight of one outer product: the share of the covariance within the taught modes over its
+    /// degrees of freedom.
     pub(super) weight: f64,
-    /// Share of all that is not the covariance within the taught modes.
+    /// Share of everything but the covariance within the taught modes.
     pub(super) shrinkage: f64,
     ridge: f64,
     factor: Llt<f64>,
@@ -97,36 +105,37 @@ pub(super) struct Factorised<'a> {
     pub(super) solved_generic: Mat<f64>,
 }
 
-/// Compressing pays when the span has less than this share of the feature's numbers.
+/// Largest share of the feature's length at which the span is used instead of the whole space.
 const WORTH_COMPRESSING: f64 = 0.6;
 
-/// Degrees of freedom that the views of a mode's shots add to the sum of all scatters: as of two views beside one shot, of which the
-/// shot is the mean.
+/// Degrees of freedom that the views of a mode's shots add to the sum of all scatters. The value is
+/// that of two views beside one shot, where the shot is the mean.
 const VIEW_DEGREES: f64 = 2.0 / 3.0;
 
-/// Stand-ins that a choice is made on, but at least two a mode.
+/// Number of stand-ins of all modes together; at least two for each mode.
 const STAND_INS: usize = 1024;
 
-/// The generic directions behind so many leading ones tell how diverse the shots are.
+/// Number of leading generic directions that [`Gaussians::diversity`] skips.
 const STRONGEST: usize = 16;
 
-/// Known deviations at which taught and generic covariance weigh the same. Ours, chosen on CIFAR-100, PACS and the training pictures
-/// of grocery-160.
+/// Known deviations at which taught and generic covariance have the same weight. Ours, chosen on
+/// CIFAR-100, PACS and the training pictures of grocery-160.
 const EVEN_DEGREES: f64 = 80.0;
 
-/// `a` while there are few shots: what tells other occasions apart varies less than what tells shots of one apart.
+/// `a` with few shots: the differences between occasions have less shape than those between shots
+/// of one occasion.
 const SHAPED: f64 = 0.6;
 
-/// Shots beyond the first of each mode at which half of `1 - a` is left.
+/// Shots beyond the first of each mode at which `1 - a` has fallen to half.
 const MANY_DEGREES: f64 = 4000.0;
 
-/// `w` where most of what is known of the spread is outlines from elsewhere: they have no noise in most directions. With
-/// two outlines of ten classes of CIFAR-100 (100 shots) a share of .1 reaches .782, what leaving out chooses .630, the
-/// nearest mean .740 (docs/method.md).
+/// `w` if most of the known spread comes from outlines made elsewhere, which have no noise in most
+/// directions. With two outlines of ten classes of CIFAR-100 (100 shots) a share of .1 reaches
+/// .782, the choice by leaving out .630, the nearest mean .740 (docs/method.md).
 const OUTLINED: f64 = 0.1;
 
 impl Gaussians {
-    /// Of modes with the class that each belongs to.
+    /// Builds the Gaussians from modes, each with the index of its class.
     pub(super) fn new(
         modes: &[(usize, &ClassStatistics)],
         d: usize,
@@ -178,15 +187,16 @@ impl Gaussians {
             shot_degrees: 0.0,
             known_degrees: 0.0,
             shot_scatter: Mat::new(),
-            // A single shot a class says nothing of the spread; 1 is that of a normalised feature.
+            // Single shots tell nothing about the spread; 1 is the variance of a normalised
+            // feature.
             mean_variance: 1.0,
             stand_ins: StandIns { modes: Vec::new(), deviations: Mat::new() },
             own_rows: OwnRows::empty(),
         }
     }
 
-    /// Pools the scatters and makes stand-ins, mode by mode: the rows of all modes together would
-    /// be the largest thing in memory.
+    /// Pools the scatters and makes stand-ins, mode by mode: the rows of all modes at once would be
+    /// the largest object in memory.
     fn add_scatters(&mut self, modes: &[&ClassStatistics]) {
         let m = self.means.nrows();
         let per_mode = (STAND_INS / modes.len().max(1)).max(2);
@@ -228,7 +238,7 @@ impl Gaussians {
         }
     }
 
-    /// Feature directions `[d, n]` in the coordinates of the span.
+    /// Maps feature directions `[d, n]` to the coordinates of the span.
     pub(super) fn in_span(&self, directions: Mat<f64>) -> Mat<f64> {
         match &self.span {
             Some(span) => span.transpose() * directions,
@@ -236,7 +246,7 @@ impl Gaussians {
         }
     }
 
-    /// Directions of the span `[m, n]` in feature coordinates.
+    /// Maps directions of the span `[m, n]` to feature coordinates.
     pub(super) fn out_of_span(&self, directions: &Mat<f64>) -> Mat<f64> {
         match &self.span {
             Some(span) => span * directions,
@@ -244,7 +254,7 @@ impl Gaussians {
         }
     }
 
-    /// Scores of the modes as scores of the classes: each class is where its nearest mode is.
+    /// Reduces scores of modes to scores of classes: the score of a class is that of its best mode.
     pub(super) fn by_class(&self, of_modes: impl Iterator<Item = f64>) -> Vec<f64> {
         let n_classes = self.classes.last().map_or(0, |last| last + 1);
         let mut scores = vec![f64::NEG_INFINITY; n_classes];
@@ -254,18 +264,19 @@ impl Gaussians {
         scores
     }
 
-    /// Whether shots were ever seen to differ within a mode; without that only the nearest mean exists.
+    /// Returns true if shots of one mode were seen to differ. Without that, only the nearest mean
+    /// can be fitted.
     pub(super) fn has_spread(&self) -> bool {
         self.degrees > 0.0 && self.scatter.squared_norm_l2() > 0.0
     }
 
-    /// Degrees of freedom with one shot left out: used throughout, so that leaving one out needs no
-    /// factorisation of its own.
+    /// Degrees of freedom with one shot left out. Used throughout, so that leaving a shot out needs
+    /// no factorisation of its own.
     pub(super) fn degrees_left(&self) -> f64 {
         (self.degrees - 1.0).max(1.0)
     }
 
-    /// The prior in coordinates of the span.
+    /// Returns the prior in coordinates of the span.
     fn generic(&self, prior: Option<&Prior>) -> Generic {
         let Some(prior) = prior else { return Generic::none(self.means.nrows()) };
         let means: Vec<Vec<f64>> = prior.means().rows().collect();
@@ -284,8 +295,8 @@ impl Gaussians {
         }
     }
 
-    /// The covariance for shots of other occasions. `outlined` says that most of the taught covariance is outlines
-    /// from elsewhere.
+    /// The covariance for pictures of other occasions. `outlined` means that most of the taught
+    /// covariance comes from outlines made elsewhere.
     pub(super) fn covariance(&self, outlined: bool) -> Option<Factorised<'_>> {
         let known = self.known_degrees / (self.known_degrees + EVEN_DEGREES);
         let known = if outlined { OUTLINED } else { known };
@@ -301,7 +312,8 @@ impl Gaussians {
         })
     }
 
-    /// The covariance within generic classes alone, as much shaped as that for few shots; round without a prior.
+    /// The covariance within generic classes alone, with the `a` of few shots. Round without a
+    /// prior.
     pub(super) fn generic_covariance(&self) -> Option<Factorised<'_>> {
         let mean_variance = self.generic.mean_variance(self.d).unwrap_or(self.mean_variance);
         let floor = if self.generic.is_none() { mean_variance } else { self.generic.floor };
@@ -309,7 +321,7 @@ impl Gaussians {
         self.factorised(Shares { taught: 0.0, generic: SHAPED, ridge })
     }
 
-    /// The taught covariance shrunk towards the identity.
+    /// The taught covariance, shrunk towards the identity.
     pub(super) fn shrunk(&self, shrinkage: f64) -> Option<Factorised<'_>> {
         self.factorised(Shares {
             taught: 1.0 - shrinkage,
@@ -318,7 +330,7 @@ impl Gaussians {
         })
     }
 
-    /// `A`, factorised; `None` if rounding left it indefinite.
+    /// Factorises `A`. `None` if rounding made it indefinite.
     fn factorised(&self, shares: Shares) -> Option<Factorised<'_>> {
         let m = self.means.nrows();
         let weight = shares.taught / self.degrees_left();
@@ -357,20 +369,22 @@ impl Gaussians {
         &self.generic.means
     }
 
-    /// The parts of these means outside the span: `[d, g]`; empty if the span is the whole space or there is no prior.
+    /// The parts of these means outside the span: `[d, g]`. Empty if the span is the whole space or
+    /// there is no prior.
     pub(super) fn generic_outside(&self) -> &Mat<f64> {
         &self.generic.outside
     }
 
-    /// How much more the shots of a mode vary than pictures of a generic class, in the directions behind the strongest;
-    /// `None` without prior or spread.
+    /// Ratio of the variance of shots within a mode to that of pictures within a generic class, in
+    /// the directions after the [`STRONGEST`]. `None` without a prior or spread.
     pub(super) fn diversity(&self) -> Option<f64> {
         let directions = &self.generic.directions;
         let rest = STRONGEST.min(directions.ncols())..directions.ncols();
         if rest.is_empty() || self.shot_degrees < 1.0 {
             return None;
         }
-        let (mut taught, mut generic) = (0.0, 0.0);
+        let mut taught = 0.0;
+        let mut generic = 0.0;
         let spread = &self.shot_scatter * directions;
         for k in rest {
             let variance = dot(directions, k, directions, k);
@@ -395,12 +409,12 @@ impl Generic {
         self.directions.ncols() == 0
     }
 
-    /// The directions, without the part of their length that the floor stands for: `[m, k]`.
+    /// The directions, shortened by the variance that the floor already contains: `[m, k]`.
     fn beyond_floor(&self) -> Mat<f64> {
         let n = self.directions.ncols();
         let share = |k: usize| {
             let variance = dot(&self.directions, k, &self.directions, k);
-            // A direction that no generic picture varies in is rounded to nothing.
+            // A direction without variance in generic pictures is rounded to zero.
             if variance > 0.0 { ((variance - self.floor).max(0.0) / variance).sqrt() } else { 0.0 }
         };
         let scales: Vec<f64> = (0..n).map(share).collect();
@@ -414,19 +428,21 @@ impl Generic {
     }
 }
 
-/// The rows of a matrix as columns.
+/// Returns the rows of a matrix as columns.
 fn columns(rows: &Matrix) -> Mat<f64> {
     let [n, d] = rows.shape();
     Mat::from_fn(d, n, |i, k| f64::from(rows.at(k, i)))
 }
 
-/// The rows of a scatter as columns: `[d, rank]`.
+/// Returns the rows of a scatter as columns: `[d, rank]`.
 fn factor_rows(scatter: &ScatterFactor) -> Mat<f64> {
-    let (d, values) = (scatter.d_feature(), scatter.rows());
+    let d = scatter.d_feature();
+    let values = scatter.rows();
     Mat::from_fn(d, scatter.rank(), |i, r| f64::from(values[r * d + i]))
 }
 
-/// An orthonormal basis of all means, factor rows and generic directions, if it is much smaller than the whole space.
+/// Returns an orthonormal basis of all means, factor rows and generic directions, if it is much
+/// smaller than the whole space.
 fn span_of(
     modes: &[&ClassStatistics],
     means: &Mat<f64>,
@@ -448,12 +464,13 @@ fn span_of(
     Some(all.qr().compute_thin_Q())
 }
 
-/// `taken` of the `n` columns that turn `rank` factor rows into deviations: `[rank, taken]`.
+/// Returns `taken` of the `n` columns that turn `rank` factor rows into deviations:
+/// `[rank, taken]`.
 ///
-/// Columns are taken in golden-section steps: evenly spaced ones would all agree in the cosines whose
-/// period divides the spacing.
+/// Columns are taken in golden-section steps: evenly spaced columns would all agree in the cosines
+/// with a period that divides the spacing.
 fn turning(rank: usize, taken: usize, n: usize) -> Mat<f64> {
-    // A step without a common divisor with n passes every column once.
+    // A step without a common divisor with n visits every column once.
     let golden = (n as f64 * 0.618) as usize;
     let step = (golden.max(1)..n).find(|&step| common_divisor(step, n) == 1).unwrap_or(1);
     Mat::from_fn(rank, taken, |j, t| {
@@ -468,7 +485,7 @@ fn common_divisor(a: usize, b: usize) -> usize {
 }
 
 impl Factorised<'_> {
-    /// What is added in every direction; the whole of `A` outside the span.
+    /// Variance added in every direction. It is all of `A` outside the span.
     pub(super) fn ridge(&self) -> f64 {
         self.ridge
     }
@@ -480,11 +497,13 @@ impl Factorised<'_> {
 
     /// `tr(A^-1 G)`; 0 without a prior.
     pub(super) fn generic_noise(&self) -> f64 {
-        let (gaussians, generic) = (self.gaussians, &self.gaussians.generic);
+        let gaussians = self.gaussians;
+        let generic = &gaussians.generic;
         if generic.is_none() {
             return 0.0;
         }
-        let (leading, m) = (generic.beyond_floor(), gaussians.means.nrows());
+        let leading = generic.beyond_floor();
+        let m = gaussians.means.nrows();
         let solved = self.solve(&leading);
         let along = (0..leading.ncols()).map(|k| dot(&leading, k, &solved, k)).sum::<f64>();
         let inverse = self.solve(&Mat::identity(m, m));
@@ -492,14 +511,14 @@ impl Factorised<'_> {
         along + generic.floor * (inside + (gaussians.d - m) as f64 / self.ridge)
     }
 
-    /// `tr(A^-1 S)` of the scatter of the shots about their modes' means.
+    /// `tr(A^-1 S)`: `S` the scatter of the shots about their modes' means.
     pub(super) fn scatter_trace(&self) -> f64 {
         let scatter = &self.gaussians.shot_scatter;
         let solved = self.solve(scatter);
         (0..scatter.nrows()).map(|i| solved[(i, i)]).sum()
     }
 
-    /// Squared distance of a view from its shot: the mean over all shots; 0 without views.
+    /// Mean squared distance of a view from its shot, over all shots; 0 without views.
     pub(super) fn view_noise(&self) -> f64 {
         let views = &self.gaussians.scatter - &self.gaussians.shot_scatter;
         let solved = self.solve(&views);
@@ -528,7 +547,7 @@ impl Factorised<'_> {
     }
 }
 
-/// Product of column `i` of `a` and column `j` of `b`.
+/// Returns the product of column `i` of `a` and column `j` of `b`.
 pub(super) fn dot(a: &Mat<f64>, i: usize, b: &Mat<f64>, j: usize) -> f64 {
     (0..a.nrows()).map(|k| a[(k, i)] * b[(k, j)]).sum()
 }

@@ -1,12 +1,13 @@
-//! Every shot judged by a head that never saw it, in closed form.
+//! Leave-one-out scores of every shot, in closed form.
 //!
 //! Without shot `x` of mode `c` (`n` shots, `u = x - mean_c`) the mean moves by `-u / (n - 1)` and
-//! the scatter loses `n / (n - 1) u u^T`. By Sherman and Morrison, with `g = A^-1 u`, `q = u . g` and `b` the weight of
-//! an outer product in `A` times `n / (n - 1)`, every squared distance `v^T A^-1 v` grows by
-//! `b (g . v)^2 / (1 - b q)`: no shot needs a factorisation of its own.
+//! the scatter loses `n / (n - 1) u u^T`. By Sherman and Morrison, with `g = A^-1 u`, `q = u . g`
+//! and `b` the weight of an outer product in `A` times `n / (n - 1)`, every squared distance
+//! `v^T A^-1 v` grows by `b (g . v)^2 / (1 - b q)`: leaving a shot out needs no factorisation of
+//! its own.
 //!
-//! The point that is judged is any `centre + along * mean_c + spread * u`: `1, 1` is the shot itself; a smaller `along`
-//! is the shot as it would be on another occasion (`occasions.rs`).
+//! The judged point is any `centre + along * mean_c + spread * u`: `1, 1` is the shot itself; with
+//! a smaller `along` it is the shot as it would be on another occasion (`occasions.rs`).
 
 use faer::Mat;
 
@@ -14,17 +15,17 @@ use super::gaussians::{Factorised, dot};
 use super::resemblance::Directions;
 use crate::predictor::{Resemblances, evidence};
 
-/// One shot, or the stand-in for one, judged without itself.
+/// One shot, or a stand-in for one, judged by a head without it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
-    /// The class it belongs to.
+    /// The class of the shot.
     pub class: usize,
     /// Log-likelihood ratio of each class against the centre of all classes.
     pub scores: Vec<f64>,
     resemblances: Resemblances,
 }
 
-/// A point that is judged: `centre + along * mean + spread * deviation`.
+/// A judged point: `centre + along * mean + spread * deviation`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
     /// Share of its mode's mean.
@@ -34,25 +35,25 @@ pub(super) struct Point {
 }
 
 impl Point {
-    /// A shot itself, or its stand-in, `spread` times as far from the mean.
+    /// A shot itself, or its stand-in, at `spread` times its distance from the mean.
     pub(super) fn alike(spread: f64) -> Self {
         Self { along: 1.0, spread }
     }
 }
 
-/// How much further a class's own shots lie from its mean than Gaussian stand-ins say: ours, measured on
-/// PACS (5, 10, 20 and 60 shots of 28 classes), where it brings the estimate within four points of the
-/// truth; on CIFAR-100 it then holds within five.
+/// Distance of a class's own shots from its mean, as a multiple of that of Gaussian stand-ins.
+/// Ours, measured on PACS (5, 10, 20 and 60 shots of 28 classes), where it brings the estimate
+/// within four points of the truth; on CIFAR-100 the estimate is then within five.
 pub(super) const SPREAD: f64 = 1.05;
 
 impl LeftOut {
-    /// The class with the highest score.
+    /// Returns the class with the highest score.
     pub fn best(&self) -> usize {
         let by_score = |&a: &usize, &b: &usize| self.scores[a].total_cmp(&self.scores[b]);
         (0..self.scores.len()).max_by(by_score).unwrap_or(0)
     }
 
-    /// Evidence that the point shows one of the classes.
+    /// Evidence that the point belongs to one of the classes.
     pub(super) fn evidence(&self, temperature: f64) -> f64 {
         evidence(&self.scores, &self.resemblances, temperature)
     }
@@ -76,7 +77,7 @@ impl LeftOut {
     }
 }
 
-/// Products that all shots share.
+/// Products that are common to all shots.
 struct Left {
     /// `u . A^-1 u` of each shot.
     q: Vec<f64>,
@@ -88,7 +89,7 @@ struct Left {
     means: Mat<f64>,
 }
 
-/// One shot in the products.
+/// Index, mode and judged point of one shot.
 #[derive(Clone, Copy)]
 struct Shot {
     place: usize,
@@ -108,16 +109,16 @@ impl Factorised<'_> {
         }
     }
 
-    /// `b / (1 - b q)` and `n`; the denominator is positive in exact arithmetic.
+    /// Returns `b / (1 - b q)` and `n`. The denominator is positive in exact arithmetic.
     fn downdate(&self, mode: usize, q: f64) -> (f64, f64) {
         let n = self.gaussians.counts[mode];
         let b = self.weight * n / (n - 1.0);
         (b / (1.0 - b * q).max(1e-9), n)
     }
 
-    /// `k = tr(A^-1 C)`, measured on shots that `A` has not seen: the squared distance of a shot from the
-    /// true mean of its class, so that a mean of `n` shots looks `k / n` further away than it is. Of generic classes where there is
-    /// no shot to measure on.
+    /// `k = tr(A^-1 C)`, measured on left-out shots: the squared distance of a shot from the true
+    /// mean of its class. A mean of `n` shots looks `k / n` further away than it is. Without shots
+    /// to measure on, it is computed from the generic classes.
     pub(super) fn mean_noise(&self, modes: &[usize], deviations: &Mat<f64>) -> f64 {
         if modes.is_empty() {
             return self.generic_noise();
@@ -131,7 +132,8 @@ impl Factorised<'_> {
         one.sum::<f64>() / modes.len().max(1) as f64
     }
 
-    /// Judges the point of each shot without the shot. `points` are given by place and mode of a shot.
+    /// Judges the point of each shot without the shot. `point` takes the index and the mode of a
+    /// shot.
     pub(super) fn leave_out(
         &self,
         modes: &[usize],
@@ -152,7 +154,7 @@ impl Factorised<'_> {
         modes.iter().enumerate().map(judge).collect()
     }
 
-    /// Scores for the point of a shot, without the shot.
+    /// Scores of a shot's point, without the shot.
     fn scores_without(&self, shot: Shot, left: &Left, mean_noise: f64) -> Vec<f64> {
         let Shot { place, mode, point: Point { along, spread } } = shot;
         let counts = &self.gaussians.counts;
@@ -166,7 +168,8 @@ impl Factorised<'_> {
         let background = norm + gain * onto * onto;
         let score = |j: usize| {
             if j == mode {
-                let (beyond, away) = (along - 1.0, spread + 1.0 / (n - 1.0));
+                let beyond = along - 1.0;
+                let away = spread + 1.0 / (n - 1.0);
                 let distance =
                     beyond * beyond * own_norm + 2.0 * beyond * away * own + away * away * q;
                 let onto = beyond * own + away * q;
@@ -182,7 +185,7 @@ impl Factorised<'_> {
         self.gaussians.by_class((0..counts.len()).map(score))
     }
 
-    /// Resemblances of the point of a shot, without the shot.
+    /// Resemblances of a shot's point, without the shot.
     fn resemblances_without(
         &self,
         shot: Shot,
@@ -192,7 +195,8 @@ impl Factorised<'_> {
         let Shot { place, mode, point: Point { along, spread } } = shot;
         let q = left.q[place];
         let (gain, n) = self.downdate(mode, q);
-        // g . x, for x the point about the middle of the generic classes, to which the mean has the vector of its mode.
+        // g . x, for x the point about the middle of the generic classes; the vector of its mode
+        // leads from there to the mean.
         let own = left.cross[(place, mode)];
         let onto = along * own + spread * q - (own - left.along[(place, mode)]);
         let resemblance = |j: usize| {

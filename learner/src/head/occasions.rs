@@ -1,14 +1,16 @@
-//! From one occasion to another: the shots of a class as they would look on another day.
+//! Shots moved to another occasion: the shots of a class as they would be on another day.
 //!
-//! Ours. The mean of a class lies where the class is, and where the occasions are on which it was taught. Of the way `z` from
-//! the centre to the mean another occasion keeps the share `rho`; the rest belongs to the occasions taught. With `K` of
-//! them the mean keeps `rho_K = rho / (rho + (1 - rho) / K)`. A shot that is left out is judged at
-//! `z_x - (1 - kappa) phi(n - 1) z_own`: `z_own` the mean of the others, `phi(m) = S / (S + N / m)` the part of a mean of `m`
-//! shots that is no chance, `kappa = rho_K phi(n) / phi(n - 1)`.
+//! Ours. The mean of a class depends on the class and on the occasions on which it was taught. Of
+//! the vector `z` from the centre to the mean, another occasion keeps the share `rho`; the rest
+//! belongs to the taught occasions. With `K` of them the mean keeps
+//! `rho_K = rho / (rho + (1 - rho) / K)`. A shot that is left out is judged at
+//! `z_x - (1 - kappa) phi(n - 1) z_own`: `z_own` the mean of the others, `phi(m) = S / (S + N / m)`
+//! the part of a mean of `m` shots that is not due to chance, `kappa = rho_K phi(n) / phi(n - 1)`.
 //!
-//! Before a class was taught twice, `rho` follows from how diverse its shots are beside pictures of a generic class. Several
-//! occasions measure it: the variance between them against that between classes, under the covariance within generic
-//! classes (under one that is fitted to the shots, all occasions look alike).
+//! Before a class was taught twice, `rho` follows from the diversity of its shots relative to
+//! pictures of a generic class. Several occasions measure `rho`: the variance between them against
+//! the variance between classes, under the covariance within generic classes (under a covariance
+//! that is fitted to the shots, all occasions look alike).
 
 use std::sync::Arc;
 
@@ -19,53 +21,55 @@ use super::leave_one_out::Point;
 use super::mean;
 use crate::{Class, Occasion};
 
-/// How `rho` varies from class to class: standard deviation, and the quantiles of a normal distribution that shots take
-/// in turn.
+/// Variation of `rho` from class to class: standard deviation, and the quantiles of a normal
+/// distribution that shots take in turn.
 const VARIATION: f64 = 0.2;
 const QUANTILES: [f64; 5] = [-1.28, -0.52, 0.0, 0.52, 1.28];
 
-/// How `rho` grows with diversity, and where it begins.
+/// Slope and offset of `rho` as a function of diversity.
 const RHO_SLOPE: f64 = 1.22;
 const RHO_OF_NONE: f64 = 0.145;
 
-/// Least `rho` that diversity alone tells.
+/// Least `rho` derived from diversity alone.
 const LEAST_RHO: f64 = 0.3;
 
-/// `rho` without a prior to compare the shots with, between that of a burst and that of diverse pictures.
+/// `rho` without a prior to compare the shots with. It lies between that of a burst and that of
+/// diverse pictures.
 const UNCOMPARED_RHO: f64 = 0.8;
 
-/// Occasions beyond the first that the `rho` of diversity counts as.
+/// Weight of the `rho` from diversity, as a number of occasions beyond the first.
 const PRIOR_OCCASIONS: f64 = 4.0;
 
-/// Least share of the variance between classes that occasions are expected to differ by.
+/// Least difference expected between occasions, as a share of the variance of classes and occasions
+/// together.
 const LEAST_DIFFERENCE: f64 = 0.1;
 
-/// Share of the generic variance within a class below which shots are told to be all alike.
+/// Share of the generic variance within a class below which the shots count as all alike.
 const ALIKE: f64 = 0.3;
 
-/// Another occasion, seen from what was taught.
+/// Model of another occasion, derived from the taught ones.
 #[derive(Debug, Clone)]
 pub(super) struct AnotherOccasion {
-    /// Share of the way that another occasion keeps, if one was taught.
+    /// Share of the vector from the centre that another occasion keeps, if one was taught.
     rho: f64,
     /// Occasions of each class, as far as they differ.
     occasions: Vec<f64>,
-    /// Whether the shots of each class vary far less than pictures of one thing do.
+    /// True for each class with shots that vary far less than pictures of one thing do.
     alike: Vec<bool>,
-    /// The class of each mode.
+    /// Class of each mode.
     classes: Vec<usize>,
     counts: Vec<f64>,
-    /// Mean squared distance of the modes from the centre, without that of chance, `S`.
+    /// `S`: mean squared distance of the modes from the centre, without the part due to chance.
     signal: f64,
-    /// Squared distance of a shot from its mode's mean, `N`.
+    /// `N`: squared distance of a shot from its mode's mean.
     noise: f64,
-    /// How much further pictures lie from the mean than shots do.
+    /// Distance of pictures from the mean, as a multiple of that of shots.
     spread: f64,
 }
 
 impl AnotherOccasion {
-    /// Measures what the classes tell of their occasions. `noise` is `N`, `spread` how much further pictures lie from the mean
-    /// than shots do.
+    /// Measures the occasions of the classes. `noise` is `N`; `spread` is the distance of pictures
+    /// from the mean, as a multiple of that of shots.
     pub(super) fn new(
         covariance: &Factorised<'_>,
         classes: &[Arc<Class>],
@@ -93,7 +97,7 @@ impl AnotherOccasion {
         }
     }
 
-    /// The same after one more occasion of each class.
+    /// Returns the model after one more occasion of each class.
     pub(super) fn with_one_more(&self) -> Self {
         Self { occasions: self.occasions.iter().map(|k| k + 1.0).collect(), ..self.clone() }
     }
@@ -103,12 +107,13 @@ impl AnotherOccasion {
         self.occasions[class]
     }
 
-    /// Whether the shots of a class vary far less than pictures of one thing do.
+    /// Returns true if the shots of a class vary far less than pictures of one thing do.
     pub(super) fn is_alike(&self, class: usize) -> bool {
         self.alike[class]
     }
 
-    /// Where a shot of a mode would be. Shots take values of `rho` in turn, by their place.
+    /// Returns the point of a shot of a mode on another occasion. Shots take the values of `rho` in
+    /// turn, by their index.
     pub(super) fn point(&self, place: usize, mode: usize) -> Point {
         let rho = (self.rho + VARIATION * QUANTILES[place % QUANTILES.len()]).clamp(0.0, 1.3);
         let k = self.occasions[self.classes[mode]];
@@ -120,19 +125,20 @@ impl AnotherOccasion {
     }
 }
 
-/// `rho` by how much more the shots vary than pictures of a generic class: ours, chosen on bursts of the training pictures of grocery-160
-/// (.1 to .3, where .25 to .6 is true) and on CIFAR-100 (.65 to .8, where 1 is true).
+/// Returns `rho` for a diversity: the variance of the shots relative to pictures of a generic
+/// class. Ours, chosen on bursts of the training pictures of grocery-160 (.1 to .3, where .25 to .6
+/// is true) and on CIFAR-100 (.65 to .8, where 1 is true).
 fn rho_of(diversity: f64) -> f64 {
     (RHO_SLOPE * diversity + RHO_OF_NONE).clamp(LEAST_RHO, 1.0)
 }
 
-/// The occasions of one class about their own mean.
+/// Spread of the occasions of one class about their own mean.
 struct Spread {
     /// Sum of the squared distances from the mean.
     between: f64,
-    /// The same, each times the shots of its occasion.
+    /// The same sum, each distance times the number of shots of its occasion.
     weighted: f64,
-    /// Mean over the occasions of one over their shots.
+    /// Mean over the occasions of one over their number of shots.
     chance: f64,
     /// Number of occasions, `K`.
     n: usize,
@@ -157,13 +163,15 @@ impl Spread {
         }
     }
 
-    /// Variance between the occasions without that of chance; `noise` is that of a shot within its occasion.
+    /// Variance between the occasions without the part due to chance; `noise` is the variance of a
+    /// shot within its occasion.
     fn variance(&self, noise: f64) -> f64 {
         self.between / (self.n as f64 - 1.0) - noise * self.chance
     }
 }
 
-/// `rho` and the occasions of each class as far as they differ; `None` while every class was taught once.
+/// Returns `rho`, and the occasions of each class as far as they differ. `None` while every class
+/// was taught once.
 fn measured(
     gaussians: &Gaussians,
     classes: &[Arc<Class>],
@@ -176,7 +184,7 @@ fn measured(
     let covariance = gaussians.generic_covariance()?;
     let spread = |occasions: &Vec<Occasion>| Spread::of(&covariance, occasions);
     let spreads: Vec<Spread> = occasions.iter().map(spread).collect();
-    // Modes divide the shots of a class: what lies between them is in no scatter.
+    // Modes divide the shots of a class: no scatter contains the distance between them.
     let shots: f64 = gaussians.counts.iter().sum();
     let n_occasions: usize = spreads.iter().map(|spread| spread.n).sum();
     let within_modes = spreads.iter().zip(classes).filter(|(_, class)| class.modes.len() == 1);

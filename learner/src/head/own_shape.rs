@@ -1,10 +1,10 @@
-//! Each mode's own covariance: the shared one, wider along the mode's own strongest directions.
+//! Own covariance of each mode: the shared one, wider along the mode's own strongest directions.
 //!
 //! Mode `c` with leading factor rows `V` (`K x d`) and `n` shots has the covariance
-//! `A_c = A + V^T V / (nu + n)`: what `nu` shots' worth of belief in `A` leaves of its own scatter, so that a
-//! mode's shape counts more the more of it was seen. Regularised discriminant analysis goes back to Friedman
-//! 1989; FeCAM (arXiv:2309.14062) showed what per-class covariances are worth in continual learning. Ours: a
-//! few rows a class are enough (docs/method.md).
+//! `A_c = A + V^T V / (nu + n)`. `nu` is the weight of `A`, as a number of shots: the more shots a
+//! mode has, the more its own shape counts. Regularised discriminant analysis goes back to Friedman
+//! 1989; FeCAM (arXiv:2309.14062) showed the value of per-class covariances in continual learning.
+//! Ours: a few rows a class are enough (docs/method.md).
 
 use std::ops::Range;
 
@@ -13,18 +13,19 @@ use faer::{Mat, Side};
 use super::gaussians::{Factorised, Gaussians};
 use crate::{ClassStatistics, OwnTerms};
 
-/// Most rows of a mode: on CIFAR-100 at 200 shots 16 rows are as good as all 199.
+/// Largest number of rows of a mode: on CIFAR-100 at 200 shots 16 rows are as good as all 199.
 const MAX_ROWS: usize = 16;
 
-/// Most rows of all modes together: they bound what a prediction costs, whatever number of classes is
-/// known. 4096 rows of 1536 numbers are 6 million products, under 1 % of the embedded base's network.
+/// Largest number of rows of all modes together. It bounds the cost of a prediction for any number
+/// of classes: 4096 rows of 1536 numbers are 6 million products, under 1 % of the embedded base's
+/// network.
 const ROW_BUDGET: usize = 4096;
 
-/// `nu`: chosen on PACS (28 classes of 5 to 60 shots), where smaller ones cost accuracy at 20 shots and larger
-/// ones at 60.
+/// `nu`, chosen on PACS (28 classes of 5 to 60 shots): smaller values cost accuracy at 20 shots,
+/// larger ones at 60.
 const PRIOR_SHOTS: f64 = 500.0;
 
-/// The leading factor rows of all modes.
+/// Leading factor rows of all modes.
 pub(super) struct OwnRows {
     /// `[m, rows]`, mode by mode.
     rows: Mat<f64>,
@@ -32,7 +33,7 @@ pub(super) struct OwnRows {
     ranges: Vec<Range<usize>>,
 }
 
-/// The rows that each mode may have.
+/// Returns the number of rows allowed for each mode.
 fn rows_a_mode(n_modes: usize) -> usize {
     (ROW_BUDGET / n_modes.max(1)).clamp(1, MAX_ROWS)
 }
@@ -61,9 +62,9 @@ impl OwnRows {
     }
 }
 
-/// What the modes' own covariances add to their scores. By Woodbury,
-/// `A_c^-1 = A^-1 - sum_k kappa_k (A^-1 v_k)(A^-1 v_k)^T` with the rows turned to be orthogonal under `A^-1`: `K x K`
-/// matrices are all that is decomposed. `None` for numbers that are not finite.
+/// Terms that the modes' own covariances add to their scores. By Woodbury,
+/// `A_c^-1 = A^-1 - sum_k kappa_k (A^-1 v_k)(A^-1 v_k)^T` with the rows turned to be orthogonal
+/// under `A^-1`: only `K x K` matrices are decomposed. `None` for numbers that are not finite.
 pub(super) fn own_terms(gaussians: &Gaussians, covariance: &Factorised<'_>) -> Option<OwnTerms> {
     let own = &gaussians.own_rows;
     let solved = covariance.solve(&own.rows);
@@ -85,7 +86,7 @@ pub(super) fn own_terms(gaussians: &Gaussians, covariance: &Factorised<'_>) -> O
         for k in 0..range.len() {
             let energy = eigen.S().column_vector()[k].max(0.0);
             let wider = energy / (PRIOR_SHOTS + gaussians.counts[mode]);
-            // kappa over the squared length that the direction has under A.
+            // Square root of kappa over the squared length of the direction under A.
             let scale = if energy > 0.0 { (wider / (1.0 + wider) / energy).sqrt() } else { 0.0 };
             terms.rows.extend(turned.col(k).iter().map(|v| (v * scale) as f32));
             terms.offsets.push((offsets[(k, 0)] * scale) as f32);

@@ -1,8 +1,9 @@
-//! Resemblance of a picture to taught and generic classes: the cosine between both, seen from the middle of the generic classes,
-//! under the covariance of the head.
+//! Resemblance of a picture to taught and generic classes: the cosine between the two, seen from
+//! the middle of the generic classes, under the covariance of the head.
 //!
-//! Ours. How far a picture lies from every class differs from occasion to occasion more than where it points. The picture's own vector
-//! counts as long as that of a typical picture of a taught class, which makes the cosine linear in the picture.
+//! Ours. The distance of a picture from every class differs between occasions more than its
+//! direction does. The picture's own vector is given the length of a typical picture of a taught
+//! class, which makes the cosine linear in the picture.
 
 use faer::Mat;
 
@@ -24,12 +25,14 @@ pub(super) struct Directions {
 }
 
 impl Directions {
-    /// `noise` is the squared distance of a shot from the true mean of its class.
+    /// Computes the vectors. `noise` is the squared distance of a shot from the true mean of its
+    /// class.
     pub(super) fn new(covariance: &Factorised<'_>, noise: f64) -> Self {
         let gaussians = covariance.gaussians;
         let means = &gaussians.means;
         let generic = gaussians.generic_means();
-        let (m, n_modes) = (means.nrows(), means.ncols());
+        let m = means.nrows();
+        let n_modes = means.ncols();
         let middle = mean_column(generic);
         let point = |i: usize, j: usize| {
             if j < n_modes { means[(i, j)] } else { generic[(i, j - n_modes)] }
@@ -37,7 +40,7 @@ impl Directions {
         let n = n_modes + generic.ncols();
         let vectors = Mat::from_fn(m, n, |i, j| point(i, j) - middle[(i, 0)]);
         let solved = covariance.solve(&vectors);
-        // Modes have no part outside the span; generic classes and their middle have.
+        // Modes have no part outside the span; generic classes and their middle do.
         let outside = gaussians.generic_outside();
         let middle_outside = mean_column(outside);
         let beyond = |j: usize| -> (f64, f64) {
@@ -68,13 +71,14 @@ impl Directions {
         }
     }
 
-    /// Resemblance to a vector of some length, by its product with the picture.
+    /// Returns the resemblance to a vector, from the vector's length and its product with the
+    /// picture.
     pub(super) fn resemblance(&self, product: f64, length: f64) -> f64 {
         SCALE * product / (self.typical * length.max(f64::from(f32::MIN_POSITIVE)).sqrt())
     }
 
-    /// The maps from scores to resemblances, of the modes and of the generic classes. `biases` are those of the scores of the modes;
-    /// scores of generic classes have none.
+    /// Returns the maps from scores to resemblances, of the modes and of the generic classes.
+    /// `biases` are those of the scores of the modes; scores of generic classes have none.
     pub(super) fn to_resemblance(
         &self,
         biases: &[f32],
@@ -91,7 +95,7 @@ impl Directions {
     }
 }
 
-/// The mean of all columns: `[n, 1]`; zeros without columns.
+/// Returns the mean of all columns: `[n, 1]`; zeros without columns.
 fn mean_column(columns: &Mat<f64>) -> Mat<f64> {
     let share = 1.0 / columns.ncols().max(1) as f64;
     let sum = |i: usize| (0..columns.ncols()).map(|j| columns[(i, j)]).sum::<f64>();

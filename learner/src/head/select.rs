@@ -1,4 +1,4 @@
-//! Makes the predictor: covariance, temperature, the test for unknown things, estimates.
+//! Fits the predictor: covariance, temperature, test for unknown pictures, accuracy estimate.
 
 use std::sync::Arc;
 
@@ -16,27 +16,31 @@ use crate::byte_rows::ByteRows;
 use crate::predictor::{Background, GENERIC_SHARE, ToResemblance};
 use crate::{Class, ClassStatistics, HEAD_VERSION, OwnTerms, Predictor, Prior, UnknownTest};
 
-/// Temperature while no class has two shots and no prior tells more: what classes of five shots calibrate to on CIFAR-100.
+/// Temperature if no class has two shots and there is no prior: the calibrated value of classes of
+/// five shots on CIFAR-100.
 const UNCALIBRATED: f64 = 32.0;
 
-/// Share of the mean squared distance of class means from the centre that is the temperature while no class has two shots.
+/// Temperature if no class has two shots, as a share of the mean squared distance of class means
+/// from the centre.
 const SINGLE_SHOT_SHARE: f64 = 0.095;
 
-/// Share of the temperature with the least log-loss on stand-ins: they are further away than most pictures of other occasions.
+/// Share of the temperature with the least log-loss on stand-ins: stand-ins are further away than
+/// most pictures of other occasions.
 const CALIBRATED_SHARE: f64 = 0.9;
 
-/// Least temperature with few shots, a number of a feature: 16 for 1536 numbers. Shots as like one another as those of one
-/// burst calibrate to less. It is halved at [`CALIBRATING_DEGREES`] shots beyond the first of each mode.
+/// Least temperature with few shots, for each number of a feature: 16 for 1536 numbers. Shots as
+/// alike as those of one burst calibrate to less. It is halved at [`CALIBRATING_DEGREES`] shots
+/// beyond the first of each mode.
 const LEAST_TEMPERATURE: f64 = 1.0 / 96.0;
 const CALIBRATING_DEGREES: f64 = 2000.0;
 
 /// Share of pictures of a single taught class that may be called unknown, without a prior.
 const FALSE_ALARMS: f64 = 0.05;
 
-/// Share of stand-ins on another occasion whose evidence lies below the threshold.
+/// Share of stand-ins on another occasion with evidence below the threshold.
 const STAND_INS_BELOW: f64 = 0.03;
 
-/// Which head to make.
+/// Kind of head to fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeadChoice {
     /// The mixture of taught, generic and round covariance, and own covariances of the classes.
@@ -49,27 +53,28 @@ pub enum HeadChoice {
     Lda(f64),
 }
 
-/// Why statistics give no head.
+/// Reason why the statistics give no head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HeadError {
-    /// The covariance could not be factorised at any shrinkage: its numbers are out of all bounds.
+    /// The covariance could not be factorised: its numbers are out of range.
     #[error("the statistics of the classes give no usable covariance")]
     Covariance,
 }
 
-/// A head and what is known of its accuracy.
+/// A fitted head and its accuracy estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedHead {
     /// The head.
     pub predictor: Predictor,
-    /// Its accuracy, estimated without pictures; `None` while no class has two shots or there is one
-    /// class only.
+    /// Its accuracy, estimated without pictures. `None` if no class has two shots or there is only
+    /// one class.
     pub estimate: Option<Estimate>,
-    /// Mean log-loss of each class's stand-ins, each left out, in nats; `None` for a single shot.
+    /// Mean log-loss of each class's stand-ins, each left out, in nats. `None` for a class with a
+    /// single shot.
     pub log_losses: Vec<Option<f64>>,
 }
 
-/// A covariance and how its head does on stand-ins.
+/// A covariance and the results of its head on stand-ins.
 struct Candidate<'a> {
     covariance: Factorised<'a>,
     mean_noise: f64,
@@ -77,7 +82,7 @@ struct Candidate<'a> {
     /// Stand-ins like the shots, each left out.
     alike: Vec<LeftOut>,
     occasion: AnotherOccasion,
-    /// The same as on another occasion.
+    /// Stand-ins as on another occasion, each left out.
     another: Vec<LeftOut>,
     temperature: f64,
 }
@@ -128,11 +133,12 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Makes a head over all classes from their statistics.
+/// Fits a head over all classes to their statistics.
 ///
-/// The predictor follows from the statistics and the prior alone, so it does not depend on the order of teaching.
-/// `shots`, by place of their class in `classes`, are the shots of the operation at hand, already part of
-/// the statistics: where they are at hand, the estimate is made on them instead of on stand-ins.
+/// The predictor follows from the statistics and the prior alone, so it does not depend on the
+/// order of teaching. `shots`, each with the index of its class in `classes`, are the shots of the
+/// current operation, which the statistics already contain. The estimate uses them instead of
+/// stand-ins where they are given.
 ///
 /// # Errors
 ///
@@ -151,7 +157,7 @@ pub fn fit_head(
             log_losses: Vec::new(),
         });
     }
-    // Without a prior a single class is told by its distance alone, for which it is one thing.
+    // Without a prior, a single class is tested by its distance alone, which needs it as one mode.
     let whole: Option<ClassStatistics> = match classes {
         [class] if prior.is_none() => Some(class.as_one_mode().map_err(|_| HeadError::Covariance)?),
         _ => None,
@@ -181,13 +187,13 @@ pub fn fit_head(
     Ok(FittedHead { predictor, estimate, log_losses })
 }
 
-/// The temperature of classes of one shot each.
+/// Returns the temperature for classes of one shot each.
 fn single_shot_temperature(covariance: &Factorised<'_>) -> f64 {
     let gaussians = covariance.gaussians;
     let n = gaussians.counts.len();
     let squared = |j: usize| dot(&gaussians.means, j, &covariance.solved_means, j);
     let spread = match n {
-        // What lies apart are the generic classes.
+        // With one class, the spread is that of the generic classes.
         1 => mean(covariance.generic_norms().into_iter()),
         _ => (0..n).map(squared).sum::<f64>() / (n as f64 - 1.0),
     };
@@ -197,15 +203,16 @@ fn single_shot_temperature(covariance: &Factorised<'_>) -> f64 {
     (SINGLE_SHOT_SHARE * spread).max(f64::from(f32::MIN_POSITIVE))
 }
 
-/// Whether a scatter has the rows that its shots give, but for some that were shown twice. Far fewer are an outline from
-/// elsewhere (an adapter): what the classes share is then too rough to tell what is a class's own, and own covariances would
-/// favour the classes taught here.
+/// Returns true if a scatter has the rows expected from its shots, less some for shots that were
+/// given twice. A scatter with far fewer rows is an outline from elsewhere (an adapter): the shared
+/// covariance is then too rough to separate a class's own shape, and own covariances would favour
+/// the classes taught here.
 fn is_whole(mode: &ClassStatistics) -> bool {
     let all = (mode.count() as usize).min(mode.d_feature()).saturating_sub(1);
     4 * mode.scatter().rank() >= 3 * all
 }
 
-/// Whether more than half of the shots beyond the first of each mode are those of outlines.
+/// Returns true if more than half of the shots beyond the first of each mode belong to outlines.
 fn outlined(modes: &[(usize, &ClassStatistics)]) -> bool {
     let degrees = |mode: &ClassStatistics| u64::from(mode.count()).saturating_sub(1);
     let all: u64 = modes.iter().map(|(_, mode)| degrees(mode)).sum();
@@ -213,7 +220,7 @@ fn outlined(modes: &[(usize, &ClassStatistics)]) -> bool {
     2 * outlines.map(|(_, mode)| degrees(mode)).sum::<u64>() > all
 }
 
-/// All modes, class by class, with the place of the class.
+/// Iterates over all modes, class by class, with the index of the class.
 fn modes_of(classes: &[Arc<Class>]) -> impl Iterator<Item = (usize, &ClassStatistics)> {
     classes
         .iter()
@@ -230,18 +237,22 @@ fn log_losses(best: &Candidate<'_>, n_classes: usize) -> Vec<Option<f64>> {
     sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect()
 }
 
-/// The temperature with the least mean log-loss.
+/// Returns the temperature with the least mean log-loss.
 fn calibrate(left_out: &[LeftOut]) -> f64 {
     let mean = |octave: f64| {
         let losses = left_out.iter().map(|l| l.log_loss(octave.exp2()));
         losses.sum::<f64>() / left_out.len() as f64
     };
-    // The log-loss is convex in the inverse temperature, so it has one valley: golden section over 0.25 to
-    // 512, to a thirtieth of an octave, finer than any calibration can be trusted.
+    // The log-loss is convex in the inverse temperature, so it has one minimum. Golden section over
+    // 0.25 to 512, to a thirtieth of an octave, which is finer than the accuracy of any
+    // calibration.
     let golden = (5f64.sqrt() - 1.0) / 2.0;
-    let (mut low, mut high) = (-2.0, 9.0);
-    let (mut a, mut b) = (high - golden * (high - low), low + golden * (high - low));
-    let (mut at_a, mut at_b) = (mean(a), mean(b));
+    let mut low = -2.0;
+    let mut high = 9.0;
+    let mut a = high - golden * (high - low);
+    let mut b = low + golden * (high - low);
+    let mut at_a = mean(a);
+    let mut at_b = mean(b);
     while high - low > 1.0 / 30.0 {
         if at_a <= at_b {
             (high, b, at_b) = (b, a, at_a);
@@ -287,7 +298,7 @@ fn predictor(
     }
 }
 
-/// Weights of the generic classes, with the map to resemblances of each.
+/// Returns the weights of the generic classes, with the map to resemblances of each.
 fn background(covariance: &Factorised<'_>, to_resemblance: Vec<ToResemblance>) -> Background {
     let weights = covariance.generic_weights();
     let row = |g: usize| weights.col(g).iter().copied().collect();
@@ -298,19 +309,19 @@ fn background(covariance: &Factorised<'_>, to_resemblance: Vec<ToResemblance>) -
     }
 }
 
-/// The columns of a matrix, one after the other.
+/// Returns the columns of a matrix, one after the other.
 fn rows(columns: &Mat<f64>) -> Vec<f32> {
     let places = (0..columns.ncols()).flat_map(|c| (0..columns.nrows()).map(move |i| (i, c)));
     places.map(|(i, c)| columns[(i, c)] as f32).collect()
 }
 
-/// Sets the threshold so that few pictures of taught classes fall below it on another occasion.
+/// Sets the threshold so that few pictures of taught classes are below it on another occasion.
 fn unknown_test(gaussians: &Gaussians, best: &Candidate<'_>) -> UnknownTest {
     let background = gaussians.n_generic() > 0;
     if best.another.is_empty() {
         return if background {
             let n_classes = gaussians.classes.last().map_or(0, |last| last + 1);
-            // Of a picture to which all classes are alike.
+            // The evidence of a picture to which all classes are alike.
             let all = n_classes as f64 + GENERIC_SHARE * gaussians.n_generic() as f64;
             UnknownTest::Evidence { min: -((n_classes as f64).ln() + all.ln()) as f32 }
         } else {
@@ -335,7 +346,7 @@ fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.get((share * last as f64).round() as usize).copied().unwrap_or(0.0)
 }
 
-/// Judges real shots without themselves.
+/// Judges real shots, each left out.
 fn judge_shots(
     best: &Candidate<'_>,
     classes: &[Arc<Class>],
@@ -374,7 +385,7 @@ mod tests {
 
     const D: usize = 12;
 
-    /// Numbers about 0, some directions wider than others.
+    /// Pictures about a centre, with some directions wider than others.
     fn pictures(n: usize, seed: u64, middle: f32) -> Vec<Vec<f32>> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut number = || {
@@ -389,7 +400,7 @@ mod tests {
         (0..n).map(picture).collect()
     }
 
-    /// What leaving a shot out says of its resemblances is what a head says that never saw it.
+    /// The resemblances of a left-out shot equal those from a head fitted without it.
     #[test]
     fn resemblances_without_a_shot_are_those_of_a_head_without_it() {
         let generic: Vec<Vec<Vec<f32>>> = (100..140).map(|g| pictures(8, g, 0.3)).collect();
@@ -407,8 +418,8 @@ mod tests {
         let left_out = judge_shots(&best, &all, &[(0, &shots[0][..1])]);
         let mut without = all.clone();
         without[0] = class((0, &shots[0][1..]));
-        let head = fit_head(&without, D, Some(&prior), HeadChoice::SharedCovariance, &[]);
-        let head = head.expect("a head").predictor;
+        let fitted = fit_head(&without, D, Some(&prior), HeadChoice::SharedCovariance, &[]);
+        let head = fitted.expect("a head").predictor;
         let found = head.resemblances(&shots[0][0]);
         let expected = left_out[0].resemblances();
         for (found, expected) in
@@ -416,7 +427,8 @@ mod tests {
         {
             assert_eq!(found.len(), expected.len());
             for (a, b) in found.iter().zip(expected) {
-                // Eight bits, and degrees of freedom that a head without the shot counts one less.
+                // The tolerance covers quantisation to eight bits, and the degrees of freedom, of
+                // which the head fitted without the shot has one less.
                 assert!((a - b).abs() < 0.4, "{found:?} {expected:?}");
             }
         }

@@ -1,4 +1,5 @@
-//! Whether a device computes what the processor computes: features of fixed pictures, and a short training.
+//! Parity check of a device against the processor: features of fixed pictures, and a short
+//! training.
 
 use std::ops::ControlFlow;
 
@@ -11,56 +12,60 @@ use crate::{
     TrainingConfig, TrainingHead,
 };
 
-/// Largest difference that is taken: f32 on another device sums in another order.
+/// Largest accepted difference in f32: another device sums in another order.
 pub const PARITY_TOLERANCE: f64 = 2e-3;
 
-/// Largest difference of features that is taken from products in f16: it has 11 bits of a number, f32 has 24
-/// (2.3e-3 were found with the embedded base).
+/// Largest accepted difference of features with products in f16, which has 11 significant bits
+/// where f32 has 24 (2.3e-3 were found with the embedded base).
 pub const HALF_TOLERANCE: f64 = 1e-2;
 
-/// Steps of the training: the head moves at the first, the network at the second, the third shows it.
+/// Steps of the training: the head changes at the first, the network at the second, and the third
+/// shows the effect.
 const STEPS: usize = 3;
 
-/// How far a device is from the processor.
+/// Differences between a device and the processor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parity {
-    /// Largest difference of a feature's number, as a share of the root mean square of the processor's.
+    /// Largest difference of a number of a feature, as a share of the root mean square of the
+    /// processor's features.
     pub forward: f64,
-    /// Largest difference of the loss before, between and after two steps, as a share of the processor's.
+    /// Largest difference of the loss before, between and after two steps, as a share of the
+    /// processor's.
     pub training: f64,
 }
 
-/// Why a device is not to be used.
+/// Reason why a device must not be used.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ParityError {
-    /// Something else comes out than on the processor.
+    /// The results differ from those of the processor.
     #[error(
         "its {what} differ from the processor's by {found:.1e} where {allowed:.0e} are allowed"
     )]
     Differs {
         /// Features or losses.
         what: &'static str,
-        /// How far, as in [`Parity`].
+        /// The difference, as in [`Parity`].
         found: f64,
-        /// How far they may.
+        /// The largest accepted difference.
         allowed: f64,
     },
-    /// It computes no numbers.
+    /// The results are not finite numbers.
     #[error("its {what} are no numbers")]
     NotFinite {
         /// Features or losses.
         what: &'static str,
     },
-    /// It failed.
+    /// The device failed.
     #[error("it failed: {0}")]
     Failed(String),
 }
 
-/// Compares a network on a device with the same one on the processor, on `batch` pictures that are always the same.
+/// Compares a network on a device with the same network on the processor, on `batch` fixed
+/// pictures.
 ///
 /// # Errors
 ///
-/// [`ParityError`] if the device is not to be used.
+/// [`ParityError`] if the device must not be used.
 pub fn check_parity(
     cpu: &Backbone,
     device: &Backbone,
@@ -80,11 +85,12 @@ pub fn check_parity(
 
     let vit = cpu.vit_config();
     let mut tokens = TokenCache::new(vit.n_tokens(), vit.d_model);
-    let made = cpu.tokens(pixels).try_into_data().map_err(|e| failed(&e))?;
-    let made = made.try_into_vec::<f32>().map_err(|e| failed(&e))?;
+    let data = cpu.tokens(pixels).try_into_data().map_err(|e| failed(&e))?;
+    let made = data.try_into_vec::<f32>().map_err(|e| failed(&e))?;
     tokens.push(&made).map_err(|e: ExamplesError| failed(&e))?;
     let losses = |backbone| losses(backbone, &tokens).map_err(|e: TrainError| failed(&e));
-    let (expected, found) = (losses(cpu)?, losses(device)?);
+    let expected = losses(cpu)?;
+    let found = losses(device)?;
     let scale = expected[0].max(f64::MIN_POSITIVE);
     let training = largest("losses", [&expected, &found], scale, PARITY_TOLERANCE)?;
     Ok(Parity { forward, training })
@@ -98,7 +104,7 @@ fn numbers(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-/// Waves of all lengths about as strong as normalised pictures.
+/// Returns waves of all lengths, about as strong as normalised pictures.
 fn pictures(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.37).sin() + (i as f32 * 0.011).cos()).collect()
 }
@@ -117,13 +123,15 @@ fn largest(
     if found > allowed { Err(ParityError::Differs { what, found, allowed }) } else { Ok(found) }
 }
 
-/// Losses of a training of plain LoRA and a head that tells even pictures from odd ones.
+/// Returns the losses of a training of plain LoRA and a head that separates even pictures from odd
+/// ones.
 fn losses(backbone: &Backbone, tokens: &TokenCache) -> Result<Vec<f64>, TrainError> {
     let rows: Vec<usize> = (0..tokens.len()).collect();
     let labels: Vec<usize> = rows.iter().map(|row| row % 2).collect();
-    let examples = Examples::new(tokens, &rows, &labels);
-    let examples = examples.map_err(|e| TrainError::Device(e.to_string()))?;
-    let (vit, device) = (backbone.vit_config(), backbone.device());
+    let examples =
+        Examples::new(tokens, &rows, &labels).map_err(|e| TrainError::Device(e.to_string()))?;
+    let vit = backbone.vit_config();
+    let device = backbone.device();
     let layers = AdapterConfig { rank: 4, ..AdapterConfig::default() };
     let places = layers.places(backbone.config().first_adapted_block, vit);
     let mut parameters = Parameters::new(0.0);

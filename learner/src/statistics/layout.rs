@@ -1,7 +1,8 @@
-//! The bytes of class statistics.
+//! Byte layout of class statistics.
 //!
-//! Of one occasion and without views they are `count`, `mean` of shape `[d]`, `scatter`, as they were before there was more. Else
-//! the shape of the mean is `[1, d]`, and occasions and views follow the scatter.
+//! With one occasion and no views the layout is the older one: `count`, `mean` of shape `[d]`,
+//! `scatter`. Otherwise the shape of the mean is `[1, d]`, and occasions and views follow the
+//! scatter.
 
 use fmlora_models::HalfTensor;
 use serde::de::{Error, SeqAccess, Visitor};

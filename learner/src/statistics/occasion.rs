@@ -1,14 +1,14 @@
-//! The occasions on which the shots of a class were taught.
+//! Occasions: groups of a class's shots that were taught together.
 
 use fmlora_models::HalfTensor;
 use serde::{Deserialize, Serialize};
 
 use super::StatisticsError;
 
-/// Count and mean of the shots that were taught together: one operation, one burst.
+/// Count and mean of the shots of one operation or one burst.
 ///
-/// Shots of one occasion show one object in one light. How far the means of several occasions lie apart tells how
-/// far the next occasion will be.
+/// Shots of one occasion show one object in one light. The distance between the means of several
+/// occasions predicts the distance of the next one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occasion {
     pub(super) count: u32,
@@ -17,10 +17,11 @@ pub struct Occasion {
     pub(super) mean: HalfTensor<'static>,
 }
 
-/// Most occasions that are told apart; a further one joins the nearest pair.
+/// Largest number of occasions. Beyond it, the nearest two are merged.
 pub(super) const MAX_OCCASIONS: usize = 8;
 
-/// Least number of shots of an occasion. A single shot joins the nearest one, so that no shot is kept by itself.
+/// Least number of shots of an occasion. A single shot joins the nearest occasion, so that no
+/// single shot is stored.
 pub(super) const FIRST_SHOTS: u32 = 2;
 
 impl Occasion {
@@ -34,7 +35,7 @@ impl Occasion {
         self.mean.to_f32()
     }
 
-    /// The two as one.
+    /// Merges two occasions.
     fn merged(&self, other: &Self) -> Result<Self, StatisticsError> {
         let count = self.count.checked_add(other.count).ok_or(StatisticsError::TooMany)?;
         let share = f64::from(other.count) / f64::from(count);
@@ -51,7 +52,7 @@ impl Occasion {
     }
 }
 
-/// The occasions with some more, at most [`MAX_OCCASIONS`] of them.
+/// Returns the occasions with further ones, at most [`MAX_OCCASIONS`].
 pub(super) fn joined(
     mut occasions: Vec<Occasion>,
     more: impl IntoIterator<Item = Occasion>,

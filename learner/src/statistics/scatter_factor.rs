@@ -1,16 +1,16 @@
-//! The scatter of a class as a factor with few rows.
+//! The scatter of a class, stored as a factor with few rows.
 
 use faer::{Mat, Side};
 use fmlora_models::{HalfTensor, HalfTensorError};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A scatter matrix `S = sum (x - mean)(x - mean)^T` (`d x d`), kept as `V` with `S = V^T V`.
+/// A scatter matrix `S = sum (x - mean)(x - mean)^T` (`d x d`), stored as `V` with `S = V^T V`.
 ///
-/// `n` shots give at most `n - 1` rows, so for the few shots of a device this is far smaller than `S`,
-/// and exact. The rows are orthogonal and ordered by energy (singular values times right singular
-/// vectors), so they tell the shots only up to a rotation that is not kept. For one or two shots there is
-/// no such rotation: docs/security.md says what can be read off a state.
+/// `n` shots give at most `n - 1` rows, so for the few shots of a device `V` is far smaller than
+/// `S`, and exact. The rows are orthogonal and ordered by energy (singular values times right
+/// singular vectors): they determine the shots only up to a rotation that is not stored. For one or
+/// two shots there is no such rotation; docs/security.md describes the information in a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScatterFactor {
     /// `[rank, d]`
@@ -18,7 +18,8 @@ pub struct ScatterFactor {
     rows: HalfTensor<'static>,
 }
 
-/// Reads a tensor and refuses any shape but a matrix. Its numbers are checked later, by [`ScatterFactor::check`].
+/// Deserialises a tensor and rejects any shape but a matrix. [`ScatterFactor::check`] checks its
+/// numbers later.
 fn matrix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HalfTensor<'static>, D::Error> {
     let tensor = HalfTensor::owned(deserializer)?;
     match tensor.shape().len() {
@@ -27,19 +28,20 @@ fn matrix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HalfTensor<'stat
     }
 }
 
-/// Rows below this share of the total energy are rounding noise.
+/// Share of the total energy below which a row is rounding noise.
 const NOISE: f64 = 1e-7;
 
 impl ScatterFactor {
-    /// No scatter at all: a single shot.
+    /// Returns an empty scatter: that of a single shot.
     pub fn empty(d_feature: usize) -> Self {
         let rows = HalfTensor::from_f32(&[0, d_feature], &[]);
         Self { rows: rows.expect("no number can be out of range") }
     }
 
-    /// This scatter plus the outer products of `rows`, with at most `max_rank` rows.
+    /// Returns this scatter plus the outer products of `rows`, with at most `max_rank` rows.
     ///
-    /// More rows than a feature has numbers are taken in parts, so that cost stays linear in their number.
+    /// Large numbers of rows are added in parts of at most `d` rows, so that the cost stays linear
+    /// in their number.
     pub(super) fn with_rows(
         &self,
         rows: &[Vec<f64>],
@@ -50,14 +52,15 @@ impl ScatterFactor {
     }
 
     fn with_part(&self, rows: &[Vec<f64>], max_rank: usize) -> Result<Self, HalfTensorError> {
-        let (d, old_rank) = (self.d_feature(), self.rank());
+        let d = self.d_feature();
+        let old_rank = self.rank();
         let old = self.rows();
         let all = Mat::from_fn(old_rank + rows.len(), d, |i, j| {
             if i < old_rank { f64::from(old[i * d + j]) } else { rows[i - old_rank][j] }
         });
         let gram = &all * all.transpose();
         let Ok(eigen) = gram.self_adjoint_eigen(Side::Lower) else {
-            // Only numbers that are not finite keep the iteration from ending.
+            // The decomposition fails only for numbers that are not finite.
             return Err(HalfTensorError::OutOfRange { index: 0, value: f32::NAN });
         };
         let energies: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
@@ -71,7 +74,8 @@ impl ScatterFactor {
         let mut values = Vec::with_capacity(kept.len() * d);
         for i in 0..kept.len() {
             let row: Vec<f64> = (0..d).map(|j| rotated[(i, j)]).collect();
-            // A factor is the same with any row negated: fix the sign, so that equal shots give equal bytes.
+            // The sign of a row is arbitrary. It is fixed here, so that equal shots give equal
+            // bytes.
             let peak = row.iter().fold(0.0f64, |m, &v| if v.abs() > m.abs() { v } else { m });
             values.extend(row.iter().map(|v| (v * peak.signum()) as f32));
         }
@@ -83,7 +87,7 @@ impl ScatterFactor {
         self.rows.shape()[0]
     }
 
-    /// Numbers of a row.
+    /// Length of a row.
     pub fn d_feature(&self) -> usize {
         self.rows.shape()[1]
     }
@@ -93,12 +97,12 @@ impl ScatterFactor {
         self.rows.to_f32()
     }
 
-    /// The first `n` rows: the directions of most energy.
+    /// Returns the first `n` rows: the directions of most energy.
     pub fn leading_rows(&self, n: usize) -> Vec<f32> {
         self.rows.leading(n.min(self.rank()) * self.d_feature())
     }
 
-    /// Bytes of the numbers.
+    /// Size of the numbers in bytes.
     pub fn n_bytes(&self) -> usize {
         self.rows.n_bytes()
     }
@@ -106,8 +110,8 @@ impl ScatterFactor {
     pub(super) fn check(&self, d_feature: usize) -> Result<(), super::StatisticsError> {
         self.rows.check()?;
         if !self.rows.is_finite() {
-            let (what, expected) = ("the scatter", d_feature);
-            return Err(super::StatisticsError::Inconsistent { what, expected });
+            let what = "the scatter";
+            return Err(super::StatisticsError::Inconsistent { what, expected: d_feature });
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Shots with a mean and a spread of their own, the same for the same seed.
+/// Returns shots about a mean, the same for the same seed.
 fn shots(n: usize, d: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut state = seed;
     let mut next = || {
@@ -13,7 +13,7 @@ fn shots(n: usize, d: usize, seed: u64) -> Vec<Vec<f32>> {
     (0..n).map(|_| (0..d).map(|j| next() * 4.0 + j as f32 * 0.1).collect()).collect()
 }
 
-/// `V^T V`.
+/// Returns `V^T V`.
 fn scatter_matrix(statistics: &ClassStatistics) -> Vec<f64> {
     let d = statistics.d_feature();
     let rows = statistics.scatter().rows();
@@ -38,7 +38,8 @@ const HALF_ROUNDING: f64 = 4e-3;
 
 #[test]
 fn scatter_and_mean_are_those_of_the_shots() {
-    let (n, d) = (9, 12);
+    let n = 9;
+    let d = 12;
     let shots = shots(n, d, 3);
     let statistics = ClassStatistics::from_shots(&shots).expect("sound shots");
     let mean: Vec<f64> =
@@ -67,7 +68,8 @@ fn order_and_grouping_of_shots_do_not_matter() {
         one_by_one = one_by_one.with_shots(std::slice::from_ref(shot)).expect("a sound shot");
     }
     assert_eq!(at_once.count(), one_by_one.count());
-    let (a, b) = (scatter_matrix(&at_once), scatter_matrix(&one_by_one));
+    let a = scatter_matrix(&at_once);
+    let b = scatter_matrix(&one_by_one);
     assert!(difference(&a, &b) < HALF_ROUNDING, "{}", difference(&a, &b));
 }
 
@@ -75,7 +77,8 @@ fn order_and_grouping_of_shots_do_not_matter() {
 fn rows_do_not_show_the_shots() {
     let shots = shots(6, 40, 9);
     let statistics = ClassStatistics::from_shots(&shots).expect("sound shots");
-    let (mean, d) = (statistics.mean(), statistics.d_feature());
+    let mean = statistics.mean();
+    let d = statistics.d_feature();
     for row in statistics.scatter().rows().chunks_exact(d) {
         for shot in &shots {
             let centred: Vec<f32> = shot.iter().zip(&mean).map(|(s, m)| s - m).collect();

@@ -1,42 +1,44 @@
-//! The scatter that the classes of a summary get on a device.
+//! Expands a summary's shared scatter into the scatters of its classes on a device.
 
 use faer::{Mat, Side};
 
 use super::TaskSummary;
 
-/// Rows of a class that stand for the energy beside the shape, each class's own.
+/// Rows of a class for the energy outside the shape, different ones for each class.
 const N_FILL: usize = 8;
 
-/// Most rows of the shape that a class gets: more than one that a task of a dozen classes has.
+/// Largest number of rows of the shape for one class: more than a task of a dozen classes has.
 const MAX_ROWS: usize = 48;
 
-/// Directions shorter than this share of the longest are rounding.
+/// Share of a row's length below which the part outside the basis is rounding noise.
 const SHORT: f64 = 1e-4;
 
 /// The shape of the scatter that all classes share.
 pub(super) struct Shape {
-    /// Orthogonal rows whose outer products are `V^T V` and the floor in all directions of `basis`.
+    /// Orthogonal rows. Their outer products sum to `V^T V` plus the floor in all directions of
+    /// `basis`.
     rows: Vec<Vec<f64>>,
-    /// Orthonormal rows: the span of `V` and of the differences of means, in which alone the task's classes differ.
+    /// Orthonormal rows: the span of `V` and of the differences of means, the only directions in
+    /// which the task's classes differ.
     basis: Vec<Vec<f64>>,
     /// Energy of all classes.
     total: f64,
-    /// Rows handed out so far.
+    /// Index of the next row to assign.
     turn: usize,
 }
 
 impl Shape {
-    /// Of a summary; `None` for numbers that are not finite.
+    /// Computes the shape from a summary. `None` for numbers that are not finite.
     pub(super) fn of(summary: &TaskSummary) -> Option<Self> {
         let d = summary.d_feature();
         let scatter: Vec<Vec<f64>> = summary.scatter.rows().collect();
         let total = summary.classes.iter().map(|class| f64::from(class.energy)).sum();
         let basis = orthonormal(scatter.iter().cloned().chain(differences(summary)));
-        // Also where all rows are zeros and there is one mean.
+        // This also covers the case that all rows are zero and there is one mean.
         if scatter.is_empty() || basis.is_empty() {
             return Some(Self { rows: Vec::new(), basis: Vec::new(), total, turn: 0 });
         }
-        // In coordinates of the basis everything is small.
+        // In coordinates of the basis the matrices are small.
         let q = Mat::from_fn(basis.len(), d, |k, i| basis[k][i]);
         let v = Mat::from_fn(scatter.len(), d, |k, i| scatter[k][i]);
         let inside = v * q.transpose();
@@ -55,12 +57,15 @@ impl Shape {
         Some(Self { rows, basis, total, turn: 0 })
     }
 
-    /// The rows of the next class: its share of the shape, and its remaining energy where it has shots enough.
+    /// Returns the rows of the next class: its share of the shape, and its remaining energy if it
+    /// has enough shots.
     ///
-    /// A class gets no more rows than half its shots, by which the head knows an outline, and no more than [`MAX_ROWS`]; each
-    /// class others then, and longer ones.
+    /// A class gets at most half as many rows as it has shots, from which the head detects an
+    /// outline, and at most [`MAX_ROWS`]. With fewer rows than the shape has, each class gets
+    /// others, and longer ones.
     pub(super) fn next(&mut self, count: u32, energy: f64) -> Vec<Vec<f64>> {
-        let (n, most) = (self.rows.len(), if count < 3 { 0 } else { count as usize / 2 });
+        let n = self.rows.len();
+        let most = if count < 3 { 0 } else { count as usize / 2 };
         if n == 0 || most == 0 || self.total <= 0.0 {
             return Vec::new();
         }
@@ -84,7 +89,7 @@ impl Shape {
     }
 }
 
-/// The means about their centre.
+/// Iterates over the means about their centre.
 fn differences(summary: &TaskSummary) -> impl Iterator<Item = Vec<f64>> {
     let means = summary.classes.iter().map(|class| class.mean.values());
     let n = summary.classes.len() as f64;
@@ -95,7 +100,7 @@ fn differences(summary: &TaskSummary) -> impl Iterator<Item = Vec<f64>> {
     means.map(move |mean| mean.iter().zip(&centre).map(|(&m, c)| f64::from(m) - c).collect())
 }
 
-/// Gram and Schmidt, each row twice, without rows that lie in the span of those before.
+/// Orthonormalises rows by Gram-Schmidt, each row twice. Drops rows in the span of those before.
 fn orthonormal(rows: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
     let mut basis: Vec<Vec<f64>> = Vec::new();
     for mut row in rows {
@@ -110,7 +115,7 @@ fn orthonormal(rows: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
     basis
 }
 
-/// Takes the part of a row that lies in the span of orthonormal rows away.
+/// Subtracts the part of a row that is in the span of orthonormal rows.
 fn take_away(row: &mut [f64], basis: &[Vec<f64>]) {
     for direction in basis {
         let along: f64 = row.iter().zip(direction).map(|(a, b)| a * b).sum();
@@ -122,7 +127,8 @@ fn norm(row: &[f64]) -> f64 {
     row.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
-/// Plus and minus one by the top bit of a congruential generator: the same on every device.
+/// Pseudorandom signs, plus or minus one, from the top bit of a congruential generator: the same on
+/// every device.
 struct Noise(u64);
 
 impl Noise {

@@ -1,4 +1,4 @@
-//! A drift map small enough to travel with an adapter.
+//! Low-rank drift map, small enough for an adapter file.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
@@ -8,11 +8,12 @@ use super::DriftMap;
 use crate::byte_rows::ByteRows;
 use crate::{ClassStatistics, Matrix, StatisticsError};
 
-/// `x -> shift + x + (x U) V^T`: a [`DriftMap`] of few columns.
+/// `x -> shift + x + (x U) V^T`: a [`DriftMap`] with few columns.
 ///
-/// Ours: reduced-rank regression. With `V` the leading directions in which the full map moves the pictures that it was fitted on, and
-/// `U = D V`, no map of as many columns is nearer to it on these pictures. It is computed number by number in
-/// f64, in one order, so that every processor finds the same.
+/// Ours: reduced-rank regression. With `V` the leading directions in which the full map moves the
+/// pictures that it was fitted on, and `U = D V`, no map with as many columns is nearer to the full
+/// map on these pictures. It is computed number by number in f64, in one order, so that the result
+/// is the same on every processor.
 ///
 /// # Shapes
 ///
@@ -26,7 +27,8 @@ pub struct LowRankDrift {
 }
 
 impl DriftMap {
-    /// The nearest map of at most `rank` columns, on the pictures whose features `before` it was fitted on.
+    /// Returns the nearest map of at most `rank` columns. `before` are the features of the pictures
+    /// that this map was fitted on.
     ///
     /// # Errors
     ///
@@ -35,7 +37,7 @@ impl DriftMap {
         let d = self.origin.len();
         let ups = self.leading_directions(before, rank)?;
         let up = ByteRows::new(d, ups.iter().map(Vec::as_slice));
-        // Coordinates in `V` as it will be read, whose columns are no longer quite orthonormal.
+        // Coordinates in the quantised `V`: its columns are no longer exactly orthonormal.
         let rows: Vec<Vec<f64>> = up.rows().collect();
         let onto = Mat::from_fn(rows.len(), d, |k, i| rows[k][i]);
         let gram = &onto * onto.transpose();
@@ -45,16 +47,18 @@ impl DriftMap {
             (0..downs.ncols()).map(|k| downs.col(k).iter().copied().collect()).collect();
         let down = ByteRows::new(d, downs.iter().map(Vec::as_slice));
         let mut map = LowRankDrift { shift: Matrix::zeros(1, d), down, up };
-        // The mean of the pictures goes exactly where the full map takes it.
+        // The shift takes the mean of the pictures exactly where the full map takes it.
         let along = map.moved(&self.origin);
         let shift = |_, i: usize| (self.offset[i] - along[i]) as f32;
         map.shift = Matrix::from_fn(1, d, shift).rounded().ok()?;
         Some(map)
     }
 
-    /// The right singular vectors of the largest moves, through the smaller of the two Gram matrices.
+    /// Returns the right singular vectors of the largest moves, through the smaller of the two Gram
+    /// matrices.
     fn leading_directions(&self, before: &[Vec<f32>], rank: usize) -> Option<Vec<Vec<f64>>> {
-        let (n, d) = (before.len(), self.origin.len());
+        let n = before.len();
+        let d = self.origin.len();
         let moves =
             self.moved(&Mat::from_fn(n, d, |p, i| f64::from(before[p][i]) - self.origin[i]));
         let few = n < d;
@@ -73,7 +77,7 @@ impl DriftMap {
     }
 }
 
-/// Places of the largest energies that are more than noise; they come in ascending order.
+/// Returns the indices of the largest energies above the noise. Energies are in ascending order.
 fn leading(energies: &[f64], rank: usize) -> Vec<usize> {
     let noise = energies.iter().sum::<f64>() * 1e-9;
     (0..energies.len()).rev().filter(|&k| energies[k] > noise).take(rank).collect()
@@ -85,17 +89,17 @@ impl LowRankDrift {
         self.down.len()
     }
 
-    /// Numbers of a feature.
+    /// Length of a feature.
     pub fn d_feature(&self) -> usize {
         self.down.n_columns()
     }
 
-    /// Bytes in a file, but for a few.
+    /// Approximate size in a file, in bytes.
     pub fn n_bytes(&self) -> usize {
         2 * self.shift.values().len() + self.down.n_bytes() + self.up.n_bytes()
     }
 
-    /// `(x U) V^T`.
+    /// Returns `(x U) V^T`.
     fn moved(&self, x: &[f64]) -> Vec<f64> {
         let mut moved = vec![0.0; x.len()];
         for (down, up) in self.down.rows().zip(self.up.rows()) {
@@ -105,7 +109,7 @@ impl LowRankDrift {
         moved
     }
 
-    /// Where a feature went.
+    /// Returns the feature after the training.
     ///
     /// # Shapes
     ///
@@ -117,12 +121,12 @@ impl LowRankDrift {
         parts.map(|((x, &s), m)| (x + f64::from(s) + m) as f32).collect()
     }
 
-    /// Statistics in the new features.
+    /// Returns statistics in the new features.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a moved number
-    /// cannot be stored.
+    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a
+    /// moved number cannot be stored.
     pub fn transport(
         &self,
         statistics: &ClassStatistics,
@@ -142,13 +146,13 @@ impl LowRankDrift {
         moved.with_details_of(statistics, |mean| self.apply(mean), row)
     }
 
-    /// Statistics as they were in the features before: the inverse of [`LowRankDrift::transport`], but for what eight bits
-    /// and f16 round.
+    /// Returns statistics in the features before: the inverse of [`LowRankDrift::transport`], up to
+    /// the rounding to eight bits and f16.
     ///
     /// # Errors
     ///
-    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a moved number
-    /// cannot be stored, as where the map has no inverse.
+    /// [`StatisticsError::Length`] for features of another length, [`StatisticsError::Number`] if a
+    /// moved number cannot be stored, for instance if the map has no inverse.
     pub fn transport_back(
         &self,
         statistics: &ClassStatistics,
@@ -157,8 +161,8 @@ impl LowRankDrift {
         if d != self.d_feature() {
             return Err(StatisticsError::Length { found: d, expected: self.d_feature() });
         }
-        let (downs, ups): (Vec<Vec<f64>>, Vec<Vec<f64>>) =
-            (self.down.rows().collect(), self.up.rows().collect());
+        let downs: Vec<Vec<f64>> = self.down.rows().collect();
+        let ups: Vec<Vec<f64>> = self.up.rows().collect();
         let k = downs.len();
         // With `c = U^T x`, the feature after is `x + V c`, and `U^T` of that is `(I + U^T V) c`.
         let small = Mat::from_fn(k, k, |i, j| f64::from(i == j) + dot(&downs[i], &ups[j]));
@@ -185,7 +189,7 @@ impl LowRankDrift {
         moved.with_details_of(statistics, point_back, |row| back(&wide(row)))
     }
 
-    /// Whether all parts are for features of `d_feature` numbers.
+    /// Returns true if all parts are for features of `d_feature` numbers.
     pub(crate) fn fits(&self, d_feature: usize) -> bool {
         self.shift.shape() == [1, d_feature]
             && self.down.fits(None, d_feature)

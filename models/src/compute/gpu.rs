@@ -1,4 +1,4 @@
-//! Graphics adapters through wgpu: Vulkan, Metal or Direct3D 12, whichever the platform is at home in.
+//! Graphics adapters through wgpu, with the platform's native API: Vulkan, Metal or Direct3D 12.
 
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use burn::tensor::{Device, DeviceKind};
 
 use super::{AdapterKind, ComputeDevice, GpuAdapter, Hardware, OpenDeviceError};
 
-/// The interface that the platform is at home in: adapters have the same order in all that asks it.
+/// Native graphics API of the platform. Adapters have the same order in all calls that use it.
 const API: (WgpuBackend, wgpu::Backends) = if cfg!(target_vendor = "apple") {
     (WgpuBackend::Metal, wgpu::Backends::METAL)
 } else if cfg!(windows) {
@@ -19,10 +19,10 @@ const API: (WgpuBackend, wgpu::Backends) = if cfg!(target_vendor = "apple") {
     (WgpuBackend::Vulkan, wgpu::Backends::VULKAN)
 };
 
-/// Adapters that were opened: the runtime opens each once a process.
+/// Open adapters, by index. The runtime allows each to be opened once a process.
 static OPENED: Mutex<Vec<(usize, Device)>> = Mutex::new(Vec::new());
 
-/// All adapters, in the order of the driver; asked once a process.
+/// All adapters, in the order of the driver. Queried once a process.
 static FOUND: LazyLock<Vec<GpuAdapter>> = LazyLock::new(find);
 
 pub(super) fn adapters() -> Vec<GpuAdapter> {
@@ -61,7 +61,8 @@ fn find() -> Vec<GpuAdapter> {
 pub(super) fn keep_measurements_in(folder: &Path) {
     let mut config = CubeClRuntimeConfig::default();
     config.environment.path = CacheConfig::Directory(folder.to_owned());
-    // Set once a process: also so that no file in the folder it was started in configures it.
+    // Set once a process. This also prevents a file in the working directory from configuring the
+    // runtime.
     CubeClRuntimeConfig::try_set(config);
 }
 
@@ -83,7 +84,7 @@ pub(super) fn open(adapter: &GpuAdapter) -> Result<ComputeDevice, OpenDeviceErro
     Ok(ComputeDevice { device, hardware: Hardware::Gpu(adapter.clone()) })
 }
 
-/// An adapter as the runtime counts: each kind by itself.
+/// Returns the adapter in the runtime's numbering, which counts each kind separately.
 fn kind(adapter: &GpuAdapter) -> DeviceKind {
     let before = FOUND.iter().filter(|a| a.index < adapter.index);
     let place = before.filter(|a| a.kind == adapter.kind).count();

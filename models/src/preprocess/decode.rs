@@ -1,4 +1,4 @@
-//! From the bytes of a file to an upright RGB picture, within bounds.
+//! Decodes the bytes of a picture file to upright RGB, within limits of size and memory.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -11,11 +11,11 @@ use thiserror::Error;
 
 use super::format::format_of;
 
-/// Endings of the names of files that may be pictures.
+/// File name extensions of pictures.
 const ENDINGS: [&str; 10] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// Whether a file's name ends like that of a picture, in upper or lower case.
+/// Returns true if a file's name has the extension of a picture, in upper or lower case.
 pub fn has_picture_name(path: &Path) -> bool {
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     ending.is_some_and(|e| ENDINGS.contains(&e.as_str()))
@@ -24,41 +24,41 @@ pub fn has_picture_name(path: &Path) -> bool {
 /// Largest picture that is decoded, in pixels: 64 megapixels.
 pub const MAX_PIXELS: u64 = 64_000_000;
 
-/// Bytes a decoder may allocate for a picture of [`MAX_PIXELS`]: 8 for 16-bit RGBA, and as much again
-/// for what it needs on the way.
+/// Memory limit of a decoder, in bytes, for a picture of [`MAX_PIXELS`]: 8 for 16-bit RGBA, and as
+/// much again for temporary data.
 const MAX_ALLOC: u64 = MAX_PIXELS * 16;
 
-/// Colour that transparent pixels become: the mean of ImageNet, so that a network sees nothing there.
+/// Background of transparent pixels: the mean of ImageNet, which a network sees as zero.
 const BEHIND: [f32; 3] = [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0];
 
-/// Why bytes are no usable picture.
+/// Reason why bytes are not a usable picture.
 #[derive(Debug, Error)]
 pub enum DecodeError {
-    /// There is nothing to read.
+    /// There are no bytes.
     #[error("the file is empty")]
     Empty,
-    /// The bytes are in none of the known formats.
+    /// The bytes have no known format.
     #[error("not a picture: expected JPEG, PNG, WebP, BMP, TIFF or GIF")]
     UnknownFormat,
-    /// The bytes are in a format that is known by name alone.
+    /// The format is recognised but not supported.
     #[error("{name} is not read: expected JPEG, PNG, WebP, BMP, TIFF or GIF")]
     OtherFormat {
         /// Name of the format.
         name: &'static str,
     },
-    /// A rare kind of a format that is read otherwise.
+    /// A rare variant of a supported format.
     #[error("this kind of {format} is not read")]
     Unsupported {
         /// Name of the format.
         format: &'static str,
-        /// What the decoder says.
+        /// Error of the decoder.
         #[source]
         source: ImageError,
     },
     /// All pixels are transparent and of one colour.
     #[error("the picture is transparent all over: there is nothing to see")]
     Transparent,
-    /// The picture states more pixels than we decode.
+    /// The picture states more pixels than [`MAX_PIXELS`].
     #[error("{width} x {height} pixels are more than the {} megapixels allowed", MAX_PIXELS / 1_000_000)]
     TooLarge {
         /// Stated width.
@@ -69,24 +69,25 @@ pub enum DecodeError {
     /// The picture states that it has no pixels.
     #[error("the picture has no pixels")]
     NoPixels,
-    /// A JPEG without its end.
+    /// A JPEG without its end marker.
     #[error("the picture is cut off: its end is missing")]
     CutOff,
-    /// The content is broken, or cut off in a way that the decoder notices.
+    /// The content is broken, or truncated in a way that the decoder notices.
     #[error("the picture is broken or cut off")]
     Broken(#[source] ImageError),
 }
 
-/// Decodes a JPEG, PNG, WebP, BMP, TIFF (its first page) or GIF (its first frame), whatever the name of its file. Turns it
-/// upright by its EXIF orientation, spreads grey over the three channels and lays transparent pixels over a neutral
-/// colour.
+/// Decodes a JPEG, PNG, WebP, BMP, TIFF (its first page) or GIF (its first frame), recognised by
+/// content. Turns it upright by its EXIF orientation, copies grey to the three channels and blends
+/// transparent pixels with a neutral colour.
 ///
-/// Where all of a picture is transparent, its transparency was never meant: screen grabbers leave those bytes zero. Such a
-/// picture counts as opaque, unless it has one colour only, and so shows nothing.
+/// If all of a picture is transparent, the alpha channel is taken for unused: screen grabbers leave
+/// those bytes zero. The picture then counts as opaque, unless it has a single colour and so shows
+/// nothing.
 ///
 /// # Errors
 ///
-/// [`DecodeError`]; the stated size is checked before anything is decoded.
+/// [`DecodeError`]. The stated size is checked before anything is decoded.
 pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let (format, name) = format_of(bytes)?;
     if format == ImageFormat::Jpeg && !has_end(bytes) {
@@ -118,19 +119,19 @@ pub fn decode_picture(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     if picture.pixels().any(|pixel| pixel[3] > 0) {
         return Ok(laid_over_neutral(&picture));
     }
-    // Tools that make pictures with real transparency write no BMP.
+    // BMP is exempt: tools that write real transparency do not write BMP.
     if format != ImageFormat::Bmp && has_one_colour(&picture) {
         return Err(DecodeError::Transparent);
     }
     Ok(DynamicImage::from(picture).into_rgb8())
 }
 
-/// Whether a JPEG's picture data are followed by the end marker. Decoders fill what is missing with grey
-/// without a word.
+/// Returns true if an end marker follows a JPEG's picture data. Decoders fill missing data with
+/// grey and report no error.
 ///
-/// Segments are passed over by their length up to the first scan, so that a thumbnail in the EXIF segment
-/// does not count. Within a scan the marker cannot occur by chance: there, `FF` is followed by 0 or a
-/// restart marker. What stands behind the end (a film, padding) does not matter.
+/// Segments are skipped by their length up to the first scan, so that a thumbnail in the EXIF
+/// segment does not count. Within a scan the marker cannot occur by chance: there, `FF` is followed
+/// by 0 or a restart marker. Data after the end (a film, padding) are ignored.
 fn has_end(jpeg: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = jpeg.get(at..at + 4) {
@@ -140,7 +141,7 @@ fn has_end(jpeg: &[u8]) -> bool {
             return memchr::memmem::find(scan, &[0xff, 0xd9]).is_some();
         }
     }
-    // No scan is found: the decoder says what is wrong.
+    // There is no scan: the decoder reports the error.
     true
 }
 

@@ -1,4 +1,4 @@
-//! Which files of a folder are pictures.
+//! Finds the pictures in a folder.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,25 +8,26 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::format::{HEAD_BYTES, format_of};
 
-/// The files in a folder and in the folders below it.
+/// The files of a folder and of the folders below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PictureFolder {
-    /// Files that hold pictures, by their content; sorted by name, folder by folder.
+    /// Files that contain pictures, by their content; sorted by name, folder by folder.
     pub pictures: Vec<PathBuf>,
-    /// Files that hold none that can be read.
+    /// Files that do not contain a readable picture.
     pub left_out: Vec<LeftOut>,
 }
 
-/// A file that is left out.
+/// A file that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
     /// The file.
     pub path: PathBuf,
-    /// Why it is left out.
+    /// Reason for the skip.
     pub reason: String,
 }
 
-/// Number of the folder that each file lies in, from 0 in the order in which the folders appear.
+/// Returns the number of the folder that contains each file, from 0 in the order in which the
+/// folders appear.
 pub fn folder_numbers(files: &[PathBuf]) -> Vec<usize> {
     let mut folders: Vec<Option<&Path>> = Vec::new();
     let mut numbers = Vec::with_capacity(files.len());
@@ -42,15 +43,16 @@ pub fn folder_numbers(files: &[PathBuf]) -> Vec<usize> {
 }
 
 impl PictureFolder {
-    /// Looks through a folder and all folders below it. Hidden files and what systems leave in folders (`.DS_Store`,
-    /// `._0.jpg`, `Thumbs.db`) are passed over without a word.
+    /// Searches a folder and all folders below it. Hidden files and files of operating systems
+    /// (`.DS_Store`, `._0.jpg`, `Thumbs.db`) are ignored and not listed.
     ///
     /// # Errors
     ///
-    /// [`io::Error`] if the folder itself cannot be read; what cannot be read below it is left out.
+    /// [`io::Error`] if the folder itself cannot be read. Unreadable entries below it are listed in
+    /// `left_out`.
     pub fn read(folder: &Path) -> io::Result<Self> {
         let mut found = Self::default();
-        // Sorted, so that the same folder always means the same.
+        // Sorted, so that the result depends on the files alone.
         let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name();
         for entry in walk.into_iter().filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry))
         {
@@ -76,7 +78,7 @@ impl PictureFolder {
     }
 }
 
-/// Whether a file or folder is there for the system rather than for people.
+/// Returns true for hidden files and folders, and for those of operating systems.
 pub fn is_hidden_name(name: &str) -> bool {
     const FOR_SYSTEMS: [&str; 10] = [
         "thumbs.db",
@@ -97,10 +99,11 @@ fn is_hidden(entry: &DirEntry) -> bool {
     is_hidden_name(&entry.file_name().to_string_lossy())
 }
 
-/// Why a file holds no picture that can be read; `None` if it seems to hold one.
+/// Returns the reason why a file is not a readable picture. `None` if its first bytes are those of
+/// a picture.
 fn reason_against(path: &Path) -> Option<String> {
     let head = || -> io::Result<Option<Vec<u8>>> {
-        // Asked before it is opened: opening a pipe waits until another program writes.
+        // Checked before the file is opened: opening a pipe blocks until another program writes.
         if !std::fs::metadata(path)?.is_file() {
             return Ok(None);
         }

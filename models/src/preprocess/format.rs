@@ -1,13 +1,13 @@
-//! Which format bytes are in, by their content: names of files are often wrong.
+//! Detects the format of a picture by its content: file names are often wrong.
 
 use image::ImageFormat;
 
 use super::decode::DecodeError;
 
-/// Bytes at the beginning of a file that tell its format.
+/// Number of leading bytes that determine a file's format.
 pub(super) const HEAD_BYTES: usize = 64;
 
-/// The format of a picture that is read, and its name.
+/// Returns the format of a supported picture, and its name.
 ///
 /// # Errors
 ///
@@ -30,9 +30,9 @@ pub(super) fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str), Dec
     }
 }
 
-/// Names what people take for a picture but no decoder here reads.
+/// Returns the name of a recognised format that is not supported.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
-    // The box that opens a file of the family of MP4: its brand says what is in it.
+    // The first box of files of the MP4 family: its brand names the content.
     if let Some(brand) = bytes.get(4..12) {
         match brand {
             b"ftypheic" | b"ftypheix" | b"ftyphevc" | b"ftyphevx" | b"ftypheim" | b"ftypheis"

@@ -1,26 +1,27 @@
-//! Random views of a picture: as it might have been taken a moment later, from elsewhere, in other light.
+//! Random views of a picture: small changes of crop, rotation and light, as between two exposures.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::Preprocess;
 
-/// Least share of the picture's area that a view shows.
+/// Least share of the picture's area in a view.
 const LEAST_AREA: f64 = 0.45;
 
-/// Largest width over height of what a view shows, and its inverse the least.
+/// Largest aspect ratio (width over height) of a view's part; the least is its inverse.
 const LARGEST_ASPECT: f64 = 4.0 / 3.0;
 
-/// Largest rotation to either side.
+/// Largest rotation to either side, in radians.
 const LARGEST_ANGLE: f64 = 10.0 * std::f64::consts::PI / 180.0;
 
-/// Factors of light, contrast and colour.
+/// Range of the factors of light, contrast and colour.
 const LIGHT: std::ops::Range<f64> = 0.7..1.3;
 
 /// Weights of red, green and blue in brightness (ITU-R BT.601).
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// The part of a picture that a view shows: `(x, y)` of the view in [-.5, .5] lies at `centre + turned`.
+/// The part of a picture in a view: `(x, y)` of the view in [-.5, .5] maps to `centre` plus the
+/// scaled and rotated `(x, y)`.
 struct Part {
     centre: [f64; 2],
     size: [f64; 2],
@@ -36,7 +37,7 @@ impl Part {
         Self { centre, size, angle: rng.random_range(-LARGEST_ANGLE..LARGEST_ANGLE) }
     }
 
-    /// The place in the picture that a place of the view shows, both in shares of the side.
+    /// Maps a point of the view to a point of the picture, both in shares of the side.
     fn place(&self, x: f64, y: f64) -> [f64; 2] {
         let (sin, cos) = self.angle.sin_cos();
         let [x, y] = [x * self.size[0], y * self.size[1]];
@@ -45,12 +46,12 @@ impl Part {
 }
 
 impl Preprocess {
-    /// Random views of a preprocessed picture: crops of .45 to 1 of its area, turned by up to 10 degrees, in other light,
-    /// contrast and colour. The same picture has the same views.
+    /// Returns random views of a preprocessed picture: crops of .45 to 1 of its area, rotated by up
+    /// to 10 degrees, with changed light, contrast and colour. The same picture has the same views.
     ///
     /// # Shapes
     ///
-    /// - `pixels` and each view: `3 * size * size` numbers, as [`Preprocess::apply`] gives them
+    /// - `pixels` and each view: `3 * size * size` numbers, as [`Preprocess::apply`] returns them
     pub fn views(&self, pixels: &[f32], n: usize) -> Vec<Vec<f32>> {
         // FNV-1a over the numbers.
         let hash = pixels.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, value| {
@@ -61,7 +62,8 @@ impl Preprocess {
     }
 
     fn view(&self, pixels: &[f32], rng: &mut StdRng) -> Vec<f32> {
-        let (size, part) = (self.size, Part::draw(rng));
+        let size = self.size;
+        let part = Part::draw(rng);
         let mut view = vec![0.0; 3 * size * size];
         for y in 0..size {
             for x in 0..size {
@@ -86,7 +88,8 @@ impl Preprocess {
     }
 }
 
-/// The value at a place, in shares of the side, between four pixels; the border continues outside.
+/// Interpolates between four pixels at a point, in shares of the side. The border continues
+/// outside.
 fn between(plane: &[f32], size: usize, x: f64, y: f64) -> f32 {
     let last = (size - 1) as f64;
     let [x, y] = [x, y].map(|share| (share * size as f64 - 0.5).clamp(0.0, last));
@@ -97,7 +100,7 @@ fn between(plane: &[f32], size: usize, x: f64, y: f64) -> f32 {
     row(top) * (1.0 - down) + row(bottom) * down
 }
 
-/// Changes light, contrast and colour of a picture of colours in [0, 1].
+/// Changes light, contrast and colour of a picture with values in [0, 1].
 fn relight(picture: &mut [f32], rng: &mut StdRng) {
     let [light, contrast, colour] = [(); 3].map(|()| rng.random_range(LIGHT) as f32);
     let n = picture.len() / 3;

@@ -31,7 +31,7 @@ impl Attention {
         }
     }
 
-    /// The same with weights in f16.
+    /// Returns the same layer with weights in f16.
     pub(super) fn halved(&self) -> Self {
         Self { qkv: halved(&self.qkv), proj: halved(&self.proj), n_heads: self.n_heads }
     }
@@ -62,7 +62,7 @@ impl Attention {
     }
 }
 
-/// Attention of all heads, put side by side again: `[batch, tokens, d]`.
+/// Attention of all heads, concatenated: `[batch, tokens, d]`.
 fn heads(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<3> {
     let [batch, n_heads, n_tokens, d_head] = q.dims();
     let heads = attention(q, k, v, None, None, AttentionModuleOptions::default());

@@ -50,7 +50,7 @@ impl Block {
         tokens + self.scaled(1, branch)
     }
 
-    /// The same block with the branches' weights added to its own.
+    /// Returns the same block with the branches added to its weights.
     pub(super) fn folded(&self, config: &VitConfig, index: usize, all: &SideBranches) -> Self {
         let mut block = self.clone();
         for site in Site::ALL {
@@ -65,7 +65,8 @@ impl Block {
                 Site::Fc2 => (&mut block.mlp.fc2, 0),
             };
             let weight = layer.weight.val();
-            let (d_in, d_out) = (site.d_in(config), site.d_out(config));
+            let d_in = site.d_in(config);
+            let d_out = site.d_out(config);
             let columns = weight.clone().narrow(1, column, d_out) + branch.delta();
             layer.weight =
                 Param::from_tensor(weight.slice_assign([0..d_in, column..column + d_out], columns));
@@ -73,7 +74,7 @@ impl Block {
         block
     }
 
-    /// The same block with the weights of its products in f16.
+    /// Returns the same block with the weights of its products in f16.
     pub(super) fn halved(&self) -> Self {
         Self { attn: self.attn.halved(), mlp: self.mlp.halved(), ..self.clone() }
     }

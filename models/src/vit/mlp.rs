@@ -24,7 +24,7 @@ impl Mlp {
         }
     }
 
-    /// The same with weights in f16.
+    /// Returns the same layer with weights in f16.
     pub(super) fn halved(&self) -> Self {
         Self { fc1: halved(&self.fc1), fc2: halved(&self.fc2) }
     }

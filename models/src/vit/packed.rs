@@ -1,8 +1,10 @@
-//! A block for the CPU: weights packed once, a few pictures at a time, everything between two products in one pass.
+//! A block for the CPU: weights packed once, a few pictures at a time, all work between two
+//! products in one pass.
 //!
-//! Tensor by tensor, a block reads and writes each of its intermediate results from memory, on one core for all
-//! that is no product. A few pictures at a time, they stay in a core's own cache, and all cores work all the
-//! time (docs/performance.md). The numbers are those of [`Block`](super::block::Block), which every other device uses.
+//! Tensor by tensor, a block reads and writes each intermediate result from memory, and everything
+//! but the products runs on one core. With a few pictures at a time, the results stay in a core's
+//! own cache, and all cores work all the time (docs/performance.md). The results are those of
+//! [`Block`](super::block::Block), which every other device uses.
 
 mod attention;
 mod backward;
@@ -44,15 +46,17 @@ pub(super) struct PackedBlock {
     n_heads: usize,
 }
 
-/// Rows that go through the MLP together in inference: what lies between its two layers stays in a core's cache.
+/// Rows that pass the MLP together in inference: the results between its two layers stay in a
+/// core's cache.
 const MLP_ROWS: usize = 66;
 
 /// Rows that rten-gemm computes at a time, on all processors but ARM's.
 const KERNEL_ROWS: usize = 6;
 
-/// What some pictures leave on their way through a block: scratch in inference, and what the way back needs in a
-/// training. Their tokens stand one below the other: `tokens` in a shape means those of all of them; in a block
-/// that is summed up ([`summed`]), from `heads` on, class tokens and patches alone.
+/// Intermediate results of a block for a few pictures: scratch in inference, and input of the
+/// backward pass in training. The tokens of the pictures are concatenated: `tokens` in a shape
+/// means those of all pictures. In a block that returns sums ([`summed`]), everything from `heads`
+/// on has class tokens and patches alone.
 #[derive(Debug, Default)]
 pub(super) struct Activations {
     /// Mean and reciprocal deviation of each token before the first norm.
@@ -65,7 +69,7 @@ pub(super) struct Activations {
     heads: Vec<f32>,
     /// Tokens between the two halves of the block: `[tokens, d]`.
     middle: Vec<f32>,
-    /// As `standing1`, before the second norm.
+    /// Mean and reciprocal deviation of each token before the second norm.
     standing2: Vec<Standing>,
     /// Output of the first layer of the MLP after GELU: `[tokens, d_mlp]`.
     hidden: Vec<f32>,
@@ -78,17 +82,17 @@ pub(super) struct Activations {
     head: Vec<f32>,
 }
 
-/// Whether the way back will be asked for.
+/// Selects inference or training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Scratch is all that is kept.
+    /// No backward pass follows: all results are scratch.
     Inference,
-    /// The slopes are kept too.
+    /// A backward pass follows: the slopes of GELU are also stored.
     Training,
 }
 
 impl PackedBlock {
-    /// Packs a block whose weights are on the CPU.
+    /// Packs a block with weights on the CPU.
     pub(super) fn new(block: &Block, config: &VitConfig) -> Self {
         let scales = block.scales.as_ref().map(|scales| {
             let numbers =
@@ -108,7 +112,8 @@ impl PackedBlock {
         }
     }
 
-    /// The same block with the layers of these sites from another one; all other layers are shared.
+    /// Returns the same block with the layers of these sites taken from `block`. All other layers
+    /// are shared.
     pub(super) fn with_layers_of(&self, block: &Block, sites: &[Site]) -> Self {
         let mut packed = self.clone();
         if sites.iter().any(|site| matches!(site, Site::Query | Site::Key | Site::Value)) {
@@ -129,7 +134,7 @@ impl PackedBlock {
         AttentionShape { n_tokens, d_model: self.d_model, n_heads: self.n_heads }
     }
 
-    /// Some pictures of `n_tokens` tokens through the block.
+    /// Runs the block on pictures of `n_tokens` tokens each.
     ///
     /// # Shapes
     ///
@@ -144,7 +149,8 @@ impl PackedBlock {
     ) {
         self.queries(tokens, a);
         attend(self.shape(n_tokens), &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
-        let (d, heads) = (self.d_model, std::mem::take(&mut a.heads));
+        let d = self.d_model;
+        let heads = std::mem::take(&mut a.heads);
         let rows = match purpose {
             Purpose::Inference => {
                 even_rows(tokens.len() / d, (tokens.len() / d).div_ceil(MLP_ROWS))
@@ -158,13 +164,13 @@ impl PackedBlock {
         a.heads = heads;
     }
 
-    /// Query, key and value of some tokens.
+    /// Computes query, key and value of the tokens.
     fn queries(&self, tokens: &[f32], a: &mut Activations) {
         self.norm1.apply(tokens, &mut a.normed, &mut a.standing1);
         self.qkv.apply(&a.normed, &mut a.qkv);
     }
 
-    /// All that each token goes through by itself, from the heads' output on.
+    /// Computes the part of the block after attention, which works on each token separately.
     fn after_attention(
         &self,
         tokens: &[f32],
@@ -178,7 +184,7 @@ impl PackedBlock {
         add(&a.middle, &a.branch, self.scale(1), output);
     }
 
-    /// The same, up to GELU.
+    /// Computes the part after attention up to GELU.
     fn to_hidden(&self, tokens: &[f32], heads: &[f32], a: &mut Activations, purpose: Purpose) {
         self.proj.apply(heads, &mut a.branch);
         a.middle.resize(tokens.len(), 0.0);
@@ -197,7 +203,7 @@ impl PackedBlock {
         self.scales.as_ref().map(|scales| scales[which].as_slice())
     }
 
-    /// The layer that holds a site's weights, and the first of its columns there.
+    /// Returns the layer that contains a site's weights, and the site's first column in it.
     fn layer(&self, site: Site) -> (&PackedLinear, usize) {
         let d = self.d_model;
         match site {
@@ -210,7 +216,8 @@ impl PackedBlock {
         }
     }
 
-    /// The same block with `left right` added to the weights of each site: what side branches compute.
+    /// Returns the same block with `left right` added to the weights of each site, which equals the
+    /// side branches.
     fn folded(&self, branches: &BranchViews<'_>) -> Self {
         let mut block = self.clone();
         for (site, left, right) in branches.iter() {
@@ -230,10 +237,11 @@ impl PackedBlock {
     }
 }
 
-/// Rows of each part, the last may be shorter, when `n_rows` are cut into about `n_parts`.
+/// Returns the rows of each part if `n_rows` are cut into about `n_parts`; the last part may be
+/// shorter.
 fn even_rows(n_rows: usize, n_parts: usize) -> usize {
     let mut rows = n_rows.div_ceil(n_parts).next_multiple_of(KERNEL_ROWS);
-    // A single row is multiplied in another order, and would differ in its last bits.
+    // A single row would be multiplied in another order and differ in its last bits.
     while n_rows > rows && n_rows % rows == 1 {
         rows += 1;
     }

@@ -1,4 +1,4 @@
-//! From named numbers to the layers that hold them.
+//! Builds layers from named weights.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use rayon::prelude::*;
 use crate::weights::expected_shapes;
 use crate::{LAYER_NORM_EPS, VitConfig, VitWeights, WeightTensor};
 
-/// Weights on their way to one device. Names exist and shapes fit: [`VitWeights`] checked both.
+/// Weights to be moved to one device. Names and shapes are valid: [`VitWeights`] checked both.
 pub(super) struct Parameters<'a> {
     config: &'a VitConfig,
     device: &'a Device,
-    /// Numbers by name, in f32, with the shape that their layer wants.
+    /// Numbers by name, in f32, in the shape that the layer needs.
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl<'a> Parameters<'a> {
-    /// Widens all numbers to f32, and turns the weights of linear layers round: files hold `[out, in]`, the layer
-    /// wants `[in, out]`.
+    /// Widens all numbers to f32, and transposes the weights of linear layers: files hold
+    /// `[out, in]`, a layer takes `[in, out]`.
     pub(super) fn new(weights: &'a VitWeights<'a>, device: &'a Device) -> Self {
         let config = weights.config();
         let shapes: Vec<(String, Vec<usize>)> = expected_shapes(config).into_iter().collect();
@@ -35,7 +35,7 @@ impl<'a> Parameters<'a> {
         Self { config, device, tensors: tensors.collect() }
     }
 
-    /// A parameter that is no weight of a linear layer, as it stands in the file.
+    /// Returns a parameter in the layout of the file. Not for the weight of a linear layer.
     pub(super) fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
         let found = self.tensors.get(name);
         let (shape, values) =
@@ -43,7 +43,8 @@ impl<'a> Parameters<'a> {
         Tensor::from_data(TensorData::new(values.clone(), shape.clone()), self.device)
     }
 
-    /// A linear layer: weight `[in, out]`. Can be asked for once: the numbers are moved, not copied.
+    /// Returns a linear layer with weight `[in, out]`. Only one call per layer: the numbers are
+    /// moved, not copied.
     pub(super) fn linear(&mut self, name: &str) -> Linear {
         let found = self.tensors.remove(&format!("{name}.weight"));
         let (shape, values) = found.expect("a layer is asked for once, by a name of the list");
@@ -52,7 +53,7 @@ impl<'a> Parameters<'a> {
         Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) }
     }
 
-    /// A layer norm with timm's epsilon.
+    /// Returns a layer norm with timm's epsilon.
     pub(super) fn layer_norm(&self, name: &str) -> LayerNorm {
         let d_model = self.config.d_model;
         let mut norm = LayerNormConfig::new(d_model).with_epsilon(LAYER_NORM_EPS).init(self.device);
@@ -61,7 +62,7 @@ impl<'a> Parameters<'a> {
         norm
     }
 
-    /// Class token and registers with the positions that belong to them: `[1, prefix, d]`.
+    /// Returns class token and registers with their positions: `[1, prefix, d]`.
     pub(super) fn prefix_tokens(&self) -> Tensor<3> {
         let config = self.config;
         let class_token = self.tensor::<3>("cls_token");
@@ -70,7 +71,8 @@ impl<'a> Parameters<'a> {
         } else {
             class_token
         };
-        let (n_tokens, n_positions) = (config.n_prefix_tokens(), config.n_prefix_positions);
+        let n_tokens = config.n_prefix_tokens();
+        let n_positions = config.n_prefix_positions;
         if n_positions == 0 {
             return tokens;
         }
@@ -84,11 +86,13 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]` in f32, a tile at a time so that both stay in the cache.
+/// Transposes `[rows, columns]` to `[columns, rows]` in f32, a tile at a time so that both stay in
+/// the cache.
 fn transposed(tensor: &WeightTensor<'_>, rows: usize, columns: usize) -> Vec<f32> {
     const TILE: usize = 16;
     let mut turned = vec![0.0; rows * columns];
-    // Rows are widened as they are needed: a whole matrix more would cost as much as the turning.
+    // Rows are widened band by band: widening the whole matrix first would cost as much as the
+    // transposition.
     let mut widened = vec![0.0; TILE.min(rows) * columns];
     for top in (0..rows).step_by(TILE) {
         let height = TILE.min(rows - top);

@@ -1,4 +1,4 @@
-//! Pictures to patch tokens.
+//! Patch embedding: from pictures to patch tokens.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -9,8 +9,8 @@ use crate::VitConfig;
 
 /// Cuts a picture into patches and maps each to a token.
 ///
-/// timm writes this as a convolution whose stride is its kernel. That is a product of the cut
-/// patches with one matrix, and the product is the faster form on every backend.
+/// timm writes this as a convolution with a stride equal to its kernel size. That equals a product
+/// of the cut patches with one matrix, which is the faster form on every backend.
 #[derive(Module, Debug)]
 pub(super) struct PatchEmbed {
     /// `[3 * patch * patch, d]`

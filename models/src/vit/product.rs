@@ -4,8 +4,8 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{DType, FloatDType, Tensor};
 
-/// `x W + b`. A weight in f16 takes part in a product of f16 numbers; what goes in and what comes out is f32, so that
-/// sums over blocks, norms and softmax keep their precision.
+/// Computes `x W + b`. With a weight in f16 the product is computed in f16; input and output are
+/// f32, so that sums over blocks, norms and softmax keep their precision.
 ///
 /// # Shapes
 ///
@@ -24,7 +24,7 @@ pub(super) fn product(layer: &Linear, input: Tensor<3>) -> Tensor<3> {
     }
 }
 
-/// The same layer with its weight in f16.
+/// Returns the same layer with its weight in f16.
 pub(super) fn halved(layer: &Linear) -> Linear {
     let weight = layer.weight.val().cast(FloatDType::F16);
     Linear { weight: Param::from_tensor(weight), bias: layer.bias.clone() }

@@ -1,5 +1,5 @@
-//! Adapters from outside: what is written is read, what does not fit is refused, and what they do is the same
-//! everywhere.
+//! Adapter files: encoding and decoding, rejection of files that do not fit, and application to a
+//! device.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn places() -> Vec<Place> {
     [Site::Query, Site::Value].map(|site| Place { block: 2, site }).to_vec()
 }
 
-/// Bases of two layers, with a prompt of one token.
+/// Returns bases of two layers, with a prompt of one token.
 fn bases() -> Adapter {
     let of_layer = |&place: &Place| {
         let a = wave_matrix(8, RANK, 1.3);
@@ -34,7 +34,7 @@ fn bases() -> Adapter {
     Adapter::new(Arc::new(bases), Some(wave_matrix(1, 8, 0.9))).rounded().expect("small numbers")
 }
 
-/// A task of rank 2 in these bases; others for other seeds.
+/// Returns a task of rank 2 in these bases, a different one for each seed.
 fn task(seed: f32) -> AdapterTask {
     let factors = |&place: &Place| {
         let m = wave_matrix(RANK, 2, 1.1 + seed);
@@ -59,7 +59,7 @@ fn classes(names: &[&str], distance: f32, seed: u64) -> Vec<Arc<Class>> {
     names.iter().enumerate().map(class).collect()
 }
 
-/// Everything shifts a little along a few directions.
+/// Returns a feature after a small drift along a few directions.
 fn went(x: &[f32]) -> Vec<f32> {
     (0..D).map(|i| x[i] + 0.2 * x[i / 8] + 0.05).collect()
 }
@@ -83,7 +83,7 @@ fn facts(release: u64) -> AdapterFacts {
     }
 }
 
-/// Statistics alone.
+/// Returns an adapter with statistics alone.
 fn rank_0() -> AdapterFile {
     let summary = TaskSummary::of(&classes(&["cup", "plant"], 1.0, 1), 6);
     AdapterFile {
@@ -98,7 +98,7 @@ fn rank_0() -> AdapterFile {
     }
 }
 
-/// With a task that changes the network.
+/// Returns an adapter with a task that changes the network.
 fn adapted() -> AdapterFile {
     let after = bases().with_task(&task(0.0)).expect("small numbers");
     let space_after = facts(3).base_id.feature_space_after(after.state()).expect("finite");
@@ -171,7 +171,7 @@ fn parts_of_an_adapter_that_do_not_fit_are_named() {
     for (words, change) in cases {
         let mut file = adapted();
         change(&mut file);
-        // A careless or hostile program could write it all the same.
+        // Sealed without the checks of the encoder, as a faulty or hostile program would do.
         let content = postcard::to_stdvec(&file).expect("postcard encodes everything");
         match decode_adapter(&seal(FileKind::Adapter, &content)) {
             Err(error) if error.to_string().contains(words) => {
@@ -191,7 +191,8 @@ fn change_task(file: &mut AdapterFile, change: impl Fn(&mut AdapterTask)) {
 
 #[test]
 fn an_adapter_without_a_task_changes_no_feature() {
-    let (file, known) = (rank_0(), classes(&["tool"], 1.0, 9));
+    let file = rank_0();
+    let known = classes(&["tool"], 1.0, 9);
     let ground = Ground {
         base_id: BaseId::new(BASE),
         adapter: None,
@@ -218,7 +219,7 @@ fn an_adapter_may_bring_one_class() {
     assert_eq!((all.len(), all[0].count()), (1, brought[0].count()));
     all[0].check(D).expect("statistics that a device may keep");
     let energies = all[0].modes[0].energy() / brought[0].modes[0].energy();
-    // The six longest of 24 directions, and noise that stands for the others.
+    // The six longest of 24 directions, and noise in place of the others.
     assert!((0.9..1.1).contains(&energies), "{energies}");
     // A hostile file: rows of zeros.
     let zeros = [0.0; D];
@@ -229,7 +230,9 @@ fn an_adapter_may_bring_one_class() {
 
 #[test]
 fn an_adapter_moves_known_classes_and_leads_to_the_features_that_it_says() {
-    let (file, known, bases) = (adapted(), classes(&["tool"], 1.0, 9), bases());
+    let file = adapted();
+    let known = classes(&["tool"], 1.0, 9);
+    let bases = bases();
     let ground = Ground {
         base_id: BaseId::new(BASE),
         adapter: Some(&bases),
@@ -244,10 +247,10 @@ fn an_adapter_moves_known_classes_and_leads_to_the_features_that_it_says() {
     assert_eq!(moved[0].count(), known[0].count());
     let truth = went(&known[0].modes[0].mean());
     for (a, b) in moved[0].modes[0].mean().iter().zip(&truth) {
-        // Three columns hold this drift; eight bits a number and f16 are what it loses.
+        // The drift fits in three columns; the error is that of eight bits and f16.
         assert!((a - b).abs() < 0.02, "{a} {b}");
     }
-    // The next one continues where this one ends, and nowhere else.
+    // The next adapter continues from these features, and from no others.
     let next = bases.with_state(applied.state.clone().expect("a state")).expect("it fits");
     let after = next.with_task(&task(1.0)).expect("small numbers");
     let mut second = adapted();
@@ -262,7 +265,9 @@ fn an_adapter_moves_known_classes_and_leads_to_the_features_that_it_says() {
 
 #[test]
 fn an_adapter_for_something_else_is_refused() {
-    let (file, known, bases) = (adapted(), classes(&["tool"], 1.0, 9), bases());
+    let file = adapted();
+    let known = classes(&["tool"], 1.0, 9);
+    let bases = bases();
     let ground = Ground {
         base_id: BaseId::new(BASE),
         adapter: Some(&bases),
@@ -282,18 +287,20 @@ fn an_adapter_for_something_else_is_refused() {
     let mut wider = file.clone();
     change_task(&mut wider, |t| t.update.prompt_step = Some(wave_matrix(2, 8, 0.3)));
     assert!(matches!(wider.apply(&ground), Err(ApplyError::Adapter(_))));
-    // Without a drift map nothing is lost without being asked for.
+    // Without a drift map the known classes are reported as lost, not dropped silently.
     let silent = AdapterFile { drift: None, ..file };
     assert!(silent.apply(&ground).expect("it fits").known.is_none());
     let nobody = Ground { classes: &[], ..ground };
     assert!(silent.apply(&nobody).expect("it fits").known.is_some());
 }
 
-/// The few rows of the file tell the task's classes apart as all scatters together would at the same shrinkage, where the
-/// nearest mean would not, and expect of themselves what all scatters say.
+/// A head from the few rows of the file separates the task's classes as well as one from all
+/// scatters at the same shrinkage, better than the nearest mean, and its accuracy estimate is that
+/// of all scatters.
 #[test]
 fn the_shared_scatter_keeps_what_the_head_asks_of_it() {
-    // Two directions in which everything varies eight times as much: means alone see nothing else.
+    // Two directions vary eight times as much as the others, so that the nearest mean sees only
+    // them.
     let stretched = |mut shot: Vec<f32>| {
         shot[..2].iter_mut().for_each(|v| *v *= 8.0);
         shot
@@ -311,19 +318,20 @@ fn the_shared_scatter_keeps_what_the_head_asks_of_it() {
     for (a, b) in all.iter().zip(&few) {
         assert_eq!((&a.name, a.count()), (&b.name, b.count()));
         let energies = a.modes[0].energy() / b.modes[0].energy();
-        // With so few directions the stretched shape may hold a little more than there was.
+        // With so few directions the stretched shape may have a little more energy than the
+        // original.
         assert!((0.9..1.01).contains(&energies), "{energies}");
         b.check(D).expect("statistics that a device may keep");
     }
     let head =
         |classes: &[Arc<Class>], choice| fit_head(classes, D, None, choice, &[]).expect("a head");
-    // What leaving out chooses on these classes.
+    // The shrinkage that leave-one-out chooses on these classes.
     let with_all = head(&all, HeadChoice::Lda(0.03));
     let with_few = head(&few, HeadChoice::Lda(0.03));
     let nearest = head(&few, HeadChoice::NearestMean);
     let expected = [&with_all, &with_few].map(|head| head.estimate.as_ref().map(|e| e.accuracy));
     let away = expected[0].expect("five classes") - expected[1].expect("five classes");
-    // A few of 200 stand-ins fall the other way while the noise is halved and doubled.
+    // A few of 200 stand-ins change sides while the noise is bisected.
     assert!(away.abs() < 0.05, "{expected:?}");
     let mut right = [0; 3];
     for i in 0..1000 {
@@ -357,8 +365,8 @@ proptest! {
         prop_assert!(decode_adapter(&seal(FileKind::Adapter, &content)).is_err());
     }
 
-    /// Sound content with a few bytes changed and the checksum made anew: no panic, neither when it is read nor when it
-    /// is applied, and what comes through is finite.
+    /// Valid content with a few bytes changed and a new checksum: decoding and applying it must not
+    /// panic, and the resulting statistics must be finite.
     #[test]
     fn changed_content_of_an_adapter_is_checked(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
         let mut content = encoded(&adapted())[HEADER_BYTES..].to_vec();
@@ -367,7 +375,8 @@ proptest! {
             content[at] = byte;
         }
         let Ok((file, _)) = decode_adapter(&seal(FileKind::Adapter, &content)) else { return Ok(()) };
-        let (known, bases) = (classes(&["tool"], 1.0, 9), bases());
+        let known = classes(&["tool"], 1.0, 9);
+        let bases = bases();
         let ground = Ground { base_id: BaseId::new(BASE), adapter: Some(&bases), state: None, d_feature: D, classes: &known };
         if let Ok(applied) = file.apply(&ground) {
             for class in applied.known.iter().flatten().chain(&applied.brought) {

@@ -1,4 +1,5 @@
-//! Who may depend on whom: models <- learner <- {device, host-tools}; tests may use all.
+//! Allowed dependencies between crates: models <- learner <- {device, host-tools}; tests may use
+//! all.
 
 use std::collections::BTreeSet;
 
@@ -29,11 +30,11 @@ fn crates_depend_only_downwards() {
         allowed.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
     let forbidden: Vec<_> = found.difference(&allowed).collect();
     assert!(forbidden.is_empty(), "forbidden dependencies: {forbidden:?}");
-    // A rule that finds nothing to judge would pass for ever.
+    // Guards the test itself: without any dependency found, it would always pass.
     assert!(found.contains(&("fmlora-device".to_owned(), "fmlora-learner".to_owned())));
 }
 
-/// `learner` touches no file, clock, socket, environment or thread.
+/// Checks that `learner` uses no file, clock, socket, environment or thread.
 #[test]
 fn the_learner_is_pure() {
     let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../learner/src");

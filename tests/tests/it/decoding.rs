@@ -1,4 +1,4 @@
-//! Pictures of every kind become upright RGB, and bad bytes become errors.
+//! Decoding of pictures: every format becomes upright RGB, and invalid bytes become errors.
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use fmlora_models::{DecodeError, PictureFolder, decode_picture};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
-/// Left half red, right half blue.
+/// Returns a picture with a red left half and a blue right half.
 fn two_halves() -> RgbImage {
     RgbImage::from_fn(32, 16, |x, _| if x < 16 { Rgb([220, 10, 10]) } else { Rgb([10, 10, 220]) })
 }
@@ -18,7 +18,7 @@ fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Puts an EXIF segment with an orientation behind the start of a JPEG.
+/// Inserts an EXIF segment with an orientation after the start of a JPEG.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
@@ -66,7 +66,7 @@ fn every_format_is_read() {
     }
 }
 
-/// A BMP of 32 bits with a V5 head, whose fourth bytes count as alpha.
+/// Returns a BMP of 32 bits with a V5 header; the fourth byte of each pixel is alpha.
 fn bmp_with_alpha(picture: &RgbImage, alpha: u8) -> Vec<u8> {
     let (width, height) = picture.dimensions();
     let head: u32 = 14 + 124;
@@ -89,7 +89,7 @@ fn bmp_with_alpha(picture: &RgbImage, alpha: u8) -> Vec<u8> {
 }
 
 #[test]
-fn transparency_that_was_never_meant_is_not_believed() {
+fn full_transparency_counts_as_an_unused_alpha_channel() {
     let picture = two_halves();
     for alpha in [0, 255] {
         let seen = decode_picture(&bmp_with_alpha(&picture, alpha)).expect("a BMP");
@@ -160,7 +160,7 @@ fn a_folder_gives_its_pictures_by_content_and_names_the_rest() {
 }
 
 #[test]
-fn bad_bytes_are_told_apart() {
+fn each_kind_of_invalid_bytes_has_its_error() {
     let png = encoded(two_halves(), ImageFormat::Png);
     let jpeg = encoded(two_halves(), ImageFormat::Jpeg);
     assert!(matches!(decode_picture(b""), Err(DecodeError::Empty)));
@@ -170,7 +170,7 @@ fn bad_bytes_are_told_apart() {
     assert!(decode_picture(&jpeg[..20]).is_err());
     let cut = decode_picture(&jpeg[..jpeg.len() - 40]);
     assert!(matches!(cut, Err(DecodeError::CutOff)), "decoders fill a cut JPEG with grey");
-    // Phones append films, in which any pair of bytes occurs.
+    // Phones append films, which may contain any pair of bytes.
     let film = [0xff, 0xd9, 1, 2, 0xff, 0xda, 3, 4, 0xff, 0xda];
     let with_film = [jpeg.as_slice(), &film].concat();
     assert!(decode_picture(&with_film).is_ok(), "what stands behind the end does not matter");

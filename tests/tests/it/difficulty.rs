@@ -1,4 +1,4 @@
-//! The rank follows the difficulty of a task: two tasks made from the same real pictures.
+//! Rank selection by difficulty, on two tasks from the same real pictures.
 
 use burn::tensor::Device;
 use fmlora_learner::format::decode_base;
@@ -7,7 +7,7 @@ use fmlora_models::{Backbone, Preprocess};
 use fmlora_tests::data_dir;
 use image::RgbImage;
 
-/// Numbers of a record of CIFAR-100: coarse label, fine label, three planes of 32 x 32 pixels.
+/// Length of a record of CIFAR-100: coarse label, fine label, three planes of 32 x 32 pixels.
 const RECORD: usize = 2 + 3 * 32 * 32;
 
 /// Shots of each class.
@@ -34,7 +34,7 @@ fn pixels(record: &[u8], preprocess: &Preprocess) -> Vec<f32> {
     preprocess.apply(&picture)
 }
 
-/// The shots of each class, as features.
+/// Returns the shots of each class as features.
 fn shots(backbone: &Backbone, records: &[u8], classes: &[u8]) -> Vec<Vec<Vec<f32>>> {
     let of_class = |&class: &u8| {
         let records = records.chunks_exact(RECORD).filter(|record| record[1] == class);

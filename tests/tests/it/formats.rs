@@ -1,4 +1,5 @@
-//! Files of ours: the same content gives the same bytes, and no wrong byte is trusted.
+//! File formats of this project: the same content gives the same bytes, and every wrong byte is
+//! detected.
 
 use fmlora_learner::format::{
     Base, FileKind, HEADER_BYTES, Provenance, StateFile, decode_base, decode_state, encode_base,
@@ -51,7 +52,7 @@ fn state() -> StateFile {
 }
 
 #[test]
-fn what_is_written_is_read_and_written_alike() {
+fn files_are_decoded_and_encoded_to_the_same_bytes() {
     let file = base();
     let (decoded, id) = decode_base(&file).expect("what was just written");
     assert_eq!(encode_base(&decoded).expect("the same again"), file);
@@ -60,7 +61,7 @@ fn what_is_written_is_read_and_written_alike() {
     assert_eq!(decode_state(&file).expect("what was just written"), state());
 }
 
-/// Before version 3 a class had one mode, before version 2 a state had no tasks.
+/// Versions before 3 have one mode per class; versions before 2 have no tasks.
 #[test]
 fn older_versions_of_a_state_are_read() {
     let now = state();
@@ -111,18 +112,20 @@ fn errors_say_what_was_found_and_expected() {
 }
 
 proptest! {
-    /// A right checksum over arbitrary content: what a careless or hostile program could make.
+    /// A valid checksum over arbitrary content, as from a faulty or hostile program.
     #[test]
     fn arbitrary_content_is_refused_without_a_panic(content in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(decode_base(&seal(FileKind::Base, &content)).is_err());
-        // A state of no classes is short enough to be hit by chance; all else must be refused.
+        // A state without classes is short enough to be hit by chance. Everything else must be
+        // rejected.
         if let Ok(state) = decode_state(&seal(FileKind::State, &content)) {
             prop_assert!(state.classes.is_empty());
         }
     }
 }
 
-/// A class of several occasions and with views, which has more parts in a file than one burst without views.
+/// Returns a class with several occasions and with views, which has more parts in a file than one
+/// burst without views.
 fn detailed_class() -> Class {
     let mut source = GaussianClasses::new(1, 8, 1.0, 2);
     let views = source.shots(0, 4);
@@ -133,7 +136,7 @@ fn detailed_class() -> Class {
     class.with_shots(&source.shots(0, 3)).expect("sound shots")
 }
 
-/// `content` with one byte changed, for each byte and each of `values`.
+/// Iterates over copies of `content` with one byte changed, for each byte and each of `values`.
 fn with_one_byte_changed(
     content: &[u8],
     values: impl Iterator<Item = u8> + Clone,
@@ -147,8 +150,8 @@ fn with_one_byte_changed(
     })
 }
 
-/// A right checksum over sound content with one byte changed: no panic, and statistics that come through are checked before
-/// they are used.
+/// Valid content with one byte changed and a valid checksum: no panic, and statistics that pass the
+/// check are usable.
 #[test]
 fn every_changed_byte_of_a_state_is_checked() {
     let mut state = state();
@@ -167,7 +170,7 @@ fn every_changed_byte_of_a_state_is_checked() {
     }
 }
 
-/// The same for a base, whose weights are many: some values of each byte.
+/// The same for a base. It has many weights, so only some values of each byte are tried.
 #[test]
 fn every_changed_byte_of_a_base_is_checked() {
     let file = base_with_prior();

@@ -1,4 +1,4 @@
-//! The head and its estimates against classes whose truth is known.
+//! Heads and their accuracy estimates, against classes with a known distribution.
 
 use std::sync::Arc;
 
@@ -18,13 +18,15 @@ fn fit(classes: &[Arc<Class>], choice: HeadChoice) -> FittedHead {
     fit_head(classes, classes[0].modes[0].d_feature(), None, choice, &[]).expect("a head")
 }
 
-/// Accuracy on fresh shots of some classes, and the share of them called unknown.
+/// Returns the accuracy on new shots of some classes, and the share of them called unknown.
 fn measure(
     head: &FittedHead,
     source: &mut GaussianClasses,
     classes: impl Iterator<Item = usize>,
 ) -> (f64, f64) {
-    let (mut n, mut right, mut unknown) = (0, 0, 0);
+    let mut n = 0;
+    let mut right = 0;
+    let mut unknown = 0;
     for i in classes {
         for _ in 0..40 {
             let prediction = head.predictor.predict(&source.shot(i), 1);
@@ -37,8 +39,8 @@ fn measure(
     (right as f64 / f64::from(n), unknown as f64 / f64::from(n))
 }
 
-/// For Gaussian classes the stand-ins are distributed as shots are, so the estimate must come true; it
-/// leans a little to the careful side by the factor that real classes need.
+/// For Gaussian classes the stand-ins are distributed as shots are, so the estimate must match. It
+/// is slightly low, because of the factor that real classes need.
 #[test]
 fn the_expected_accuracy_comes_true() {
     for (shots, distance) in [(6, 0.35), (12, 0.25), (40, 0.2)] {
@@ -47,7 +49,7 @@ fn the_expected_accuracy_comes_true() {
         let (accuracy, _) = measure(&head, &mut source, 0..20);
         let expected = head.estimate.as_ref().expect("judged").accuracy;
         eprintln!("{shots} shots: expected {expected:.3}, true {accuracy:.3}");
-        // Three standard errors of 120 stand-ins at least and 800 fresh shots.
+        // Three standard errors of at least 120 stand-ins and 800 new shots.
         assert!((expected - accuracy).abs() < 0.12, "expected {expected}, true {accuracy}");
     }
 }
@@ -62,15 +64,15 @@ fn confidence_is_careful_and_few_of_the_taught_are_strangers() {
         let prediction = head.predictor.predict(&source.shot(i % 20), 1);
         confidence += f64::from(prediction.top[0].confidence) / 400.0;
     }
-    // Without a prior nothing tells that these shots are as diverse as what will be asked.
+    // Without a prior nothing shows that these shots are as diverse as the later pictures.
     let careful = accuracy - confidence;
     assert!((-0.05..0.3).contains(&careful), "confidence {confidence}, accuracy {accuracy}");
     // The threshold is set for other occasions.
     assert!(unknown < 0.12, "{unknown} of the taught are called unknown");
 }
 
-/// A class mean of two shots is noisy and looks far from everything. Without taking the noise off the
-/// distances, classes with few shots would hardly ever be named.
+/// A class mean of few shots is noisy and looks far from everything. If the noise were not
+/// subtracted from the distances, classes with few shots would hardly ever be predicted.
 #[test]
 fn classes_with_few_shots_are_named_too() {
     let counts: Vec<usize> = (0..20).map(|i| if i % 2 == 0 { 3 } else { 60 }).collect();
@@ -82,12 +84,13 @@ fn classes_with_few_shots_are_named_too() {
     assert!(few > 0.4, "classes of 3 shots are told in {few} of cases, of 60 shots in {many}");
 }
 
-/// LDA knows that the directions differ in spread, the nearest mean does not.
+/// LDA uses the different spread of the directions; the nearest mean does not.
 #[test]
 fn much_data_beats_the_nearest_mean() {
     let mut source = GaussianClasses::new(10, 40, 0.2, 5);
     let classes = taught(&mut source, &[100; 10]);
-    let (auto, nearest) = (fit(&classes, HeadChoice::Auto), fit(&classes, HeadChoice::NearestMean));
+    let auto = fit(&classes, HeadChoice::Auto);
+    let nearest = fit(&classes, HeadChoice::NearestMean);
     assert!(auto.predictor.shrinkage() < 1.0);
     let (auto, _) = measure(&auto, &mut source, 0..10);
     let (nearest, _) = measure(&nearest, &mut source, 0..10);
@@ -115,13 +118,14 @@ fn the_least_data_give_a_head_too() {
     let (accuracy, _) = measure(&one_shot_each, &mut source, 0..3);
     assert!(accuracy > 0.9, "three classes far apart: {accuracy}");
 
-    // Shots without any spread: a still picture shown over and over.
+    // Shots without any spread: the same picture repeated.
     let still: Vec<Arc<Class>> = (0..3).map(|i| class(i, &vec![source.shot(i); 5])).collect();
     let still = fit(&still, HeadChoice::Auto);
     assert!(still.predictor.scores(&source.shot(1)).iter().all(|s| s.is_finite()));
 }
 
-/// A class of two kinds that lie on both sides of another class: one mean for both would lie right inside it.
+/// A class of two kinds on both sides of another class: a common mean would be inside the other
+/// class.
 #[test]
 fn a_class_of_two_kinds_is_told_from_what_lies_between() {
     let mut source = GaussianClasses::new(1, 12, 0.0, 8);
@@ -129,7 +133,9 @@ fn a_class_of_two_kinds_is_told_from_what_lies_between() {
         let moved = |shot: Vec<f32>| shot.into_iter().map(|v| v + shift).collect();
         (0..n).map(|_| moved(source.shot(0))).collect()
     };
-    let (between, left, right) = (shots(0.0, 30), shots(-1.5, 30), shots(1.5, 30));
+    let between = shots(0.0, 30);
+    let left = shots(-1.5, 30);
+    let right = shots(1.5, 30);
     let two = class(1, &left).with_shots(&right).expect("sound shots");
     assert_eq!(two.modes.len(), 2);
     let one = Class { modes: vec![two.as_one_mode().expect("finite")], ..two.clone() };

@@ -1,4 +1,4 @@
-//! Importing checkpoints: shapes are derived, and every misfit is named.
+//! Import of checkpoints: shapes are derived, and every mismatch is named in the error.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ fn written(tensors: &Tensors) -> Vec<u8> {
     let view = |(shape, data): &'static (Vec<usize>, Vec<u8>)| {
         TensorView::new(Dtype::F32, shape.clone(), data).expect("numbers fill the shape")
     };
-    // Leaked: a few kB in a test process, for views without a lifetime.
+    // Leaked, a few kB in a test process, to get views with a static lifetime.
     let tensors: &'static Tensors = Box::leak(Box::new(tensors.clone()));
     serialize(tensors.iter().map(|(n, t)| (n, view(t))), None).expect("writing in memory")
 }
@@ -89,7 +89,7 @@ fn a_misfit_is_named() {
     assert!(import_timm(b"no safetensors", HEADS).is_err());
 }
 
-/// A network of one block: its width and the hidden width of its MLP.
+/// Returns a network of one block, given its width and the hidden width of its MLP.
 fn one_block(d_model: usize, d_mlp: usize) -> Vec<u8> {
     let shapes: [(&str, &[usize]); 18] = [
         ("cls_token", &[1, 1, d_model]),
@@ -131,7 +131,7 @@ fn heads_are_those_of_a_published_network_or_are_asked_for() {
     }
     let error = n_heads(320, 640, None).expect_err("an unknown network").to_string();
     assert!(error.contains("--heads") && error.contains("width 320"), "{error}");
-    // The width of a known network alone says nothing.
+    // The width of a known network is not enough on its own.
     assert!(n_heads(384, 768, None).is_err());
     assert_eq!(n_heads(320, 640, Some(4)).expect("heads are given"), 4);
     assert!(n_heads(320, 640, Some(3)).is_err(), "320 is no multiple of 3");
@@ -161,7 +161,7 @@ fn a_smaller_picture_gets_an_attention_temperature_where_there_is_no_layer_scale
     assert_ne!(weights(None), plain.to_half());
 }
 
-/// Parameters without classifier and mask token, as timm counts them.
+/// Number of parameters without classifier and mask token, as timm counts them.
 #[test]
 fn named_networks_have_their_published_sizes() {
     let sizes = [5_524_416, 21_665_664, 85_798_656, 22_056_192, 10_899_072];

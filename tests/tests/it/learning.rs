@@ -1,4 +1,5 @@
-//! Forgetting, undoing and order: what a learner knows follows from what it was taught and not forgotten.
+//! Forgetting, undo and order: the learner's state depends only on the classes taught and not
+//! forgotten.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ fn head(learner: &Learner) -> Predictor {
     fit_head(&classes, D, None, HeadChoice::Auto, &[]).expect("a head").predictor
 }
 
-/// Each class's shots, the same at every call.
+/// Returns each class's shots, the same at every call.
 fn shots(class: usize) -> Vec<Vec<f32>> {
     GaussianClasses::new(NAMES.len(), D, 1.0, 11).shots(class, 6 + class)
 }
@@ -42,7 +43,7 @@ fn a_forgotten_class_leaves_nothing_behind() {
     let before = head(&forgot);
     let operation = forgot.forget(&name("PLANT")).expect("known in any spelling");
     forgot.apply(&operation);
-    // Equal to the bit: statistics, and everything that follows from them.
+    // Equal to the bit: the statistics, and everything computed from them.
     assert_eq!(forgot, never_saw);
     assert_eq!(head(&forgot), head(&never_saw));
     let back = operation.changes[0].before.as_deref().expect("what was forgotten").clone();
@@ -52,7 +53,8 @@ fn a_forgotten_class_leaves_nothing_behind() {
 
 #[test]
 fn the_order_of_classes_does_not_matter() {
-    let (mut one, mut other) = (Learner::new(D), Learner::new(D));
+    let mut one = Learner::new(D);
+    let mut other = Learner::new(D);
     for class in 0..4 {
         teach(&mut one, NAMES[class], shots(class));
         teach(&mut other, NAMES[3 - class], shots(3 - class));
@@ -63,7 +65,8 @@ fn the_order_of_classes_does_not_matter() {
 
 #[test]
 fn the_order_and_grouping_of_shots_do_not_matter_beyond_rounding() {
-    let (mut at_once, mut one_by_one) = (Learner::new(D), Learner::new(D));
+    let mut at_once = Learner::new(D);
+    let mut one_by_one = Learner::new(D);
     for (class, name) in NAMES.iter().enumerate() {
         teach(&mut at_once, name, shots(class));
     }
@@ -74,12 +77,14 @@ fn the_order_and_grouping_of_shots_do_not_matter_beyond_rounding() {
             }
         }
     }
-    let (a, b) = (head(&at_once), head(&one_by_one));
+    let a = head(&at_once);
+    let b = head(&one_by_one);
     assert!((a.shrinkage() - b.shrinkage()).abs() < f32::EPSILON);
     let mut source = GaussianClasses::new(NAMES.len(), D, 1.0, 99);
     for class in 0..4 {
         let feature = source.shot(class);
-        let (a, b) = (a.scores(&feature), b.scores(&feature));
+        let a = a.scores(&feature);
+        let b = b.scores(&feature);
         let largest = a.iter().fold(1.0f32, |m, s| m.max(s.abs()));
         for (x, y) in a.iter().zip(&b) {
             // Means and scatters are rounded to f16 (11 bits) at each operation.
@@ -89,7 +94,7 @@ fn the_order_and_grouping_of_shots_do_not_matter_beyond_rounding() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_and_changes_nothing() {
+fn invalid_operations_are_refused_and_change_nothing() {
     let mut learner = Learner::new(D);
     teach(&mut learner, "cup", shots(0));
     teach(&mut learner, "plant", shots(1));

@@ -1,4 +1,4 @@
-//! The one integration binary: what holds across crates.
+//! The single integration test binary: tests across crates.
 
 mod adaptation;
 mod adapter_files;

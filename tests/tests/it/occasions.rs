@@ -1,4 +1,4 @@
-//! Occasions, views and the prior: what they keep, and what the estimates make of them.
+//! Occasions, views and the prior: their statistics, and their effect on the estimates.
 
 use std::sync::Arc;
 
@@ -11,14 +11,16 @@ use fmlora_tests::GaussianClasses;
 
 const D: usize = 48;
 
-/// Standard deviation between the occasions of a class, beside 1 within them in the widest direction.
+/// Standard deviation between the occasions of a class. Within an occasion it is 1 in the widest
+/// direction.
 const BETWEEN: f32 = 0.35;
 
 fn name(index: usize) -> ClassName {
     ClassName::new(&format!("class {index:03}")).expect("a sound name")
 }
 
-/// Things that look different on each occasion: the class lies about its own mean, an occasion about the class.
+/// Things that look different on each occasion: a class varies about its mean, an occasion about
+/// its class.
 struct Things {
     shots: GaussianClasses,
     occasions: GaussianClasses,
@@ -32,7 +34,8 @@ impl Things {
         }
     }
 
-    /// Shots of a class on one more occasion, closer together than `closeness` times apart.
+    /// Draws shots of a class on a new occasion, with their deviations from the class mean scaled
+    /// by `closeness`.
     fn burst(&mut self, class: usize, n: usize, closeness: f32) -> Vec<Vec<f32>> {
         let shift: Vec<f32> = self.occasions.shot(0).iter().map(|v| v * BETWEEN).collect();
         let middle = self.mean(class);
@@ -49,7 +52,7 @@ impl Things {
     }
 }
 
-/// A prior of generic classes whose pictures are of many occasions.
+/// Returns a prior of generic classes with pictures of many occasions.
 fn prior() -> Prior {
     let mut things = Things::new(40, 5);
     let pictures = |class: usize| -> Vec<Vec<f32>> {
@@ -69,9 +72,10 @@ fn class(index: usize, occasions: &[Vec<Vec<f32>>]) -> Class {
 }
 
 #[test]
-fn what_is_taught_together_is_an_occasion() {
+fn shots_taught_together_are_an_occasion() {
     let mut things = Things::new(1, 1);
-    let (a, b) = (things.burst(0, 4, 0.3), things.burst(0, 3, 0.3));
+    let a = things.burst(0, 4, 0.3);
+    let b = things.burst(0, 3, 0.3);
     let once = ClassStatistics::from_shots(&a).expect("sound shots");
     assert_eq!(once.occasions().len(), 1);
     let twice = once.with_shots(&b).expect("sound shots");
@@ -79,7 +83,7 @@ fn what_is_taught_together_is_an_occasion() {
     assert_eq!(counts, [4, 3]);
     let merged = once.merged(&ClassStatistics::from_shots(&b).expect("sound shots"));
     assert_eq!(merged.expect("the same feature").occasions().len(), 2);
-    // A single shot joins the nearest occasion, so that none is kept by itself.
+    // A single shot joins the nearest occasion, so that no single shot is stored.
     let single = twice.with_shots(&b[..1]).expect("a sound shot");
     let counts: Vec<u32> = single.occasions().iter().map(Occasion::count).collect();
     assert_eq!(counts, [4, 4]);
@@ -101,7 +105,7 @@ fn occasions_do_not_grow_without_bound() {
     statistics.check(D).expect("sound statistics");
 }
 
-/// Of one occasion and without views the bytes are those of programs that knew neither.
+/// With one occasion and no views the bytes are those of versions before occasions and views.
 #[test]
 fn statistics_keep_their_bytes() {
     let mut things = Things::new(1, 3);
@@ -111,8 +115,10 @@ fn statistics_keep_their_bytes() {
     let as_before = postcard::to_stdvec(&(plain.count(), mean, plain.scatter()));
     assert_eq!(bytes, as_before.expect("postcard encodes everything"));
     let views = things.burst(0, 6, 0.1);
-    let detailed = plain.with_shots(&things.burst(0, 3, 1.0)).and_then(|s| s.with_views(&views));
-    let detailed = detailed.expect("sound shots");
+    let detailed = plain
+        .with_shots(&things.burst(0, 3, 1.0))
+        .and_then(|s| s.with_views(&views))
+        .expect("sound shots");
     for statistics in [plain, detailed] {
         let bytes = postcard::to_stdvec(&vec![statistics.clone(); 2]).expect("encodes");
         let read: Vec<ClassStatistics> = postcard::from_bytes(&bytes).expect("what was written");
@@ -123,7 +129,8 @@ fn statistics_keep_their_bytes() {
 #[test]
 fn views_are_no_shots() {
     let mut things = Things::new(1, 4);
-    let (plain, near) = (things.burst(0, 5, 1.0), things.burst(0, 10, 0.1));
+    let plain = things.burst(0, 5, 1.0);
+    let near = things.burst(0, 10, 0.1);
     let mut shots = Shots::default();
     for (place, feature) in plain.iter().enumerate() {
         shots.push(feature.clone(), &near[2 * place..2 * place + 2]);
@@ -148,7 +155,7 @@ fn the_prior_is_what_generic_classes_are_like() {
     let prior = Prior::estimate(&classes).expect("enough pictures");
     prior.check(D).expect("a sound prior");
     assert_eq!(prior.means().len(), 60);
-    // Deviations fall from 1 to 1/4: the leading variance is near 1, the floor far below.
+    // Deviations fall from 1 to 1/4: the leading variance is near 1, and the floor is far below.
     let leading: f32 = prior.directions().values()[..D].iter().map(|v| v * v).sum();
     assert!((0.9..1.4).contains(&leading), "{leading}");
     assert!((0.02..0.3).contains(&prior.floor()), "{}", prior.floor());
@@ -157,7 +164,8 @@ fn the_prior_is_what_generic_classes_are_like() {
     assert!(prior.check(D + 1).is_err());
 }
 
-/// One shot each: with a prior the head knows in which directions things vary, and what nobody taught.
+/// One shot each: the prior gives the head the directions in which things vary, and the untaught
+/// things.
 #[test]
 fn a_prior_serves_where_little_was_taught() {
     let prior = prior();
@@ -170,18 +178,19 @@ fn a_prior_serves_where_little_was_taught() {
         };
         (0..300).map(&mut told).filter(|&right| right).count()
     };
-    let (with_prior, alone) = (right(&with, &mut source), right(&without, &mut source));
+    let with_prior = right(&with, &mut source);
+    let alone = right(&without, &mut source);
     assert!(with_prior >= alone, "{with_prior} with a prior, {alone} without, of 300");
     assert!(matches!(with.unknown_test(), UnknownTest::Evidence { .. }));
-    // A single class of one shot is a head too.
+    // A single class of one shot also gives a head.
     let single = fit(&taught[..1], Some(&prior));
     assert!(single.estimate.is_none());
     assert!(single.predictor.predict(&source.shot(0), 1).top[0].confidence.is_finite());
 }
 
-/// Confidence counts the chance that the thing is none of those taught.
+/// Confidence includes the chance that the thing is none of the taught classes.
 #[test]
-fn strangers_are_less_sure_than_what_was_taught() {
+fn confidence_is_lower_for_unknown_things_than_for_taught_ones() {
     let prior = prior();
     let mut source = GaussianClasses::new(12, D, 0.6, 33);
     let taught: Vec<Class> = (0..3).map(|c| class(c, &[source.shots(c, 12)])).collect();
@@ -204,9 +213,10 @@ fn strangers_are_less_sure_than_what_was_taught() {
     assert!(alarms < 0.1 && found > alarms, "{alarms} false alarms, {found} found");
 }
 
-/// Things taught in one burst each: leaving out single shots says far more than is true on another occasion.
+/// Things taught in one burst each: leaving out single shots gives an estimate far above the
+/// accuracy on another occasion.
 #[test]
-fn a_burst_says_little_of_another_day() {
+fn a_burst_lowers_the_estimate_for_another_day() {
     let prior = prior();
     let mut things = Things::new(12, 40);
     let bursts: Vec<Class> = (0..12).map(|c| class(c, &[things.burst(c, 8, 0.3)])).collect();
@@ -219,7 +229,8 @@ fn a_burst_says_little_of_another_day() {
         right += usize::from(top[0].class == name(i % 12));
     }
     let truth = right as f64 / 360.0;
-    let (alike, another) = (estimate.accuracy, estimate.another_day);
+    let alike = estimate.accuracy;
+    let another = estimate.another_day;
     eprintln!("like the shots {alike:.3}, another day {another:.3}, true {truth:.3}");
     assert!(alike > 0.95 && another < alike - 0.05, "{alike} {another}");
     assert!((another - truth).abs() < (alike - truth).abs(), "{another} {alike}, true {truth}");
@@ -227,7 +238,7 @@ fn a_burst_says_little_of_another_day() {
     assert!(estimate.classes.iter().all(|class| (class.occasions - 1.0).abs() < 1e-9));
 }
 
-/// The same burst in parts is one occasion; other days count.
+/// A burst taught in parts is one occasion; bursts of other days count as more.
 #[test]
 fn occasions_count_as_far_as_they_differ() {
     let prior = prior();
@@ -252,9 +263,9 @@ fn occasions_count_as_far_as_they_differ() {
     assert!(apart > 1.7, "three days count as {apart} occasions");
 }
 
-/// Shots that hardly differ are told to be alike.
+/// Shots that hardly differ are reported as alike.
 #[test]
-fn shots_that_are_all_alike_are_told() {
+fn shots_that_are_all_alike_are_reported() {
     let prior = prior();
     let mut things = Things::new(4, 60);
     let classes: Vec<Class> =

@@ -1,4 +1,4 @@
-//! The blocks as the CPU computes them are the blocks that every other device computes: values and gradients.
+//! Packed blocks of the CPU equal the blocks of every other device: values and gradients.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ const TOLERANCE: f32 = 2e-4;
 
 const RANK: usize = 3;
 
-/// Pictures: fewer than cores, as many, and several groups of which the last may be smaller.
+/// Numbers of pictures: fewer than cores, as many, and several groups of which the last may be
+/// smaller.
 const BATCHES: [usize; 4] = [1, 2, 3, 8];
 
 fn backbone(layer_scale: bool) -> Backbone {
@@ -39,7 +40,7 @@ fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-/// What may carry a gradient: the three matrices of every site, and the prompt.
+/// Tensors that may carry a gradient: the three matrices of every site, and the prompt.
 struct Leaves {
     branches: BTreeMap<Place, [Tensor<2>; 3]>,
     prompt: Tensor<2>,
@@ -50,7 +51,7 @@ impl Leaves {
         let vit = backbone.vit_config();
         let leaf = |tensor: Tensor<2>| tensor.mul_scalar(0.3).autodiff().require_grad();
         let mut branches = BTreeMap::new();
-        // No branch in block 2: gradients must pass through it all the same.
+        // Block 2 has no branch; gradients must still pass through it.
         for block in [1, 3] {
             for (i, &site) in sites.iter().enumerate() {
                 let step = 1.0 + 0.13 * (block * 7 + i) as f32;
@@ -86,7 +87,7 @@ fn numbers(tensor: Tensor<2>) -> Vec<f32> {
     tensor.inner().into_data().try_into_vec::<f32>().expect("f32 on the CPU")
 }
 
-/// Feature and gradients; whoever watches a forward pass gets it tensor by tensor.
+/// Returns feature and gradients. A pass with an observer goes tensor by tensor.
 fn pass(
     backbone: &Backbone,
     batch: usize,
@@ -138,7 +139,7 @@ fn values_and_gradients_are_those_of_the_tensors() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// What is folded in once computes what the tensors do, whatever the batch; with a prompt and without.
+/// Folded weights compute the same as the tensors, for every batch size, with a prompt and without.
 #[test]
 fn features_are_those_of_the_tensors() {
     for layer_scale in [false, true] {
@@ -167,11 +168,13 @@ fn features_are_those_of_the_tensors() {
     }
 }
 
-/// Batches are cut among threads, and so is a picture that comes alone: what one picture gives must not depend on its company.
+/// Batches are split among threads, and so is a single picture: the result of a picture must not
+/// depend on the others in its batch.
 #[test]
 fn a_picture_gives_the_same_alone_and_in_a_batch() {
     let backbone = backbone(true);
-    let (n, d) = (backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
+    let n = backbone.vit_config().n_tokens();
+    let d = backbone.vit_config().d_model;
     let tokens = wave([5, n, d], 0.41);
     let together = numbers(backbone.suffix(tokens.clone()));
     let width = backbone.d_feature();

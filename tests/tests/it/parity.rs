@@ -1,4 +1,4 @@
-//! The network equals PyTorch: per block and at the end, on every golden case.
+//! Parity with PyTorch: the tokens after each block and the final feature, on every golden case.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use fmlora_learner::format::decode_base;
 use fmlora_models::{Backbone, BackboneConfig, ImportOptions, Vit, import_timm};
 use fmlora_tests::{Golden, data_dir, golden_dir, on_every_device, relative_difference};
 
-/// f32 sums in another order; the network is six blocks deep at most.
+/// f32 sums in another order; the network is at most six blocks deep.
 const TOLERANCE: f32 = 1e-4;
 
 struct Case {
@@ -19,7 +19,7 @@ on_every_device!(every_golden_case_is_reproduced);
 
 fn every_golden_case_is_reproduced(device: &Device) {
     let heads = ImportOptions { n_heads: Some(3), image_size: None, attention_temperature: None };
-    // timm resamples positions alone.
+    // timm resamples only the positions.
     let resampled =
         ImportOptions { image_size: Some(42), attention_temperature: Some(0.0), ..heads };
     let cases = [
@@ -80,7 +80,7 @@ fn the_embedded_base_is_reproduced_on_real_pictures() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Splitting the network changes nothing: suffix after prefix is the whole.
+/// Prefix and suffix of the split network together compute the whole network.
 #[test]
 fn prefix_and_suffix_make_the_whole() {
     let bytes = std::fs::read(golden_dir().join("vit-registers/weights.safetensors"));
@@ -101,9 +101,9 @@ fn prefix_and_suffix_make_the_whole() {
         features.push(feature.try_into_vec::<f32>().expect("f32"));
     }
     assert_eq!(features[0], features[1]);
-    // Class token and mean of the patches (not of class token and registers), each normalised.
+    // Class token and mean of the patches (without class token and registers), each normalised.
     let (shape, tokens) = golden.tensor("tokens.block1");
-    let (n_tokens, d) = (shape[1], shape[2]);
+    let [n_tokens, d] = [shape[1], shape[2]];
     let patches: Vec<f32> = (0..d)
         .map(|j| (5..n_tokens).map(|t| tokens[t * d + j]).sum::<f32>() / (n_tokens - 5) as f32)
         .collect();

@@ -1,4 +1,4 @@
-//! Preprocessing equals Pillow's within its rounding.
+//! Parity of preprocessing with Pillow, up to rounding.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -17,7 +17,7 @@ fn every_picture_becomes_the_golden_numbers() {
         let found = Preprocess::imagenet(112).apply(&picture);
         let golden = Golden::load(&folder.join(format!("{stem}.safetensors")));
         let expected = golden.tensor("output").1;
-        // In steps of a byte: both round to bytes twice, with weights that are rounded in their own ways.
+        // In steps of a byte: both round to bytes twice, with differently rounded weights.
         let std = [0.229, 0.224, 0.225];
         let steps = |(place, (a, b)): (usize, (&f32, &f32))| {
             (a - b).abs() * 255.0 * std[place / (112 * 112)]
@@ -27,23 +27,23 @@ fn every_picture_becomes_the_golden_numbers() {
     }
 }
 
-/// A strip of one pixel by sixty thousand would be two gigabytes if it were resized as a whole.
+/// A strip of one pixel by sixty thousand would take two gigabytes if it were resized as a whole.
 #[test]
 fn strips_are_cut_before_they_are_resized() {
     let strip = RgbImage::from_fn(60_000, 1, |x, _| Rgb([if x < 30_000 { 0 } else { 255 }; 3]));
     let preprocess = Preprocess { size: 112, mean: [0.0; 3], std: [1.0; 3] };
     let numbers = preprocess.apply(&strip);
     assert_eq!(numbers.len(), 3 * 112 * 112);
-    // What is left is the middle: dark on the left, light on the right.
+    // The middle remains: dark on the left, light on the right.
     let row = &numbers[..112];
     assert!(row[5] < 0.2 && row[106] > 0.8, "{} and {}", row[5], row[106]);
-    // Cutting changes nothing that a less extreme picture shows.
+    // For a less extreme picture the cut has no visible effect.
     let wide = RgbImage::from_fn(500, 100, |x, y| Rgb([(x % 256) as u8, (y * 2) as u8, 90]));
     let middle = image::imageops::crop_imm(&wide, 50, 0, 400, 100).to_image();
     assert!(largest_difference(&preprocess.apply(&wide), &preprocess.apply(&middle)) < 1e-6);
 }
 
-/// Resizes the whole picture, and cuts afterwards.
+/// Resizes the whole picture and cuts it afterwards.
 fn resized_then_cut(picture: &RgbImage, size: u32) -> Vec<f32> {
     let (width, height) = picture.dimensions();
     let scale = f64::from(size) / f64::from(width.min(height));
@@ -76,7 +76,7 @@ fn a_part_that_is_resized_is_that_part_of_the_resized_whole() {
             let picture = RgbImage::from_fn(width, height, |x, y| Rgb(colour(x, y)));
             let apart =
                 largest_difference(&preprocess.apply(&picture), &resized_then_cut(&picture, size));
-            // A weight of the filter may be rounded to the other side: one step of 256.
+            // A weight of the filter may be rounded differently: one step of 256.
             assert!(apart < 1.01, "{width} x {height}: {apart}");
         }
     }

@@ -1,6 +1,6 @@
 //! The things that the synthetic camera shows: outlines and colours.
 
-/// A place in the plane; things lie within -1..1.
+/// A point in the plane. Things lie within -1..1.
 pub(super) type Point = [f32; 2];
 
 /// A thing that the synthetic camera can show.
@@ -21,11 +21,11 @@ pub enum Thing {
 }
 
 impl Thing {
-    /// All of them.
+    /// All things.
     pub const ALL: [Self; 6] =
         [Self::Ball, Self::Box, Self::Tree, Self::Star, Self::Mug, Self::Ring];
 
-    /// What a person would call it.
+    /// English name of the thing.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ball => "ball",
@@ -37,7 +37,7 @@ impl Thing {
         }
     }
 
-    /// Colour of the thing at a place; `None` beside it.
+    /// Colour of the thing at a point; `None` outside its outline.
     pub(super) fn colour_at(self, [x, y]: Point) -> Option<[f32; 3]> {
         let radius = x.hypot(y);
         match self {
@@ -61,7 +61,7 @@ impl Thing {
     }
 }
 
-/// Three triangles, one on the other.
+/// Returns true for a point within the crown of the fir: three stacked triangles.
 fn fir(x: f32, y: f32) -> bool {
     [(-0.9, -0.2, 0.4), (-0.55, 0.25, 0.55), (-0.2, 0.7, 0.7)].into_iter().any(
         |(top, bottom, width)| {
@@ -70,7 +70,7 @@ fn fir(x: f32, y: f32) -> bool {
     )
 }
 
-/// Distance of the edge of a five-pointed star from its middle, in the direction of a place.
+/// Distance from the middle to the edge of a five-pointed star, in the direction of `(x, y)`.
 fn star_edge(x: f32, y: f32) -> f32 {
     let fifth = std::f32::consts::TAU / 5.0;
     let angle = (x.atan2(-y).rem_euclid(fifth) - fifth / 2.0).abs() / (fifth / 2.0);

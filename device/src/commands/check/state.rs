@@ -1,4 +1,4 @@
-//! Base, state and device, as `run` will open them.
+//! `check`: opens base, state and device in the same way as `run`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use crate::store::{Access, refusal};
 use crate::update::Updates;
 use crate::{EdgeError, Session, StoreError};
 
-/// A state that was opened for writing, with the folder that goes when the trial is over.
+/// A state opened for writing, with its temporary folder, if any, which is removed on drop.
 struct Opened {
     session: Session,
-    /// Whether it is the state that `run` will open.
+    /// False for a scratch state, which only serves to try the device.
     real: bool,
     _folder: Option<TempDir>,
 }
 
-/// Tries base, state and device. `global` says which.
+/// Tries the base, the state and the device that `global` names.
 pub(super) fn try_state(found: &mut Found, global: &Global, config: &DaemonConfig) {
     if !found.sound(&["base", "device"]) {
         return;
@@ -40,7 +40,8 @@ pub(super) fn try_state(found: &mut Found, global: &Global, config: &DaemonConfi
     }
 }
 
-/// Opens the state as `run` does. Where there is none yet, one is made beside it and removed again.
+/// Opens the state in the same way as `run`. If there is none yet, opens a temporary one in the
+/// nearest existing folder above it.
 fn open(found: &mut Found, global: &Global) -> Option<Opened> {
     let directory = Session::state_directory(global);
     let (folder, place) = match missing_below(&directory) {
@@ -51,7 +52,8 @@ fn open(found: &mut Found, global: &Global) -> Option<Opened> {
                 (Some(folder), place)
             }
             Err(error) => {
-                let (directory, parent) = (directory.display(), parent.display());
+                let directory = directory.display();
+                let parent = parent.display();
                 let what = format!("{directory} cannot be made: {parent} is not writable: {error}");
                 found.mistake("state", what);
                 return None;
@@ -81,10 +83,10 @@ fn open(found: &mut Found, global: &Global) -> Option<Opened> {
     }
 }
 
-/// What is there of the path of a state that is still to be made; `None` where there is a state.
+/// Returns the nearest existing folder above a missing state; `None` if the state exists.
 fn missing_below(directory: &Path) -> Option<PathBuf> {
     let file = directory.join(crate::store::FILE);
-    // A link to a file that is not there is opened, which says so.
+    // A dangling symlink counts as a state: opening it reports the missing file.
     if file.exists() || file.is_symlink() {
         return None;
     }
@@ -92,7 +94,7 @@ fn missing_below(directory: &Path) -> Option<PathBuf> {
     Some(above.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned())
 }
 
-/// An empty state, for trying the device without the real one.
+/// Opens an empty state in a temporary folder, to try the device without the real state.
 fn scratch(found: &mut Found, global: &Global) -> Option<Opened> {
     let folder = match tempfile::tempdir() {
         Ok(folder) => folder,
@@ -111,7 +113,7 @@ fn scratch(found: &mut Found, global: &Global) -> Option<Opened> {
     }
 }
 
-/// Updates need a root that is trusted: of the configuration, or of the state from before.
+/// Checks that updates have a trusted root, either in the configuration or in the state.
 fn try_root(found: &mut Found, session: &Session, config: &UpdateConfig) {
     if config.from.is_none() || config.root.is_some() {
         return;

@@ -1,4 +1,4 @@
-//! What is kept of passwords and tokens: hashes.
+//! Stored hashes of passwords and tokens.
 
 use std::sync::LazyLock;
 
@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 
 use super::{AccessError, Role};
 
-/// Characters of a token: 160 bits.
+/// Length of a token, in characters: 160 bits.
 pub(super) const TOKEN_LENGTH: usize = 32;
 
-/// Accounts and tokens; postcard, in the table `meta` of the state.
+/// Accounts and tokens, as postcard in the table `meta` of the state.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Accounts {
-    /// argon2id in PHC format.
+    /// Password hashes by role: argon2id in PHC format.
     passwords: Vec<(Role, String)>,
     tokens: Vec<Token>,
     next_id: u32,
@@ -28,7 +28,7 @@ struct Token {
     id: u32,
     name: String,
     role: Role,
-    /// A token has 160 random bits: nothing slower is needed to keep it from being found by trying.
+    /// A token has 160 random bits, so a fast hash is enough: it cannot be found by trying.
     sha256: [u8; 32],
 }
 
@@ -55,13 +55,14 @@ impl Accounts {
     pub(super) fn add_token(&mut self, name: &str, role: Role, token: &str) -> TokenDto {
         let id = self.next_id + 1;
         self.next_id = id;
-        let (name, sha256) = (name.to_owned(), digest(token));
+        let name = name.to_owned();
+        let sha256 = digest(token);
         self.tokens.push(Token { id, name: name.clone(), role, sha256 });
         TokenDto { id: Some(id), name, role }
     }
 
-    /// Role of the token of this SHA-256. Comparing digests in steady time is not needed: whoever could choose them would
-    /// know the token.
+    /// Role of the token with this SHA-256. A comparison in constant time is not needed: a digest
+    /// can only be chosen by knowing its token.
     pub(super) fn role_of(&self, sha256: &[u8; 32]) -> Option<Role> {
         self.tokens.iter().find(|token| token.sha256 == *sha256).map(|token| token.role)
     }
@@ -71,7 +72,7 @@ impl Accounts {
         self.tokens.iter().map(dto).collect()
     }
 
-    /// Whether there was such a token.
+    /// Removes a token; returns true if there was one.
     pub(super) fn remove_token(&mut self, id: u32) -> bool {
         let before = self.tokens.len();
         self.tokens.retain(|token| token.id != id);
@@ -93,13 +94,14 @@ pub(crate) fn check_hash(text: &str) -> Result<(), String> {
     }
 }
 
-/// A password as it is kept: argon2id with 19 MiB and two passes, as OWASP recommends, and a salt of its own.
+/// Hashes a password with argon2id, 19 MiB and two passes, as OWASP recommends, and with a salt of
+/// its own.
 pub(crate) fn hash(password: &str) -> Result<String, AccessError> {
     let hash = Argon2::default().hash_password(password.as_bytes());
     hash.map(|hash| hash.to_string()).map_err(|e| AccessError::Hash(e.to_string()))
 }
 
-/// Whether it is the password; where there is none, it takes as long to say no.
+/// Checks a password against its stored hash. Takes the same time if there is none.
 pub(super) fn verify(password: &str, kept: Option<&str>) -> bool {
     static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| hash("nobody has this").ok());
     let Some(hash) = kept.or(NOBODY.as_deref()).and_then(|hash| PasswordHash::new(hash).ok())

@@ -8,9 +8,9 @@ use super::{Account, Role};
 /// Password hashes and tokens of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Configured {
-    /// argon2id in PHC format.
+    /// Hash of the administrator's password: argon2id in PHC format.
     pub(crate) admin: Option<String>,
-    /// The same for the viewer.
+    /// Hash of the viewer's password: argon2id in PHC format.
     pub(crate) viewer: Option<String>,
     pub(crate) tokens: Vec<ConfiguredToken>,
 }
@@ -41,7 +41,7 @@ impl Configured {
     }
 }
 
-/// A SHA-256 of 64 hexadecimal digits.
+/// Parses a SHA-256 of 64 hexadecimal digits.
 pub(crate) fn parse_digest(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -57,7 +57,7 @@ pub(crate) fn parse_digest(text: &str) -> Option<[u8; 32]> {
 /// SHA-256 of a token as 64 hexadecimal digits.
 pub(crate) fn hex(token: &str) -> String {
     super::accounts::digest(token).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

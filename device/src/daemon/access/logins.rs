@@ -1,4 +1,4 @@
-//! Who is logged in. In memory alone: after a restart everybody logs in again.
+//! Login sessions, in memory only: a restart ends them all.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::Role;
 use super::accounts::digest;
 
-/// Characters of what opens a session: 160 bits.
+/// Length of a session key, in characters: 160 bits.
 pub(super) const KEY_LENGTH: usize = 32;
 
-/// Sessions at a time; the oldest goes for a new one.
+/// Largest number of sessions; a new one replaces the oldest.
 const MAX_LOGINS: usize = 256;
 
-/// Sessions by the digest of what opens them.
+/// Sessions by the digest of their key.
 #[derive(Debug, Default)]
 pub(super) struct Logins(HashMap<[u8; 32], Login>);
 
@@ -58,8 +58,10 @@ mod tests {
 
     #[test]
     fn logins_end_by_time_by_word_and_by_number() {
-        let (mut logins, start) = (Logins::default(), Instant::now());
-        let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
+        let mut logins = Logins::default();
+        let start = Instant::now();
+        let hour = Duration::from_hours(1);
+        let minute = Duration::from_mins(1);
         logins.begin("a", Role::Admin, start, hour);
         logins.begin("v", Role::Viewer, start, hour);
         assert_eq!(logins.role("a", start + 59 * minute), Some(Role::Admin));

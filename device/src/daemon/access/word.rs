@@ -1,11 +1,12 @@
-//! Words that nobody can guess.
+//! Random words for passwords, tokens and session keys.
 
 use super::AccessError;
 
-/// No letter that looks like another one or like a digit: people read these words from a screen.
+/// Alphabet without letters that look like another letter or a digit: the words are read from a
+/// screen.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// `length` random letters and digits, 5 bits each.
+/// Generates `length` random letters and digits, 5 bits each.
 pub(super) fn random_word(length: usize) -> Result<String, AccessError> {
     let mut bytes = vec![0; length];
     getrandom::fill(&mut bytes).map_err(AccessError::Random)?;

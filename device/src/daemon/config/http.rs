@@ -1,4 +1,4 @@
-//! `[http]`: where the page is, who stands before it, how much it takes.
+//! `[http]`: address, proxies and limits of the page.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -49,12 +49,12 @@ pub(crate) struct HttpConfig {
 }
 
 impl HttpConfig {
-    /// Path of the page as cookies need it.
+    /// Path of the page, for its cookie.
     pub(crate) fn cookie_path(&self) -> &str {
         if self.base_path.is_empty() { "/" } else { &self.base_path }
     }
 
-    /// Whether this address is a proxy that is trusted.
+    /// Returns true if this address is a trusted proxy.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(address))
     }
@@ -65,7 +65,8 @@ impl HttpConfig {
 pub(crate) struct Network(IpNet);
 
 impl Network {
-    /// Whether the address lies in it; an IPv4 address that is written as IPv6 counts as IPv4.
+    /// Returns true if the network holds the address; an IPv4 address that is written as IPv6
+    /// counts as IPv4.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }

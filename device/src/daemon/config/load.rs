@@ -1,6 +1,6 @@
-//! From a file and the environment to a configuration, with all mistakes at once.
+//! Loads the configuration from a file and the environment, and reports all mistakes at once.
 //!
-//! Every key is read by itself, so that one wrong value hides no other.
+//! Each key is read separately, so that one wrong value hides no other.
 
 use std::fmt;
 
@@ -12,27 +12,27 @@ use toml::{Table, Value};
 
 use super::DaemonConfig;
 
-/// One thing that is wrong.
+/// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// A line of the file, a variable, or a key.
+    /// Line of the file, variable or key.
     pub place: String,
-    /// What is wrong and what is expected.
+    /// Description of the mistake, with the expected value.
     pub what: String,
 }
 
-/// Everything that is wrong with a configuration.
+/// Error with all mistakes of a configuration.
 #[derive(Debug, Error)]
 #[error("{source_name}: {} mistake{}{}", .mistakes.len(), if .mistakes.len() == 1 { "" } else { "s" }, lines(.mistakes))]
 pub struct ConfigError {
-    /// The file.
+    /// Name of the file.
     pub source_name: String,
-    /// All of them, in the order of the file, then of the environment.
+    /// All mistakes, in the order of the file, then of the environment.
     pub mistakes: Vec<Mistake>,
 }
 
 impl ConfigError {
-    /// Of a single mistake.
+    /// Creates the error of a single mistake.
     pub(crate) fn one(source_name: &str, mistake: Mistake) -> Self {
         Self { source_name: source_name.to_owned(), mistakes: vec![mistake] }
     }
@@ -51,33 +51,34 @@ impl fmt::Display for Mistake {
 
 type Keys = <DaemonConfig as Config>::Layer;
 
-/// What was read so far.
+/// State of reading a configuration.
 struct Reading<'a> {
     text: &'a str,
     keys: Keys,
-    /// Keys that have a value, right or wrong.
+    /// Keys with a value, valid or not.
     given: Vec<String>,
     mistakes: Vec<Mistake>,
-    /// Keys whose value cannot be used, or is missing.
+    /// Keys with a missing or unusable value.
     wrong: Vec<String>,
 }
 
-/// What a file and the environment say.
+/// Result of reading a file and the environment.
 #[derive(Debug)]
 pub(crate) struct Read {
-    /// With the default of each key that is wrong; `None` for a file that is no TOML.
+    /// Configuration, with the default of each wrong key; `None` for a file that is no TOML.
     pub(crate) config: Option<DaemonConfig>,
     pub(crate) mistakes: Vec<Mistake>,
-    /// Keys whose value cannot be used, or is missing.
+    /// Keys with a missing or unusable value.
     pub(crate) wrong: Vec<String>,
 }
 
 impl Read {
-    /// With what single values cannot say, and with variables among `names` that are none of ours though they begin like some.
+    /// Adds the mistakes that single values do not show, and the unknown variables among `names`
+    /// with the prefix of a table.
     pub(crate) fn checked(mut self, names: impl Iterator<Item = String>) -> Self {
         self.mistakes.extend(unknown_variables(names));
         for mistake in self.config.iter().flat_map(super::check) {
-            // A value that cannot be read has its default here, and was told already.
+            // A value that cannot be read has its default here, and was reported already.
             if !self.wrong.contains(&mistake.place) {
                 self.wrong.push(mistake.place.clone());
                 self.mistakes.push(mistake);
@@ -87,10 +88,11 @@ impl Read {
     }
 }
 
-/// Stands for a source that is missing or wrong.
+/// Stands in for a missing or wrong source.
 const NO_SOURCE: &str = "synthetic://";
 
-/// Reads a file's text and the variables that `variable` knows, which win. An empty variable is one that is not set.
+/// Loads the text of a file and the variables that `variable` returns, which take precedence. An
+/// empty variable counts as not set.
 ///
 /// # Errors
 ///
@@ -106,7 +108,7 @@ pub(crate) fn load(
     }
 }
 
-/// The same with what can be read in spite of mistakes.
+/// Like [`load`], but returns the readable values in spite of mistakes.
 pub(crate) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Read {
     let mut reading = Reading {
         text,
@@ -139,7 +141,7 @@ pub(crate) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Rea
     Read { config, mistakes, wrong }
 }
 
-/// Variables that begin as those of a table do (`FMLORA_CAMERA_`), and are not known.
+/// Returns the unknown variables with the prefix of a table (`FMLORA_CAMERA_`).
 fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Mistake> {
     let mut known: Vec<&str> = Vec::new();
     each_key(&DaemonConfig::META, &mut Vec::new(), &mut |_, field| {
@@ -186,7 +188,7 @@ impl Reading<'_> {
         format!("line {}", before.matches('\n').count() + 1)
     }
 
-    /// The keys of a table of the file.
+    /// Reads the keys of a table of the file.
     fn table(&mut self, meta: &'static Meta, table: &DeTable<'_>, path: &[&'static str]) {
         for (key, value) in table {
             let place = self.line(key.span().start);
@@ -202,14 +204,15 @@ impl Reading<'_> {
                     self.table(meta, table, &path);
                 }
                 (FieldKind::Nested { .. }, other) => {
-                    let (kind, key) = (other.type_str(), path.join("."));
+                    let kind = other.type_str();
+                    let key = path.join(".");
                     let what = format!("`{key}` is a {kind}, expected a table: [{key}]");
                     self.wrong.push(key);
                     self.mistakes.push(Mistake { place, what });
                 }
                 (FieldKind::Leaf { .. }, _) => {
                     self.given.push(path.join("."));
-                    // The value by itself, as it stands in the text.
+                    // The value alone, as it is written in the text.
                     let written = self.text.get(value.span()).unwrap_or_default();
                     let read = parsed(written).map_or_else(Err, |value| keys_of(&path, value));
                     self.take(read, place, &path);
@@ -218,7 +221,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The variable of a key.
+    /// Reads the variable of a key.
     fn variable(
         &mut self,
         path: &[&'static str],
@@ -228,7 +231,7 @@ impl Reading<'_> {
         let FieldKind::Leaf { env: Some(name), .. } = field.kind else { return };
         let Some(text) = variable(name).filter(|text| !text.is_empty()) else { return };
         self.given.push(path.join("."));
-        // As a number, a list and so on if the key wants one, else as the text it is.
+        // Read as a number, a list and so on if the key expects one, else as plain text.
         let typed = parsed(&text).map_or_else(Err, |value| keys_of(path, value));
         let read = typed.or_else(|why| {
             keys_of(path, Value::String(text.clone()))
@@ -265,14 +268,14 @@ impl Reading<'_> {
     }
 }
 
-/// A value as TOML writes it.
+/// Parses a value in TOML syntax.
 fn parsed(written: &str) -> Result<Value, String> {
     let mut table: Table = toml::from_str(&format!("value = {written}"))
         .map_err(|error: toml::de::Error| error.message().to_owned())?;
     table.remove("value").ok_or_else(|| "no value".to_owned())
 }
 
-/// A configuration with one key.
+/// Creates a configuration with one key.
 fn keys_of(path: &[&'static str], value: Value) -> Result<Keys, String> {
     let nested = path
         .iter()
@@ -285,7 +288,7 @@ fn shown(path: &[&'static str], name: &str) -> String {
     [path, &[name]].concat().join(".")
 }
 
-/// What is wrong with a key that nobody knows, and which one was perhaps meant.
+/// Message for an unknown key, with the most similar known key.
 fn unknown(key: &str, name: &str, meta: &Meta) -> String {
     let near = |field: &Field| (strsim::damerau_levenshtein(field.name, name), field.name);
     let nearest = meta.fields.iter().map(near).min();
@@ -326,13 +329,13 @@ mod tests {
         let with = load("test", FILE, &empty).expect("a configuration");
         assert_eq!(with, load("test", FILE, &|_| None).expect("a configuration"));
         assert_eq!((with.mqtt.topic.as_str(), with.http.max_body_mib), ("boxes", 7));
-        // A text is emptied by the file, or by quotes.
+        // A text is emptied by the file, or by quotation marks.
         let quoted = |name: &str| (name == "FMLORA_MQTT_DISCOVERY").then(|| "\"\"".to_owned());
         assert_eq!(load("test", FILE, &quoted).expect("a configuration").mqtt.discovery, "");
     }
 
     #[test]
-    fn what_is_right_is_read_beside_what_is_wrong() {
+    fn valid_keys_are_read_in_spite_of_wrong_ones() {
         let text = "devise = 1\n[http]\nlisten = \"here\"\nmax_body_mib = 7\n[mqtt]\nbroker = \"mqtt://box\"\n";
         let Read { config, mistakes, wrong } = read(text, &|_| None);
         let config = config.expect("a configuration");

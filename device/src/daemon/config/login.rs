@@ -1,4 +1,4 @@
-//! `[login]`: whether a login is asked for, and the accounts that the configuration sets.
+//! `[login]`: switch of the login, and the accounts that the configuration sets.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mistake, Secret, secret};
 use crate::daemon::access::{Configured, ConfiguredToken, Role, check_hash, parse_digest};
 
-/// Largest file that holds a secret.
+/// Largest file with a secret, in bytes.
 const LARGEST: u64 = 4096;
 
 /// `[login]`
@@ -44,7 +44,7 @@ pub(crate) struct LoginConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenConfig {
-    /// What it is for.
+    /// Purpose of the token.
     pub(crate) name: String,
     pub(crate) role: Role,
     /// SHA-256 of the token, 64 hexadecimal digits.
@@ -53,7 +53,7 @@ pub(crate) struct TokenConfig {
 }
 
 impl LoginConfig {
-    /// Accounts and tokens that the configuration sets; files of hashes are read.
+    /// Returns the accounts and tokens that the configuration sets; reads files of hashes.
     ///
     /// # Errors
     ///
@@ -102,11 +102,12 @@ impl LoginConfig {
     }
 }
 
-/// A secret of a key or of the file that `KEY_file` names, and which of them it is; `None` without either.
+/// Reads a secret from its key or from the file that `KEY_file` names; returns the used key and the
+/// secret, `None` without either.
 ///
 /// # Errors
 ///
-/// The mistake: both are set, or the file cannot be read.
+/// The mistake: both keys are set, or the file cannot be read.
 pub(super) fn secret_of(
     key: &str,
     value: Option<&Secret>,
@@ -126,7 +127,7 @@ pub(super) fn secret_of(
     }
 }
 
-/// Text of a small file without the line end behind it.
+/// Reads a small text file, without the line end at its end.
 fn read(path: &Path) -> Result<String, String> {
     let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if about.is_file() && about.len() > LARGEST {

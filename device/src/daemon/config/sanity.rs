@@ -1,4 +1,5 @@
-//! What single values cannot say: ranges, files that must be there, keys that need each other.
+//! Checks that go beyond the type of a value: ranges, files that must exist, keys that need each
+//! other.
 
 use std::path::Path;
 
@@ -11,11 +12,11 @@ use crate::report::with_causes;
 use crate::tls_roots::Authorities;
 use crate::update::{Trusted, read_root};
 
-/// Most letters of this box's name at the broker, and bytes of the first part of topics.
+/// Longest name of this box at the broker in letters, and longest first part of topics in bytes.
 const LONGEST_NAME: usize = 64;
 const LONGEST_TOPIC: usize = 1024;
 
-/// Everything that is wrong with a configuration whose keys can be read.
+/// Returns all mistakes of a configuration with readable keys.
 pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let mut wrong = |key: &str, what: String| {
@@ -25,7 +26,7 @@ pub(crate) fn check(config: &DaemonConfig) -> Vec<Mistake> {
         wrong("device", why);
     }
     let camera = &config.camera;
-    // A folder that is not there yet is waited for, as a camera is.
+    // A missing directory is no mistake: the source waits for it, as it does for a camera.
     if let Err(why) = SourceSpec::of(camera) {
         wrong("camera.source", why);
     }

@@ -1,24 +1,24 @@
-//! What is never shown: passwords, by themselves and inside of addresses.
+//! Secrets that are never shown: passwords, alone and within URLs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What stands in place of a secret.
+/// Text in place of a secret.
 const HIDDEN: &str = "***";
 
-/// A password. It has one way out, `reveal`.
+/// A password. Only `reveal` returns its text.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// A password that was read elsewhere.
+    /// Wraps a password that was read elsewhere.
     pub(crate) fn new(password: String) -> Self {
         Self(password)
     }
 
-    /// The password itself, for whom it is meant.
+    /// Returns the text of the password.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -36,24 +36,25 @@ impl Serialize for Secret {
     }
 }
 
-/// Endings of the names of values that are secrets: `?loginpas=`, `&access_token=`.
+/// Endings of the names of query values that are secret: `?loginpas=`, `&access_token=`.
 const SECRET_VALUES: [&str; 12] = [
     "password", "passwd", "passw", "pass", "pas", "pwd", "psw", "pw", "token", "secret", "apikey",
     "api_key",
 ];
 
-/// Schemes of `Authorization`, which are no secret.
+/// Schemes of `Authorization`, which are not secret.
 const LOGIN_SCHEMES: [&str; 3] = ["basic", "bearer", "digest"];
 
-/// A text with everything in it hidden that enters a device: user and password of addresses, values of queries that are
-/// passwords, logins of HTTP.
+/// Masks all credentials in a text: user names and passwords of URLs, passwords in queries, HTTP
+/// logins.
 pub(crate) fn masked(text: &str) -> String {
     let text = without_logins(text);
     let text = without_values(&text, |c| "&\"'<>".contains(c) || c.is_whitespace());
     without_headers(&text)
 }
 
-/// The same of a text that is one address as a whole: quotes and spaces in it belong to a password.
+/// Like [`masked`], for a text that is a single URL: quotation marks and spaces belong to a
+/// password.
 pub(crate) fn masked_address(text: &str) -> String {
     let shown = match text.split_once("://") {
         None => without_login(text),
@@ -65,7 +66,7 @@ pub(crate) fn masked_address(text: &str) -> String {
     without_values(&shown, |c| c == '&')
 }
 
-/// Hides user and password of every address, with a scheme or without one.
+/// Masks user name and password of all URLs, with or without a scheme.
 fn without_logins(text: &str) -> String {
     let is_end = |c: char| "\"'<>".contains(c) || c.is_whitespace();
     let hide = |word: &str| {
@@ -89,7 +90,7 @@ fn without_logins(text: &str) -> String {
     text.split_inclusive(is_end).map(hide).collect()
 }
 
-/// Hides what stands before the `@` of an address without a scheme, if it has a user and a password.
+/// Masks the text before the `@` of a URL without a scheme, if it holds a user name and a password.
 fn without_login(word: &str) -> String {
     let hidden = || {
         let at = word.rfind('@')?;
@@ -104,7 +105,7 @@ fn without_login(word: &str) -> String {
     }
 }
 
-/// Hides the values of `NAME=VALUE` whose names are those of passwords. A value goes up to an end.
+/// Masks the values of `NAME=VALUE` with the name of a secret. A value ends at `is_end`.
 fn without_values(text: &str, is_end: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -116,7 +117,7 @@ fn without_values(text: &str, is_end: impl Fn(char) -> bool) -> String {
             continue;
         }
         let value = &value[..value.find(&is_end).unwrap_or(value.len())];
-        // What closes a sentence is no part of it.
+        // Punctuation at the end of a sentence is not part of the value.
         let value = value.trim_end_matches([':', ',', '.', ')', ']']);
         if !value.is_empty() {
             shown.push_str(HIDDEN);
@@ -126,8 +127,8 @@ fn without_values(text: &str, is_end: impl Fn(char) -> bool) -> String {
     shown + rest
 }
 
-/// Whether the name that a text ends with is that of a secret. The short ones are names by themselves alone: a compass is
-/// none.
+/// Returns true if the text ends with the name of a secret. The short names count only as whole
+/// names: `compass` is no secret.
 fn is_secret_name(text: &str) -> bool {
     let mut names = text.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let name = names.next().unwrap_or_default().to_ascii_lowercase();
@@ -140,7 +141,8 @@ fn is_secret_name(text: &str) -> bool {
     })
 }
 
-/// Hides the credentials of `Authorization: SCHEME CREDENTIALS`, up to the end of the line or a quotation mark.
+/// Masks the credentials of `Authorization: SCHEME CREDENTIALS`, up to the end of the line or a
+/// quotation mark.
 fn without_headers(text: &str) -> String {
     const NAME: &str = "authorization:";
     let mut shown = String::with_capacity(text.len());
@@ -159,7 +161,7 @@ fn without_headers(text: &str) -> String {
             shown.push(' ');
             shown.push_str(HIDDEN);
         }
-        // The values of a digest stand in quotation marks.
+        // The values of a digest are in quotation marks.
         rest = if scheme.eq_ignore_ascii_case("digest") {
             &after[after.find(['\n', '\r']).unwrap_or(after.len())..]
         } else {
@@ -169,8 +171,9 @@ fn without_headers(text: &str) -> String {
     shown + rest
 }
 
-/// How many bytes before an `@` are user and password, of an address without its scheme. A password that is written without
-/// escapes may hold everything, so it is taken to end at the last `@` unless no password can stand before it.
+/// Length of user name and password before an `@`, in bytes, in a URL without its scheme. An
+/// unescaped password may hold any character, so it is taken to end at the last `@`, unless no
+/// password can precede that.
 fn secret_length(rest: &str) -> usize {
     let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if host.contains(['@', ':']) { rest.rfind('@').unwrap_or(0) } else { 0 }

@@ -1,4 +1,4 @@
-//! `[update]`: where adapters come from.
+//! `[update]`: repository of adapters.
 
 use std::path::PathBuf;
 
@@ -42,20 +42,20 @@ pub(crate) struct UpdateConfig {
 }
 
 impl UpdateConfig {
-    /// The repository.
+    /// Location of the repository.
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong with it.
+    /// A message that says what is wrong with it.
     pub(crate) fn location(&self) -> Result<Option<Location>, String> {
         self.from.as_deref().map(str::parse).transpose()
     }
 
-    /// What updates work with; `None` without a repository.
+    /// Settings of the update client; `None` without a repository.
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Settings`], also for a root or an authority that cannot be read.
+    /// [`UpdateError::Settings`], also for a root or a certificate authority that cannot be read.
     pub(crate) fn settings(&self) -> Result<Option<Settings>, UpdateError> {
         let Some(location) = self.location().map_err(UpdateError::Settings)? else {
             return Ok(None);
@@ -66,8 +66,12 @@ impl UpdateConfig {
             key: "update.authority",
         };
         let from = Origin::new(location, &client).map_err(UpdateError::Settings)?;
-        let root = self.root.as_deref().map(read_root).transpose();
-        let root = root.map_err(|error| UpdateError::Settings(with_causes(&error)))?;
+        let root = self
+            .root
+            .as_deref()
+            .map(read_root)
+            .transpose()
+            .map_err(|error| UpdateError::Settings(with_causes(&error)))?;
         Ok(Some(Settings { from, root, channel: self.channel.clone(), again: Again::None }))
     }
 }

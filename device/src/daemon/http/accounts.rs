@@ -1,4 +1,4 @@
-//! Logging in and out; passwords and tokens.
+//! Routes for login, logout, passwords and tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,8 @@ pub(super) async fn log_in(
     headers: HeaderMap,
     Body(credentials): Body<Credentials>,
 ) -> Result<impl IntoResponse, ApiError> {
-    // It uses no cookie, and another site's page cannot send JSON unasked: `Origin` says nothing more.
+    // A login uses no cookie, and a page of another site cannot send JSON without permission
+    // (CORS): `Origin` adds nothing.
     not_cross_site(&headers)?;
     api.limits.rates.login(client.address)?;
     let _one = permit(&api.limits.logins, "too many logins are being checked")?;
@@ -180,7 +181,7 @@ pub(super) async fn remove_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Does what waits for the disk or for a hash beside what serves the connections.
+/// Runs work that waits for the disk or for a hash, on a thread for blocking work.
 async fn with_gate<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce(&Shared) -> Result<T, AccessError> + Send + 'static,

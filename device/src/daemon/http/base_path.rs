@@ -1,4 +1,4 @@
-//! The page below a path: what a proxy passes on with the path is served as if it had been taken off.
+//! Serves the page below a path, for a proxy that passes the path on: it is stripped from requests.
 
 use axum::Router;
 use axum::extract::Request;
@@ -8,29 +8,30 @@ use axum::middleware::map_request;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
 
-/// Serves `routes` at the root and below `base_path`, such as "/box1"; empty is the root alone.
+/// Serves `routes` at the root and below `base_path`, such as "/box1"; empty is the root only.
 pub(super) fn below(base_path: &str, routes: Router) -> Router {
     if base_path.is_empty() {
         return routes;
     }
-    let (base, to) = (base_path.to_owned(), format!("{base_path}/"));
+    let base = base_path.to_owned();
+    let to = format!("{base_path}/");
     let strip = move |mut request: Request| {
         if let Some(uri) = without(request.uri(), &base) {
             *request.uri_mut() = uri;
         }
         std::future::ready(request)
     };
-    // Addresses of the page are relative, so its own address has to end with a slash.
+    // URLs in the page are relative, so the page's own URL must end with a slash.
     let to_page = move || {
         let to = Redirect::permanent(&to);
         async move { to.into_response() as Response }
     };
-    // A layer of a router comes after its routing; this one comes before that of `routes`.
+    // A layer of a router runs after its routing; this one runs before that of `routes`.
     let routes = Router::new().fallback_service(routes).layer(map_request(strip));
     Router::new().route(base_path, any(to_page)).fallback_service(routes)
 }
 
-/// The address without the path before it; `None` if it does not begin with that.
+/// Strips the path prefix from a URI; `None` if it has another one.
 fn without(uri: &Uri, base: &str) -> Option<Uri> {
     let rest = uri.path().strip_prefix(base).filter(|rest| rest.starts_with('/'))?;
     let path = match uri.query() {

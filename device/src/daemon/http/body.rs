@@ -1,4 +1,4 @@
-//! Bodies of requests: JSON, and pictures.
+//! Extractors for the bodies of requests: JSON and pictures.
 
 use axum::Json;
 use axum::extract::rejection::BytesRejection;
@@ -14,7 +14,7 @@ use super::Api;
 use super::error::ApiError;
 use crate::pictures::{PictureError, decoded};
 
-/// A body of JSON.
+/// Extractor of a JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -28,15 +28,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body of JSON; none, or null, is the default.
+/// Extractor of a JSON body; the default if it is missing or null.
 pub(super) struct OptionalBody<T>(pub(super) T);
 
 impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for OptionalBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -47,12 +48,12 @@ impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for OptionalB
     }
 }
 
-/// A number without fraction, also where JSON writes it as 5.0.
+/// Deserialises a whole number, also if JSON writes it as 5.0.
 pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
     whole_or_null(from)?.ok_or_else(|| D::Error::custom("null, expected a whole number"))
 }
 
-/// The same, or null.
+/// Like [`whole`], or null.
 pub(super) fn whole_or_null<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
@@ -70,7 +71,7 @@ pub(super) fn whole_or_null<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
 #[allow(dead_code, reason = "it stands in the document alone")]
 pub(super) struct PictureFile(Vec<u8>);
 
-/// A picture, decoded and ready for the network.
+/// Extractor of a picture, decoded and preprocessed for the network.
 pub(super) struct Picture(pub(super) Vec<f32>);
 
 impl FromRequest<Api> for Picture {
@@ -80,13 +81,14 @@ impl FromRequest<Api> for Picture {
         may_be_picture(request.headers())?;
         not_too_large(request.headers(), api)?;
         let _one = permit(&api.limits.uploads, "too many pictures are being read")?;
-        let bytes = axum::body::Bytes::from_request(request, api).await;
-        let bytes = bytes.map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
+        let bytes = axum::body::Bytes::from_request(request, api)
+            .await
+            .map_err(|e: BytesRejection| ApiError::new(e.status(), e.body_text()))?;
         Ok(Self(ready(api, bytes.into()).await??))
     }
 }
 
-/// Decodes a picture beside what serves the connections.
+/// Decodes a picture, on a thread for blocking work.
 pub(super) async fn ready(
     api: &Api,
     bytes: Vec<u8>,
@@ -96,7 +98,7 @@ pub(super) async fn ready(
     decoding.await.map_err(|_| ApiError::ending())
 }
 
-/// Refuses what says of itself that it is no picture.
+/// Refuses a body with a content type that is no picture.
 fn may_be_picture(headers: &HeaderMap) -> Result<(), ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
     match kind {
@@ -110,7 +112,7 @@ fn may_be_picture(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Refuses a body that is announced as larger than allowed, before it is sent.
+/// Refuses a body that is announced as too large, before it is sent.
 pub(super) fn not_too_large(headers: &HeaderMap, api: &Api) -> Result<(), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let mib = api.shared.config.get().http.max_body_mib;
@@ -122,7 +124,7 @@ pub(super) fn not_too_large(headers: &HeaderMap, api: &Api) -> Result<(), ApiErr
     Ok(())
 }
 
-/// A place among those that do something at a time.
+/// Takes a permit for work with a limited number at a time.
 pub(super) fn permit<'a>(
     places: &'a Semaphore,
     busy: &str,

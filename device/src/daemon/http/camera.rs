@@ -1,4 +1,4 @@
-//! Teaching by showing: the next frames of the camera become shots.
+//! Teaching from the camera: the next frames become shots.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,8 @@ pub(super) async fn teach(
     let _one = permit(&api.limits.showing, "").map_err(|_| {
         ApiError::new(StatusCode::CONFLICT, "another class is being shown to the camera")
     })?;
-    let (of, interval) = (showing.count, Duration::from_millis(milliseconds));
+    let of = showing.count;
+    let interval = Duration::from_millis(milliseconds);
     let mut shots = Vec::with_capacity(of);
     let mut last = 0;
     for shot in 1..=of {
@@ -65,7 +66,7 @@ pub(super) async fn teach(
         let (number, pixels) = frame(&api, last).await?;
         last = number;
         shots.push(pixels);
-        // An event that nobody listens to is none.
+        // An event without listeners is dropped.
         let _ = api.shared.events.send(Event::Shot { class: name.to_string(), shot, of });
         if shot < of {
             tokio::time::sleep_until(next.into()).await;
@@ -76,12 +77,13 @@ pub(super) async fn teach(
     Ok((StatusCode::CREATED, Json(report)))
 }
 
-/// The newest frame later than number `after`, ready for the network.
+/// Waits for the newest frame later than number `after`, and preprocesses it for the network.
 async fn frame(api: &Api, after: u64) -> Result<(u64, Vec<f32>), ApiError> {
-    let (shared, seconds) = (api.shared.clone(), api.shared.config.get().camera.timeout_seconds);
+    let shared = api.shared.clone();
+    let seconds = shared.config.get().camera.timeout_seconds;
     let longest = Duration::from_secs_f64(seconds);
     let waiting = tokio::task::spawn_blocking(move || {
-        // What the camera saw before somebody asked does not count as shown.
+        // A frame from before the request does not count as shown.
         let asked = Instant::now();
         let mut after = after;
         loop {
@@ -97,7 +99,7 @@ async fn frame(api: &Api, after: u64) -> Result<(u64, Vec<f32>), ApiError> {
 }
 
 impl Api {
-    /// The error of a camera that shows nothing.
+    /// Returns the error of a camera without frames.
     pub(super) fn no_frame(&self) -> ApiError {
         let seconds = self.shared.config.get().camera.timeout_seconds;
         let trouble = self.shared.source.get().trouble;

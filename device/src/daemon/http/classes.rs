@@ -1,4 +1,4 @@
-//! What the box knows, and how it forgets.
+//! Routes that list, forget and rename classes, and undo operations.
 
 use axum::Json;
 use axum::extract::State;
@@ -105,7 +105,8 @@ pub(super) async fn rename(
     Path(name): Path<String>,
     Body(new): Body<NewName>,
 ) -> Result<Json<Changed>, ApiError> {
-    let (old, new) = (ClassName::new(&name)?, ClassName::new(&new.name)?);
+    let old = ClassName::new(&name)?;
+    let new = ClassName::new(&new.name)?;
     let rename = move |session: &mut Session| {
         let operation = session.learner().rename(&old, &new)?;
         session.apply(&operation)?;

@@ -1,4 +1,4 @@
-//! Where a request comes from: the connection's other end, or what a trusted proxy says of it.
+//! Client of a request: the peer of the connection, or the address that a trusted proxy states.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,18 +13,18 @@ use crate::daemon::config::HttpConfig;
 /// The client of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Client {
-    /// Its address; an IPv4 address that came as IPv6 is an IPv4 address.
+    /// IP address; an IPv4 address that came as IPv6 is an IPv4 address.
     pub(super) address: IpAddr,
-    /// Whether it speaks TLS, with this server or with the proxy.
+    /// True if the client uses TLS, with this server or with the proxy.
     pub(super) encrypted: bool,
-    /// Whether a trusted proxy stands between.
+    /// True if the request came through a trusted proxy.
     pub(super) proxied: bool,
-    /// Host and port by which a browser calls this box.
+    /// Host and port of the URL in the browser.
     pub(super) host: Option<String>,
 }
 
 impl Client {
-    /// The client that `from`, the other end of the connection, sends a request for.
+    /// Determines the client of a request; `from` is the peer of the connection.
     fn of(from: IpAddr, headers: &HeaderMap, config: &HttpConfig) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let peer = from.to_canonical();
@@ -48,13 +48,13 @@ impl Client {
     }
 }
 
-/// The first of several values.
+/// First value of a comma-separated list.
 fn first(values: &str) -> Option<&str> {
     values.split(',').next().map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// The client's address by X-Forwarded-For. Each proxy appends the address that it saw, so the last address that is no
-/// trusted proxy is the client; what stands before it could be invented.
+/// Address of the client by X-Forwarded-For. Each proxy appends the address that it saw, so the
+/// last address that is no trusted proxy is the client; the values before it can be forged.
 fn forwarded_for(headers: &HeaderMap, config: &HttpConfig) -> Option<IpAddr> {
     let values = headers.get_all("x-forwarded-for").into_iter().filter_map(|v| v.to_str().ok());
     let hops: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
@@ -69,14 +69,14 @@ fn forwarded_for(headers: &HeaderMap, config: &HttpConfig) -> Option<IpAddr> {
     client
 }
 
-/// An address, with or without a port.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let plain = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let address = plain.or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Adds the [`Client`] to a request.
+/// Middleware that adds the [`Client`] to a request.
 pub(super) async fn identified(
     State(api): State<Api>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,

@@ -1,4 +1,4 @@
-//! Who is let in: a token, or the cookie of a login from a page of this box.
+//! Authentication of requests: a bearer token, or the session cookie of a page of this box.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -10,23 +10,24 @@ use super::client::Client;
 use super::error::ApiError;
 use crate::daemon::access::{Gate, Role};
 
-/// A header that the page sends with each request. A page of another site cannot: the browser would ask this box first,
-/// which does not allow it.
+/// Header that the page sends with each request. A page of another site cannot send it: the browser
+/// would first ask this server (CORS), which does not allow it.
 const PAGE: &str = "x-fmlora-page";
 
-/// What a request came in with.
+/// Credentials of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Key {
-    /// No login is asked for.
+    /// No login is required.
     Open,
     /// `Authorization: Bearer`.
     Token(String),
-    /// The cookie.
+    /// Session key of the cookie.
     Session(String),
 }
 
 impl Key {
-    /// The key that a request brings. What is no Bearer token is a proxy's login, and not for this box.
+    /// Reads the credentials of a request. An `Authorization` without a bearer token is that of a
+    /// proxy, and is ignored.
     fn of(headers: &HeaderMap, api: &Api) -> Option<Self> {
         if !api.shared.config.get().login.enabled {
             return Some(Self::Open);
@@ -34,7 +35,7 @@ impl Key {
         bearer(headers).map(Self::Token).or_else(|| session_of(headers, api).map(Self::Session))
     }
 
-    /// What it allows now: it may have been taken back, or be too old.
+    /// Returns the current role; `None` if the credentials were revoked or have expired.
     pub(super) fn role(&self, gate: &Gate) -> Option<Role> {
         match self {
             Self::Open => Some(Role::Admin),
@@ -44,7 +45,7 @@ impl Key {
     }
 }
 
-/// Lets requests in that may do what `role` may.
+/// Middleware that accepts requests with the permissions of `role`.
 pub(super) async fn open_for(
     State((api, role)): State<(Api, Role)>,
     request: Request,
@@ -56,7 +57,7 @@ pub(super) async fn open_for(
     let_in(&api, key, role, request, next).await
 }
 
-/// Lets a request in if its key allows what `role` may.
+/// Passes a request on if its credentials have the permissions of `role`.
 pub(super) async fn let_in(
     api: &Api,
     key: Key,
@@ -82,16 +83,17 @@ pub(super) async fn let_in(
     Ok(next.run(request).await)
 }
 
-/// The client, which is known of every request.
+/// Returns the client, which every request has.
 pub(super) fn client_of(request: &Request) -> Option<&Client> {
     request.extensions().get()
 }
 
-/// Refuses what a page of another site lets a browser send: browsers send cookies along unasked.
+/// Refuses requests that a page of another site makes a browser send (CSRF): browsers add cookies
+/// to them.
 ///
-/// A browser says where a request comes from, by `Sec-Fetch-Site` where the page is encrypted or local, else by
-/// `Origin`, which has to be the host that the request is for. A proxy that changes `Host` hides that; the header of the
-/// page tells as well that the request is its own.
+/// A browser states the origin of a request: by `Sec-Fetch-Site` if the page is encrypted or local,
+/// else by `Origin`, which must be the host of the request. A proxy that changes `Host` hides that
+/// match; the header of the page shows as well that the request is its own.
 pub(super) fn from_our_page(
     method: &Method,
     headers: &HeaderMap,
@@ -104,7 +106,7 @@ pub(super) fn from_our_page(
     let origin = text(headers, "origin");
     let host = client.and_then(|client| client.host.as_deref());
     let ours = match origin {
-        // `Sec-Fetch-Site` was asked above; a program sends neither.
+        // `Sec-Fetch-Site` was checked above; a program sends neither header.
         None => true,
         Some(_) if headers.contains_key("sec-fetch-site") || headers.contains_key(PAGE) => true,
         Some(origin) => origin.split_once("://").map(|(_, origin)| origin) == host,
@@ -112,14 +114,15 @@ pub(super) fn from_our_page(
     if ours {
         return Ok(());
     }
-    let (origin, host) = (origin.unwrap_or_default(), host.unwrap_or("none"));
+    let origin = origin.unwrap_or_default();
+    let host = host.unwrap_or("none");
     let detail = format!(
         "the request comes from another site's page: its Origin is {origin:?}, but its Host {host:?}; a proxy has to keep Host (nginx: proxy_set_header Host $http_host;)"
     );
     Err(ApiError::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Refuses a request that the browser itself says to come from a page of another site.
+/// Refuses a request that the browser marks as one of another site's page.
 pub(super) fn not_cross_site(headers: &HeaderMap) -> Result<(), ApiError> {
     match text(headers, "sec-fetch-site") {
         None | Some("same-origin" | "none") => Ok(()),
@@ -138,13 +141,13 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
     authorization(headers, "bearer").map(str::to_owned)
 }
 
-/// The value of `Authorization` of a scheme.
+/// Value of `Authorization` for a scheme.
 pub(super) fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let (kind, value) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     kind.eq_ignore_ascii_case(scheme).then(|| value.trim())
 }
 
-/// What opens the session of a request.
+/// Session key in the cookies of a request.
 pub(super) fn session_of(headers: &HeaderMap, api: &Api) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|c| c.to_str().ok());
     let mut each = cookies.flat_map(|cookies| cookies.split(';'));
@@ -154,9 +157,10 @@ pub(super) fn session_of(headers: &HeaderMap, api: &Api) -> Option<String> {
     })
 }
 
-/// The cookie that opens a session, or ends it with no seconds to live.
+/// Session cookie; with 0 seconds it ends the session.
 pub(super) fn cookie(api: &Api, key: &str, seconds: u64, client: &Client) -> String {
-    let (name, config) = (&api.cookie, api.shared.config.get());
+    let name = &api.cookie;
+    let config = api.shared.config.get();
     let path = config.http.cookie_path();
     let secure = if client.encrypted { "; Secure" } else { "" };
     format!("{name}={key}; Path={path}; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")

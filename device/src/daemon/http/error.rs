@@ -1,4 +1,4 @@
-//! What a request is told when it fails: a status, and a sentence as application/problem+json (RFC 9457).
+//! Errors of requests: a status, and a message as application/problem+json (RFC 9457).
 
 use std::fmt;
 
@@ -18,13 +18,13 @@ use crate::pictures::PictureError;
 use crate::report::with_causes;
 use crate::{EdgeError, StoreError};
 
-/// Why a request failed.
+/// Error of a request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     detail: String,
     retry_seconds: Option<u64>,
-    /// Ways to log in that a 401 names.
+    /// Login schemes in `WWW-Authenticate` of a 401.
     challenge: &'static str,
 }
 
@@ -53,7 +53,7 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 
-    /// The same where a Basic login is taken too.
+    /// Adds Basic to the login schemes.
     pub(crate) fn or_basic(self) -> Self {
         Self { challenge: "Basic realm=\"fmlora\", Bearer", ..self }
     }
@@ -66,7 +66,7 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 
-    /// Too much at once; the same request may do well in a moment.
+    /// Too many requests at once; the same request may succeed in a moment.
     pub(crate) fn busy(what: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{what}; try again in a moment"))
             .retry_after(1)
@@ -135,7 +135,7 @@ impl From<EdgeError> for ApiError {
             EdgeError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        // A state that cannot be written is in the log already, once.
+        // A state that cannot be written was logged already, once.
         let logged = matches!(error, EdgeError::Store(StoreError::Storage { .. }));
         if status.is_server_error() && !logged {
             tracing::error!("{}", with_causes(&error));

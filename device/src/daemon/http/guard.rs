@@ -1,4 +1,4 @@
-//! What every request goes through before anybody looks at what it wants.
+//! Middleware for all requests: rate limits, time-outs, security headers, metrics.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,13 +19,13 @@ use super::error::ApiError;
 use super::places::holding;
 use crate::daemon::metrics::RequestLabels;
 
-/// How long a request may take, its body included.
+/// Time-out of a request, including its body.
 const TIME: Duration = Duration::from_secs(30);
 
-/// The same for those that bring many pictures or wait for a training.
+/// Time-out of requests with many pictures, or with a training.
 const LONG_TIME: Duration = Duration::from_mins(30);
 
-/// Routes that may take long.
+/// Routes with the long time-out.
 const LONG: [&str; 5] = [
     "/api/v1/learn",
     "/api/v1/classes/{name}/shots/camera",
@@ -34,14 +34,14 @@ const LONG: [&str; 5] = [
     "/api/v1/update/rollback",
 ];
 
-/// Tries to log in that an address has at once, and one more every so many seconds.
+/// Burst of login attempts of an address, and the seconds until it has one more.
 const LOGINS: u32 = 5;
 const LOGIN_SECONDS: u64 = 12;
 
-/// After so long, addresses that have not been seen for a while are forgotten.
+/// Interval at which the rate limiters forget addresses that were not seen for a while.
 const FORGET: Duration = Duration::from_mins(1);
 
-/// How often each address may ask.
+/// Rate limits per address, of requests and of logins.
 pub(super) struct Rates {
     requests: DefaultKeyedRateLimiter<IpAddr>,
     logins: DefaultKeyedRateLimiter<IpAddr>,
@@ -62,7 +62,7 @@ impl Rates {
         }
     }
 
-    /// Whether an address may try to log in.
+    /// Counts a login attempt; an error if the address has made too many.
     pub(super) fn login(&self, address: IpAddr) -> Result<(), ApiError> {
         allowed(&self.logins, address, "too many tries to log in")
     }
@@ -91,14 +91,14 @@ fn allowed(
     })
 }
 
-/// Counts a request and how long it took.
+/// Middleware that counts requests and their duration.
 pub(super) async fn counted(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().to_string();
     let response = next.run(request).await;
     let metrics = &api.shared.metrics;
-    // What is no route of ours is counted as one: anybody could think up any number.
+    // All unknown routes are counted as one: clients could send any number of them.
     let (method, route) = match route {
         Some(route) => (method, route),
         None => ("other".to_owned(), "other".to_owned()),
@@ -109,7 +109,7 @@ pub(super) async fn counted(State(api): State<Api>, request: Request, next: Next
     response
 }
 
-/// Tells browsers to be careful.
+/// Middleware that adds security headers.
 pub(super) async fn with_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -131,8 +131,9 @@ pub(super) async fn with_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Where no login is asked for, only requests for this box by its own names are served: a page of another site could
-/// otherwise send a browser to 127.0.0.1 under a name of its own.
+/// Middleware that, without a login, serves only requests for this box by its own names. A page of
+/// another site could otherwise send a browser to 127.0.0.1 under a name of its own (DNS
+/// rebinding).
 pub(super) async fn for_this_host(
     State(api): State<Api>,
     Extension(client): Extension<Client>,
@@ -153,7 +154,7 @@ pub(super) async fn for_this_host(
     Ok(next.run(request).await)
 }
 
-/// The host without its port.
+/// Host without its port.
 fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
@@ -161,7 +162,8 @@ fn host_name(host: &str) -> &str {
     }
 }
 
-/// Refuses a client that asks too often, or that has too many requests under way by a trusted proxy.
+/// Middleware that refuses a client beyond its rate limit, or with too many requests at a time
+/// through a trusted proxy.
 pub(super) async fn at_a_fair_rate(
     State(api): State<Api>,
     Extension(client): Extension<Client>,
@@ -172,12 +174,16 @@ pub(super) async fn at_a_fair_rate(
     if !client.proxied {
         return Ok(next.run(request).await);
     }
-    let place = api.limits.places.take_for_request(client.address);
-    let place = place.ok_or_else(|| ApiError::busy("too many requests from this address"))?;
+    let place = api
+        .limits
+        .places
+        .take_for_request(client.address)
+        .ok_or_else(|| ApiError::busy("too many requests from this address"))?;
     Ok(next.run(request).await.map(|body| holding(place, body)))
 }
 
-/// Ends what takes too long. A stream has begun in time when its head is sent.
+/// Middleware that ends requests after a time-out. For a stream, only the head of the response
+/// counts.
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let time = if route.is_some_and(|route| LONG.contains(&route)) { LONG_TIME } else { TIME };

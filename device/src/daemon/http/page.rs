@@ -1,4 +1,4 @@
-//! The page: six files in the program, and the document that describes the interface.
+//! The page, six files embedded in the program, and the `OpenAPI` document.
 
 use axum::Router;
 use axum::http::header;
@@ -7,7 +7,7 @@ use axum::routing::get;
 
 use super::Api;
 
-/// Files of the page: path, kind, content.
+/// Files of the page: path, content type, content.
 const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("../../../page/index.html")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("../../../page/page.js")),
@@ -17,7 +17,8 @@ const FILES: [(&str, &str, &str); 6] = [
     ("/page.css", "text/css; charset=utf-8", include_str!("../../../page/page.css")),
 ];
 
-/// Routes of the files. They hold no secret: what the page shows comes through the interface, behind the login.
+/// Routes of the files. They hold no secret: the page reads its data through the HTTP interface,
+/// behind the login.
 pub(super) fn routes(document: String) -> Router<Api> {
     let file = |kind: &'static str, text: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, kind)], text).into_response() })

@@ -1,5 +1,5 @@
-//! Who sees the camera's picture: a login as everywhere, and what clients of cameras can send: Basic login, or a token in
-//! the address.
+//! Access to the camera's picture: the usual credentials, and those that clients of cameras can
+//! send: Basic login, or a token in the URL.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -16,17 +16,17 @@ use super::door::{Key, authorization, bearer, client_of, let_in, session_of};
 use super::error::ApiError;
 use crate::daemon::access::{Role, basic_key};
 
-/// Lets requests in that may see the picture.
+/// Middleware that accepts requests with access to the picture.
 pub(super) async fn open_for_pictures(
     State(api): State<Api>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // Browsers that show the page have a cookie, and are not to ask for a password on their own.
+    // Browsers that show the page have a cookie, and must not ask for a password by themselves.
     let basic = !request.headers().contains_key(header::COOKIE);
     let client = client_of(&request).cloned();
-    let key = key_of(&api, request.headers(), request.uri(), client.as_ref()).await;
-    let key = key.and_then(|key| {
+    let found = key_of(&api, request.headers(), request.uri(), client.as_ref()).await;
+    let key = found.and_then(|key| {
         let detail = "log in first, by Basic login or a token (docs/http-api.md)";
         key.ok_or_else(|| ApiError::unauthorized(detail))
     });
@@ -37,7 +37,7 @@ pub(super) async fn open_for_pictures(
     answer.map_err(|error| if basic { error.or_basic() } else { error })
 }
 
-/// The key that a request for a picture brings.
+/// Reads the credentials of a request for a picture.
 async fn key_of(
     api: &Api,
     headers: &HeaderMap,
@@ -69,13 +69,13 @@ async fn key_of(
     }
 }
 
-/// The token of `?token=`.
+/// Value of `?token=`.
 fn token_of_address(address: &Uri) -> Option<String> {
     let mut pairs = form_urlencoded::parse(address.query()?.as_bytes());
     pairs.find(|(name, _)| name == "token").map(|(_, token)| token.into_owned())
 }
 
-/// User and password of `Authorization: Basic`.
+/// User name and password of `Authorization: Basic`.
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let bytes = STANDARD.decode(authorization(headers, "basic")?).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -83,7 +83,7 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((user.to_owned(), password.to_owned()))
 }
 
-/// The key of a Basic login: its password is that of the account, or a token.
+/// Credentials of a Basic login: its password is that of the account, or a token.
 async fn log_in(
     api: &Api,
     client: Option<&Client>,

@@ -1,4 +1,4 @@
-//! Pictures that somebody posts: what is this, and this is that.
+//! Routes for posted pictures: classify and teach.
 
 use axum::Json;
 use axum::extract::State;

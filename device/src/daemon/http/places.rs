@@ -1,4 +1,4 @@
-//! Places for connections: how many there are, and how many an address may take.
+//! Limits of connections: in total and per address.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,22 +18,23 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::daemon::config::{HttpConfig, Network};
 
-/// How long a client may leave an answer unread.
+/// Write time-out: how long a client may leave a response unread.
 const UNREAD: Duration = Duration::from_secs(20);
 
-/// What those are told for whom there is no connection left.
+/// Response to a client beyond the limit of connections.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
     Retry-After: 1\r\nConnection: close\r\nContent-Length: 101\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections now\"}";
 
-/// Lets a connection in if there is a place.
+/// Accepts a connection if the limits allow it.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     taken: Arc<Mutex<Taken>>,
     all: usize,
-    /// Half of them: an address that holds as many connections as it can leaves places for others.
+    /// Half of all connections: an address at its limit leaves room for others.
     of_an_address: usize,
-    /// A trusted proxy may take all places; the clients behind it are counted by their requests.
+    /// A trusted proxy may take all connections; the clients behind it are counted by their
+    /// requests.
     trusted: Arc<[Network]>,
 }
 
@@ -50,7 +51,7 @@ impl Places {
         Self { taken: Arc::default(), all, of_an_address: all.div_ceil(2), trusted }
     }
 
-    /// A place for a connection.
+    /// Takes a permit for a connection.
     fn take(&self, address: IpAddr) -> Option<Place> {
         let address = address.to_canonical();
         let proxy = self.trusted.iter().any(|network| network.contains(address));
@@ -64,7 +65,7 @@ impl Places {
         Some(Place { taken: self.taken.clone(), address, connection: true })
     }
 
-    /// A place for a request of a client behind a trusted proxy.
+    /// Takes a permit for a request of a client behind a trusted proxy.
     pub(super) fn take_for_request(&self, address: IpAddr) -> Option<Place> {
         self.count(&mut lock(&self.taken), Some(address))?;
         Some(Place { taken: self.taken.clone(), address: Some(address), connection: false })
@@ -85,13 +86,13 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A place that is free again when this is dropped.
+/// Permit for a connection or a request; released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     taken: Arc<Mutex<Taken>>,
-    /// The address that it counts for; `None` for a trusted proxy.
+    /// Address that the permit counts for; `None` for a trusted proxy.
     address: Option<IpAddr>,
-    /// Whether it is that of a connection.
+    /// True for a connection, false for a request.
     connection: bool,
 }
 
@@ -111,7 +112,7 @@ impl Drop for Place {
     }
 }
 
-/// A body that holds a place until it is sent.
+/// Wraps a body so that it holds a permit until it is sent.
 pub(super) fn holding(place: Place, body: Body) -> Body {
     Body::new(Held { body, _place: place })
 }
@@ -152,7 +153,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Places {
         let place = stream.peer_addr().map(|address| self.take(address.ip()));
         Box::pin(async move {
             let Some(place) = place? else {
-                // Who is not told within a second is not told.
+                // The refusal has one second to be sent, and is dropped after that.
                 let told = async {
                     stream.write_all(FULL).await?;
                     stream.shutdown().await
@@ -168,7 +169,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Places {
     }
 }
 
-/// A connection that holds its place until it is closed.
+/// A connection that holds its permit until it is closed.
 #[derive(Debug)]
 pub(super) struct Placed {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,

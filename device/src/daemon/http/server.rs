@@ -1,4 +1,4 @@
-//! The server: where it listens, how long it waits, with TLS if there is a certificate.
+//! The HTTP server: its address, its time-outs, and TLS if there is a certificate.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,13 +17,13 @@ use super::places::Places;
 use crate::EdgeError;
 use crate::daemon::config::HttpConfig;
 
-/// How long a client may take to say what it wants, and how long a connection may lie idle.
+/// Time-out of a request's head, of a TLS handshake and of an idle connection.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// How long requests that have begun may go on when the daemon ends.
+/// Grace period of running requests when the daemon ends.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The server; ends with [`Server::shutdown`].
+/// The running server; ends with [`Server::shutdown`].
 pub(crate) struct Server {
     address: SocketAddr,
     tls: Option<RustlsConfig>,
@@ -32,11 +32,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Begins to serve.
+    /// Binds the address and starts to serve.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Listen`] if the address is not to be had, [`EdgeError::File`] if certificate or key cannot be used.
+    /// [`EdgeError::Listen`] if the address is not available, [`EdgeError::File`] if certificate or
+    /// key cannot be used.
     pub(super) async fn bind(
         config: &HttpConfig,
         router: Router,
@@ -67,17 +68,17 @@ impl Server {
         Ok(Self { address, tls, handle, serving })
     }
 
-    /// Where it is to be reached.
+    /// URL of the server.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// Reads certificate and key anew, for connections to come.
+    /// Reloads certificate and key, for new connections.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::File`]; the certificate stays as it was.
+    /// [`EdgeError::File`]; the old certificate stays in use.
     pub(crate) async fn reload(&self, config: &HttpConfig) -> Result<(), EdgeError> {
         if let (Some(tls), Some(certificate), Some(key)) =
             (&self.tls, &config.certificate, &config.key)
@@ -87,20 +88,22 @@ impl Server {
         Ok(())
     }
 
-    /// Whether it is over though nobody asked it to end.
+    /// Returns true if the server has ended without [`Server::shutdown`].
     pub(crate) fn is_over(&self) -> bool {
         self.serving.is_finished()
     }
 
-    /// Takes no more requests, and ends when those that have begun are answered, or soon.
+    /// Accepts no more requests, and ends when the running ones are answered or the grace period is
+    /// over.
     pub(crate) async fn shutdown(self) {
         self.handle.graceful_shutdown(Some(GRACE));
-        // It ended or it panicked: it is over.
+        // The server has ended, with or without a panic.
         let _ = tokio::time::timeout(GRACE + Duration::from_secs(1), self.serving).await;
     }
 }
 
-/// Certificate and key for what this server speaks: it would be taken at its word if it offered more.
+/// Reads certificate and key. ALPN offers only HTTP/1.1, the one protocol of this server: clients
+/// would use others that it offers.
 pub(crate) async fn read_certificate(
     certificate: &Path,
     key: &Path,

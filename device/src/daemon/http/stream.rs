@@ -1,4 +1,4 @@
-//! What comes without being asked for again: events, and the live picture.
+//! Streams: server-sent events, and the live picture (MJPEG).
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use super::error::{ApiError, Problem};
 use crate::daemon::event::Event;
 use crate::daemon::slot::Frame;
 
-/// Events or pictures that may wait for a slow listener.
+/// Number of events that may wait for a slow listener.
 const WAITING: usize = 64;
 
-/// How long a viewer waits for a frame before the connection is looked after.
+/// Longest wait for a frame before the connection is checked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Quality of the live picture, of 100.
+/// JPEG quality of the live picture, of 100.
 const QUALITY: u8 = 75;
 
-/// What stands between two pictures.
+/// Multipart boundary between two pictures.
 const BOUNDARY: &str = "fmlora-frame";
 
-/// Tells a proxy such as nginx to pass on what comes as it comes.
+/// Header that turns the buffering of a proxy such as nginx off.
 const UNBUFFERED: [(&str, &str); 1] = [("x-accel-buffering", "no")];
 
 type Infallible = std::convert::Infallible;
@@ -57,17 +57,17 @@ pub(super) async fn events(
         let _place = place;
         let mut events = api.shared.events.subscribe();
         loop {
-            let event = tokio::select! {
+            let received = tokio::select! {
                 () = api.shared.ending.wait() => return,
                 () = send.closed() => return,
                 event = events.recv() => event,
             };
-            let event = match event {
+            let event = match received {
                 Ok(event) => event,
                 Err(RecvError::Lagged(events)) => Event::Missed { events },
                 Err(RecvError::Closed) => return,
             };
-            // A login may end while somebody listens.
+            // A session may end during the stream.
             if key.role(&api.shared.gate).is_none() {
                 return;
             }
@@ -97,7 +97,7 @@ pub(super) async fn live(
 ) -> Result<Response, ApiError> {
     allowed(&api)?;
     let place = place(&api.limits.viewers, "too many watch already")?;
-    // A viewer who is slow gets the newest picture, not all of those before.
+    // A slow viewer gets the newest picture and skips those before it.
     let (send, receive) = mpsc::channel::<Result<Vec<u8>, Infallible>>(1);
     tokio::spawn(async move {
         let _place = place;
@@ -136,19 +136,20 @@ pub(super) async fn live(
 pub(super) async fn snapshot(State(api): State<Api>) -> Result<Response, ApiError> {
     allowed(&api)?;
     let _one = permit(&api.limits.uploads, "too many pictures are being made")?;
-    let (slot, seconds) = (api.shared.slot.clone(), api.shared.config.get().camera.timeout_seconds);
+    let slot = api.shared.slot.clone();
+    let seconds = api.shared.config.get().camera.timeout_seconds;
     let fresh = Duration::from_secs_f64(seconds);
     let making = tokio::task::spawn_blocking(move || {
-        // The newest frame, unless the camera has fallen silent since.
+        // The newest frame, unless the camera has been silent since.
         let frame = slot.watch(0, fresh).filter(|frame| frame.at.elapsed() <= fresh)?;
         jpeg(&frame)
     });
-    let jpeg = making.await.map_err(|_| ApiError::ending())?;
-    let jpeg = jpeg.ok_or_else(|| api.no_frame())?;
+    let made = making.await.map_err(|_| ApiError::ending())?;
+    let jpeg = made.ok_or_else(|| api.no_frame())?;
     Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
 }
 
-/// Refuses to show a picture where the configuration keeps it.
+/// Refuses to show a picture if the configuration forbids it.
 fn allowed(api: &Api) -> Result<(), ApiError> {
     if api.shared.config.get().privacy.live_view {
         return Ok(());
@@ -157,7 +158,7 @@ fn allowed(api: &Api) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// A frame as a part of the stream; `None` if it cannot be encoded.
+/// Encodes a frame as a part of the stream; `None` if it cannot be encoded.
 fn part(frame: &Frame) -> Option<Vec<u8>> {
     let jpeg = jpeg(frame)?;
     let head = format!(

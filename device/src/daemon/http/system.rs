@@ -1,4 +1,4 @@
-//! How the box is: facts, health, metrics, configuration.
+//! Routes for facts, health, metrics and configuration.
 
 use std::time::Duration;
 
@@ -68,7 +68,8 @@ pub(super) struct Readiness {
 #[utoipa::path(get, path = "/api/v1/info", tag = "system", responses((status = 200, body = Info)))]
 pub(super) async fn info(State(api): State<Api>, Extension(role): Extension<Role>) -> Json<Info> {
     let shared = &api.shared;
-    let (counts, known) = (shared.slot.counts(), shared.knowledge.get());
+    let counts = shared.slot.counts();
+    let known = shared.knowledge.get();
     let (answered, time) = shared.metrics.answered();
     let state_trouble = shared.storage.trouble();
     Json(Info {
@@ -116,7 +117,7 @@ fn readiness(shared: &Shared) -> Readiness {
     let frame = shared.slot.age().is_some_and(|age| age <= fresh);
     let state_trouble = shared.storage.trouble_now();
     let state = state_trouble.is_none();
-    // This page is served once the network is there.
+    // The server starts after the network is loaded.
     Readiness { ready: frame && state, model: true, frame, state, state_trouble }
 }
 
@@ -153,7 +154,7 @@ pub(super) async fn metrics(
 /// Say how the box is configured; passwords are hidden.
 #[utoipa::path(get, path = "/api/v1/config", tag = "system", responses((status = 200, body = Object)))]
 pub(super) async fn config(State(api): State<Api>) -> Json<serde_json::Value> {
-    // What serialises in a test serialises here.
+    // A test serialises the configuration, so this does not fail.
     let config = serde_json::to_value(&*api.shared.config.get());
     Json(config.unwrap_or_default())
 }

@@ -1,5 +1,6 @@
-//! Bodies of requests that a handler leaves unread, as where it refuses the request: short ones are read to their end, so that
-//! the connection serves the next request; after longer ones the client is told that the connection closes.
+//! Bodies of requests that a handler leaves unread, as when it refuses the request. A short rest is
+//! read to its end, so that the connection serves the next request; with a longer one, the response
+//! says that the connection closes.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,16 +15,16 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-/// The longest rest that is read, in bytes: most pictures are shorter. A connection that is closed while its client still sends
-/// may lose the answer.
+/// Longest rest that is read, in bytes: most pictures are shorter. If a connection is closed while
+/// its client still sends, the response may be lost.
 const LONGEST_REST: u64 = 4 << 20;
 
-/// How long the rest may take to arrive.
+/// Time-out of reading the rest.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Answers, and reads what the handler left of the body, or closes the connection.
+/// Middleware that reads the rest of the body, or closes the connection.
 pub(super) async fn read_or_closed(request: Request, next: Next) -> Response {
-    // Reading would ask such a client for a body that nobody wants.
+    // Reading would ask this client for a body that is not needed (`Expect: 100-continue`).
     let asks_first = request.headers().contains_key(header::EXPECT);
     let (give_back, mut returned) = oneshot::channel();
     let request =
@@ -37,7 +38,7 @@ pub(super) async fn read_or_closed(request: Request, next: Next) -> Response {
     response
 }
 
-/// Reads a body; tells whether it came to its end.
+/// Reads a body; returns true if it came to its end.
 async fn is_read(mut body: Body) -> bool {
     if body.size_hint().lower() > LONGEST_REST {
         return false;
@@ -56,7 +57,7 @@ async fn is_read(mut body: Body) -> bool {
     tokio::time::timeout(TIME, reading).await.unwrap_or(false)
 }
 
-/// A body that comes back when the handler drops it.
+/// A body that is returned when the handler drops it.
 struct Lent {
     body: Option<Body>,
     give_back: Option<oneshot::Sender<Body>>,
@@ -65,7 +66,7 @@ struct Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take()) {
-            // The request was given up meanwhile.
+            // The receiver is gone if the request was cancelled.
             let _ = give_back.send(body);
         }
     }

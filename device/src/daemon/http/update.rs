@@ -1,4 +1,4 @@
-//! Updates over the air, by hand.
+//! Routes for updates by hand: status, check, apply, roll back.
 
 use axum::Json;
 use axum::extract::State;
@@ -101,7 +101,7 @@ pub(super) async fn apply(
 ) -> Result<Json<UpdateDto>, ApiError> {
     let order = Order { classes: classes(lose_classes), again: again.into() };
     let shared = api.shared.clone();
-    // Also where something was taken out that is withdrawn.
+    // Also true if a withdrawn adapter was taken out of use.
     if !to_its_end(async move { shared.updater.apply(&shared, order).await }).await? {
         return Err(ApiError::not_found("there is no update for this box"));
     }
@@ -120,7 +120,8 @@ pub(super) async fn roll_back(
     State(api): State<Api>,
     OptionalBody(RollBack { lose_classes }): OptionalBody<RollBack>,
 ) -> Result<Json<UpdateDto>, ApiError> {
-    let (shared, classes) = (api.shared.clone(), classes(lose_classes));
+    let shared = api.shared.clone();
+    let classes = classes(lose_classes);
     let back =
         async move { shared.updater.roll_back(&shared, "taken back by hand", classes).await };
     to_its_end(back).await?;
@@ -131,7 +132,7 @@ fn classes(may_be_lost: bool) -> Classes {
     if may_be_lost { Classes::MayBeLost } else { Classes::Keep }
 }
 
-/// Does something to its end, even if whoever asked hangs up.
+/// Runs work to its end, even if the client disconnects.
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, NotUpdated>> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -1,4 +1,4 @@
-//! What is no number, as series of the value 1 with labels.
+//! Facts that are no numbers, as series of the value 1 with labels.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -7,20 +7,20 @@ use prometheus_client::registry::Registry;
 
 use crate::daemon::updating::UpdateDto;
 
-/// The features that the classes are about.
+/// Label of the feature space of the classes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FeatureSpaceLabels {
     feature_space: String,
 }
 
-/// An adapter in use.
+/// Labels of an adapter in use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AdapterLabels {
     adapter: String,
     release: u64,
 }
 
-/// An adapter that was meant for this box and is not used, and why.
+/// Labels of an adapter that was meant for this box and is not used, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     target: String,
@@ -50,7 +50,7 @@ impl Facts {
         );
     }
 
-    /// Takes over the features that the classes are about.
+    /// Sets the feature space of the classes.
     pub(super) fn feature_space(&self, id: &str) {
         self.feature_space.clear();
         if !id.is_empty() {
@@ -59,7 +59,8 @@ impl Facts {
         }
     }
 
-    /// Takes over how updates stand. Names of adapters may tell what the box sees, and reasons name classes.
+    /// Sets the adapters in use and the refusals. Names of adapters may reveal what the box sees,
+    /// and reasons name classes, so both can be hidden.
     pub(super) fn updated(&self, status: &UpdateDto, hide_names: bool) {
         self.adapters.clear();
         for used in &status.in_use {
@@ -74,7 +75,7 @@ impl Facts {
         let is_quarantined =
             |target| status.quarantine.iter().any(|refused| refused.target == target);
         let quarantined = status.quarantine.iter().map(|refused| (&refused.target, &refused.why));
-        // The last look refuses what is in quarantine as well, in other words.
+        // The last check also refuses adapters in quarantine, with other words.
         let last = status.last_refusal.iter().filter(|refused| !is_quarantined(&*refused.target));
         let last = last.map(|refused| (&refused.target, &refused.why));
         for (target, why) in quarantined.chain(last) {

@@ -1,4 +1,4 @@
-//! Which text format a scraper wants, by its `Accept`.
+//! Text format of the metrics, by a scraper's `Accept`.
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,13 +10,15 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The one that `Accept` prefers; Prometheus' where it does not say.
+    /// Returns the format that `Accept` prefers, Prometheus' by default.
     pub(crate) fn accepted(accept: &str) -> Self {
-        let (mut open, mut plain) = (0.0_f32, 0.0_f32);
+        let mut open = 0.0_f32;
+        let mut plain = 0.0_f32;
         for range in accept.split(',') {
             let mut parts = range.split(';').map(str::trim);
             let kind = parts.next().unwrap_or_default();
-            let (mut quality, mut version) = (1.0, None);
+            let mut quality = 1.0;
+            let mut version = None;
             for (name, value) in parts.filter_map(|part| part.split_once('=')) {
                 match (name.trim(), value.trim().trim_matches('"')) {
                     ("q", value) => quality = value.parse().unwrap_or(0.0),
@@ -35,7 +37,7 @@ impl Format {
         if open > 0.0 && open >= plain { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// Its `Content-Type`.
+    /// Value of `Content-Type`.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => prometheus_client::encoding::prometheus_text::CONTENT_TYPE,

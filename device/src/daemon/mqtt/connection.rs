@@ -1,4 +1,5 @@
-//! Keeps the connection to the broker, with pauses that grow, and notices when another client has the same name.
+//! Keeps the connection to the broker, with a back-off, and detects another client with the same
+//! client id.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -15,27 +16,29 @@ use crate::daemon::shared::Shared;
 use crate::report::with_causes;
 use crate::tls_roots::distrust;
 
-/// Pauses between two tries to reach the broker.
+/// First and longest pause of the back-off between two attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// A connection that lasted so long was a good one. It is longer than the longest pause: two boxes of one name end each
-/// other's connection once a pause.
+/// Time after which a connection counts as stable. It is longer than the longest pause: two boxes
+/// of one name end each other's connection once per pause.
 const STEADY: Duration = Duration::from_mins(2);
 
-/// So many connections in a row that were made at once and ended soon are another client's work.
+/// Number of consecutive connections that end soon after they were made, from which another client
+/// with the same client id is assumed.
 const CUT_SHORT: u32 = 3;
 
-/// The connection as others see it.
+/// State of the connection for the publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Link {
-    /// Whether there is one.
+    /// True while connected.
     pub(super) up: bool,
-    /// How often everything that lasts had to be said: after each connection, and when a listener asked.
+    /// Number of times that all retained messages had to be published: after each connection, and
+    /// when Home Assistant has started.
     pub(super) introductions: u64,
 }
 
-/// When the next try is due.
+/// State of the back-off.
 #[derive(Debug)]
 struct Pauses {
     next: Duration,
@@ -43,11 +46,11 @@ struct Pauses {
     cut_short: u32,
 }
 
-/// What follows from a lost connection or a try that failed.
+/// Consequence of a lost connection or a failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 struct Lost {
     pause: Duration,
-    /// Whether another client probably takes the connection over each time.
+    /// True if another client probably takes the connection over each time.
     taken_over: bool,
 }
 
@@ -64,7 +67,7 @@ impl Pauses {
         match self.connected_at.take().map(|since| now.saturating_duration_since(since)) {
             Some(lasted) if lasted >= STEADY => *self = Self::new(),
             Some(_) => self.cut_short += 1,
-            // A broker that is away takes no connection, and nothing over.
+            // A broker that is away accepts no connection, so none was taken over.
             None => self.cut_short = 0,
         }
         let pause = self.next;
@@ -73,11 +76,11 @@ impl Pauses {
     }
 }
 
-/// Keeps the connection until it is ended from this side.
+/// Keeps the connection until this side ends it.
 pub(super) async fn keep(mut events: EventLoop, link: watch::Sender<Link>, shared: Arc<Shared>) {
     let client_id = events.mqtt_options.client_id();
     let mut pauses = Pauses::new();
-    // What was logged last: the same is not said again and again.
+    // Last logged trouble, so that it is not logged again and again.
     let mut logged = None;
     let mut taken_over = false;
     loop {
@@ -93,7 +96,7 @@ pub(super) async fn keep(mut events: EventLoop, link: watch::Sender<Link>, share
                     *link = Link { up: true, introductions: link.introductions + 1 };
                 });
             }
-            // Home Assistant starts, and has forgotten what the broker does not keep.
+            // Home Assistant has started, without the messages that the broker does not retain.
             Ok(Happened::Incoming(Packet::Publish(said))) if &said.payload[..] == b"online" => {
                 link.send_modify(|link| link.introductions += 1);
             }
@@ -124,7 +127,8 @@ fn same_name(client_id: &str) -> String {
     )
 }
 
-/// The trouble of a connection that the broker ends. Depending on timing, the system reports it in several ways.
+/// Message for a connection that the broker has closed. Depending on timing, the system reports it
+/// in several ways.
 const CLOSED: &str = "the broker closed the connection";
 
 fn is_closed(kind: ErrorKind) -> bool {
@@ -132,7 +136,7 @@ fn is_closed(kind: ErrorKind) -> bool {
     matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// The error of the system behind another one.
+/// Returns the system error among the causes of another one.
 fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     match error.downcast_ref() {
         Some(found) => Some(found),
@@ -140,7 +144,7 @@ fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     }
 }
 
-/// Why a connection failed, in words.
+/// Describes why a connection failed.
 pub(super) fn words(error: &ConnectionError) -> String {
     if let Some(why) = distrust(error, "mqtt.authority") {
         return why;
@@ -182,7 +186,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_until_a_connection_was_good() {
-        let (mut pauses, now) = (Pauses::new(), Instant::now());
+        let mut pauses = Pauses::new();
+        let now = Instant::now();
         let tries: Vec<u64> = (0..9).map(|_| pauses.lost(now).pause.as_secs()).collect();
         assert_eq!(tries, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         pauses.connected(now);
@@ -193,7 +198,8 @@ mod tests {
 
     #[test]
     fn connections_that_end_at_once_again_and_again_are_taken_over() {
-        let (mut pauses, now) = (Pauses::new(), Instant::now());
+        let mut pauses = Pauses::new();
+        let now = Instant::now();
         let mut cut_short = |refused: bool| {
             if !refused {
                 pauses.connected(now);
@@ -215,7 +221,7 @@ mod tests {
             "permission denied",
             "no debug form"
         );
-        // The broker ends a connection; timing decides how the system reports it.
+        // The broker closes a connection; timing decides how the system reports it.
         let closed = [
             ConnectionError::MqttState(StateError::ConnectionAborted),
             state(ErrorKind::ConnectionReset),

@@ -1,4 +1,5 @@
-//! Topics and payloads. Home Assistant's discovery: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
+//! Topics and payloads of MQTT messages. Home Assistant's discovery:
+//! <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
 
 use serde_json::{Value, json};
 
@@ -8,45 +9,47 @@ use crate::daemon::smoothing::Answer;
 use crate::daemon::updating::UpdateDto;
 use crate::update::Phase;
 
-/// Most bytes of a list of names in a message: brokers have limits of their own, such as 128 KiB, and listeners too.
+/// Largest list of names in a message, in bytes: brokers have limits of their own, such as 128 KiB,
+/// and so do subscribers.
 const LONGEST_LIST: usize = 32 << 10;
 
-/// Something to publish.
+/// A message to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: String,
-    /// Whether the broker keeps it for those who come later.
+    /// True if the broker retains the message for later subscribers.
     pub(super) retain: bool,
 }
 
-/// Where this box publishes.
+/// Topics of this box.
 #[derive(Debug, Clone)]
 pub(super) struct Topics {
     name: String,
-    /// Before all topics of this box.
+    /// Prefix of all topics of this box.
     own: String,
-    /// Where Home Assistant looks; empty is nowhere.
+    /// Prefix of Home Assistant's discovery topics; empty without discovery.
     discovery: String,
 }
 
 impl Topics {
     pub(super) fn new(config: &MqttConfig) -> Self {
-        let (name, topic) = (config.name.clone(), &config.topic);
+        let name = config.name.clone();
+        let topic = &config.topic;
         Self { own: format!("{topic}/{name}"), name, discovery: config.discovery.clone() }
     }
 
-    /// Whether the box is there; that it is not is also its last will.
+    /// Availability of the box; offline is also its last will.
     pub(super) fn availability(&self, online: bool) -> Message {
         self.message("availability", if online { "online" } else { "offline" }.to_owned())
     }
 
-    /// Whether the camera shows anything.
+    /// State of the camera: ON if it is open.
     pub(super) fn source(&self, open: bool) -> Message {
         self.message("source", if open { "ON" } else { "OFF" }.to_owned())
     }
 
-    /// What the camera shows.
+    /// Class that the camera shows.
     pub(super) fn state(&self, answer: &Answer, hide_names: bool) -> Message {
         let known = answer.class.as_deref().filter(|_| !answer.unknown);
         let class = match known {
@@ -60,7 +63,8 @@ impl Topics {
         self.message("state", state.to_string())
     }
 
-    /// What the box knows. A list of names that is too long for a message ends early and says how many are missing.
+    /// Known classes. A list of names that is too long for a message is cut, and the number of
+    /// missing names is added.
     pub(super) fn classes(&self, names: &[String], hide_names: bool) -> Message {
         let mut classes = json!({ "count": names.len() });
         if !hide_names {
@@ -73,7 +77,8 @@ impl Topics {
         self.message("classes", classes.to_string())
     }
 
-    /// How updates stand. Names of adapters may tell what the box sees, and reasons name classes.
+    /// Status of updates. Names of adapters may reveal what the box sees, and reasons name classes,
+    /// so both can be hidden.
     pub(super) fn update(&self, status: &UpdateDto, hide_names: bool) -> Message {
         let adapters = status.in_use.iter().map(|used| {
             let mut adapter = json!({ "release": used.release });
@@ -100,17 +105,18 @@ impl Topics {
         self.message("update", update.to_string())
     }
 
-    /// Where Home Assistant says that it starts.
+    /// Topic of Home Assistant's birth message; `None` without discovery.
     pub(super) fn birth(&self) -> Option<String> {
         (!self.discovery.is_empty()).then(|| format!("{}/status", self.discovery))
     }
 
-    /// What makes Home Assistant show the box by itself.
+    /// Discovery messages, by which Home Assistant shows the box without further settings.
     pub(super) fn discovery(&self, about: &About) -> Vec<Message> {
         if self.discovery.is_empty() {
             return Vec::new();
         }
-        let (state, update) = (format!("{}/state", self.own), format!("{}/update", self.own));
+        let state = format!("{}/state", self.own);
+        let update = format!("{}/update", self.own);
         [
             ("sensor", "class", json!({
                 "name": "Sees", "state_topic": state, "value_template": "{{ value_json.class }}",
@@ -159,7 +165,7 @@ impl Topics {
     }
 }
 
-/// The first names that take at most so many bytes as JSON.
+/// Returns the first names that take at most `bytes` bytes as JSON.
 fn fitting(names: &[String], bytes: usize) -> &[String] {
     let mut left = bytes;
     for (i, name) in names.iter().enumerate() {
@@ -207,7 +213,7 @@ mod tests {
             serde_json::from_str(&message.payload).expect("JSON")
         };
         assert_eq!(classes(&few), json!({ "count": 2, "names": few }));
-        // Four bytes a letter, and quotes that JSON writes as two bytes.
+        // Four bytes per letter, and quotation marks that JSON writes as two bytes.
         let many: Vec<String> =
             (0..2000).map(|i| format!("{}\"{i}", "\u{1f600}".repeat(50))).collect();
         let told = classes(&many);

@@ -1,13 +1,15 @@
-//! A camera of this machine: `camera://N?format=yuyv&width=640&height=480&fps=15`.
+//! Source `camera:`, a camera of this machine:
+//! `camera://N?format=yuyv&width=640&height=480&fps=15`.
 //!
-//! nokhwa says which cameras there are and what they offer; of that, the mode that suits the network best is taken
-//! (`choice`). On Linux the frames come from below nokhwa, which can wait for them no other way than for ever (`v4l2`).
+//! nokhwa lists the cameras and their modes, and `choice` takes the mode that suits the network
+//! best. On Linux the frames are read below nokhwa (`v4l2`), which has no wait with a time-out.
 //!
-//! Who lets go of the device, and when: a reader owns the device and drops it before it says why it ended, so after an
-//! unplugging the name of the device is free when the camera returns. On Linux no wait is longer than the time-out of the
-//! source, so a reader that the keeper gives up ends soon after, and until it has, the keeper waits (`Opening::close_with`). What no
-//! time-out reaches is a driver that hangs in a call of its own; then the keeper goes on without that reader, and the
-//! camera is busy until the driver comes back.
+//! Closing the device: a reader owns the device and drops it before it reports its end, so the name
+//! of an unplugged device is free when the camera returns. On Linux no wait is longer than the
+//! time-out of the source. A reader that the keeper gives up therefore ends soon, and the keeper
+//! waits for that (`Opening::close_with`). A driver that hangs in one of its own calls has no
+//! time-out: the keeper then continues without that reader, and the camera is busy until the driver
+//! returns.
 
 mod choice;
 #[cfg(all(feature = "camera", not(target_os = "linux")))]
@@ -30,30 +32,30 @@ use pixels::PixelFormat;
 #[cfg(feature = "camera")]
 pub(super) use source::CameraSource;
 
-/// Largest width, height or rate that can be asked for.
+/// Largest width, height or frame rate that can be requested.
 const MOST: u32 = 65_535;
 
-/// Which camera, and what is asked of it.
+/// Index of a camera, and the requested mode.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CameraSpec {
-    /// N of `/dev/videoN` on Linux, elsewhere its place among the cameras.
+    /// N of `/dev/videoN` on Linux, elsewhere the index in the list of cameras.
     index: u32,
     wish: Wish,
 }
 
 impl CameraSpec {
-    /// Reads `camera://N`; `take` gives the settings behind the question mark.
+    /// Parses `camera://N`; `take` returns the settings of the query.
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong.
+    /// A message that says what is wrong.
     pub(super) fn parse(
         url: &Url,
         take: &mut dyn FnMut(&str) -> Option<String>,
     ) -> Result<Self, String> {
         let index = url.host_str().and_then(|host| host.parse().ok());
-        let index = index.filter(|_| url.path().trim_matches('/').is_empty());
-        let index = index.ok_or_else(|| {
+        let valid = index.filter(|_| url.path().trim_matches('/').is_empty());
+        let index = valid.ok_or_else(|| {
             format!("{url}: expected camera://N, the number of the camera, as in camera://0")
         })?;
         let format = take("format").map(|name| {
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_camera_is_refused() {
+    fn a_uri_without_a_valid_camera_is_refused() {
         let cases = [
             ("camera://front", "camera://N"),
             ("camera:0", "camera://N"),

@@ -1,15 +1,16 @@
-//! Names bytes by their content, for messages about what holds no picture that is read.
+//! Describes bytes by their content, for error messages about data without a readable picture.
 
 use fmlora_models::{DecodeError, decode_picture};
 use image::ImageFormat;
 
-/// Bytes that are looked at.
+/// Number of bytes that are inspected.
 pub(super) const HEAD: usize = 1024;
 
-/// Letters of a text that are told.
+/// Longest quoted text, in characters.
 const TOLD: usize = 60;
 
-/// What a stream without a JPEG begins with: the head of its first part, or the kind of its bytes.
+/// Describes the start of a stream without a JPEG: the header of its first part, or the kind of its
+/// bytes.
 pub(super) fn beginning(head: &[u8]) -> String {
     let Some((lines, body)) = part(head) else { return kind(head) };
     let value = |name: &str| {
@@ -23,7 +24,7 @@ pub(super) fn beginning(head: &[u8]) -> String {
     if body.is_empty() { told } else { format!("{told}, which holds {}", kind(body)) }
 }
 
-/// The head of the first part of a multipart stream, and what comes behind it.
+/// Splits the first part of a multipart stream into its header and its body.
 fn part(head: &[u8]) -> Option<(String, &[u8])> {
     let text = String::from_utf8_lossy(head).to_ascii_lowercase();
     let starts = text.trim_start();
@@ -35,7 +36,7 @@ fn part(head: &[u8]) -> Option<(String, &[u8])> {
     Some((String::from_utf8_lossy(&head[..lines]).into_owned(), &head[body..]))
 }
 
-/// The kind of bytes.
+/// Names the kind of some bytes: a picture format, a stream format or text.
 pub(super) fn kind(bytes: &[u8]) -> String {
     let bytes = bytes.trim_ascii_start();
     let known: [(&[u8], &str); 5] = [
@@ -63,7 +64,7 @@ pub(super) fn kind(bytes: &[u8]) -> String {
     format!("the text {line:?}")
 }
 
-/// The name of a format of pictures, whether it is read or not; `None` for everything else.
+/// Name of a picture format, supported or not; `None` for other data.
 fn picture(bytes: &[u8]) -> Option<&'static str> {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => Some("JPEG"),
@@ -71,13 +72,13 @@ fn picture(bytes: &[u8]) -> Option<&'static str> {
         Ok(ImageFormat::WebP) => Some("WebP"),
         Ok(ImageFormat::Tiff) => Some("TIFF"),
         Ok(ImageFormat::Gif) => Some("GIF"),
-        // Two letters are too few to say so.
+        // The signature of BMP has only two letters, too few to be certain.
         Ok(ImageFormat::Bmp) => None,
         _ => unread(bytes),
     }
 }
 
-/// The name of a format that people take for a picture and that is not read.
+/// Name of a known picture format that the decoder does not support.
 fn unread(bytes: &[u8]) -> Option<&'static str> {
     match decode_picture(bytes) {
         Err(DecodeError::OtherFormat { name }) => Some(name),
@@ -85,7 +86,8 @@ fn unread(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether a file holds a picture that its name does not tell of; of some kinds none is read.
+/// Returns true if a file without the extension of a picture holds one by its content. Some of
+/// these formats are not supported by the decoder.
 pub(super) fn is_picture(head: &[u8]) -> bool {
     let kinds = ["JPEG", "PNG", "WebP", "TIFF", "GIF", "HEIC", "AVIF", "JPEG XL", "JPEG 2000"];
     picture(head).is_some_and(|kind| kinds.contains(&kind))

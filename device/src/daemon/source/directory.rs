@@ -1,7 +1,8 @@
-//! The pictures of a folder, at a steady pace: those that are there by name, new ones as soon as they are complete.
+//! Source `dir:`: pictures of a directory at a steady rate, in the order of their names; new files
+//! are shown as soon as they are complete.
 //!
-//! Cameras upload into such a folder, by FTP for example. A network share tells nothing of what other machines write to it,
-//! so the folder is looked through again and again.
+//! Cameras upload into such a directory, by FTP for example. A network share reports no changes by
+//! other machines, so the directory is scanned again and again.
 
 mod pictures;
 
@@ -16,42 +17,42 @@ use super::pace::Pace;
 use super::{Given, Source, SourceError};
 use pictures::Pictures;
 
-/// How often a picture is shown again that stays in view.
+/// Interval at which a picture that stays in view is shown again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Which folder, and how it is shown.
+/// Settings of a directory source.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DirectorySpec {
-    /// The folder.
+    /// Path of the directory.
     pub(crate) path: PathBuf,
-    /// Frames a second.
+    /// Frames per second.
     pub(super) fps: f64,
-    /// Whether it begins again at its end. Without it the newest picture stays in view.
+    /// True to start again after the last picture. Otherwise the newest picture stays in view.
     pub(super) repeat: bool,
-    /// Whether folders below it belong to it.
+    /// True to include subdirectories.
     pub(super) subfolders: bool,
 }
 
-/// Shows one picture after the other.
+/// Shows one picture of a directory after the other.
 pub(super) struct DirectorySource {
     pictures: Pictures,
-    /// New ones that are to be shown next.
+    /// New pictures, which are shown next.
     new: VecDeque<PathBuf>,
-    /// Those of this round that are to be shown yet.
+    /// Remaining pictures of this round.
     round: VecDeque<PathBuf>,
     repeat: bool,
     pace: Pace,
-    /// The bytes of the picture in view, and when it was shown.
+    /// Bytes of the picture in view, and the time at which it was last shown.
     in_view: Option<(Vec<u8>, Instant)>,
     again: Duration,
 }
 
 impl DirectorySource {
-    /// Looks through the folder. A picture that stays in view is shown again well within `timeout`.
+    /// Scans the directory. A picture that stays in view is shown again well within `timeout`.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Open`] if the folder cannot be read.
+    /// [`SourceError::Open`] if the directory cannot be read.
     pub(super) fn open(spec: &DirectorySpec, timeout: Duration) -> Result<Self, SourceError> {
         let mut pictures = Pictures::of(&spec.path, spec.subfolders);
         let found = pictures.look().map_err(SourceError::Open)?;
@@ -66,7 +67,7 @@ impl DirectorySource {
         })
     }
 
-    /// Takes in what has come since the folder was looked through last.
+    /// Adds the pictures that are new since the last scan, if a scan is due.
     fn look(&mut self) -> Result<(), SourceError> {
         if self.pictures.is_due() {
             let found = self.pictures.look().map_err(SourceError::Lost)?;
@@ -77,7 +78,7 @@ impl DirectorySource {
         Ok(())
     }
 
-    /// The next picture that can be read, without waiting.
+    /// Takes the next readable picture, without waiting.
     fn take(&mut self) -> Option<Given> {
         while let Some(path) = self.new.pop_front().or_else(|| self.round.pop_front()) {
             if self.pictures.is_bad(&path) {
@@ -88,9 +89,9 @@ impl DirectorySource {
                     self.in_view = Some((bytes, Instant::now()));
                     return Some(Given::Frame(frame));
                 }
-                // Perhaps it is not complete yet.
+                // The upload may not be complete yet.
                 Err(_) if !self.pictures.is_settled(&path) => self.pictures.look_again(&path),
-                // Programs that upload pictures may remove them as well.
+                // Upload programs may also remove pictures.
                 Err(_) if !path.exists() => self.pictures.set_bad(&path),
                 Err(why) => {
                     self.pictures.set_bad(&path);
@@ -101,7 +102,7 @@ impl DirectorySource {
         None
     }
 
-    /// The picture in view once more, when it is time.
+    /// Shows the picture in view again, if its interval has passed.
     fn show_again(&mut self) -> Option<Given> {
         let (bytes, shown) = self.in_view.as_mut()?;
         if shown.elapsed() < self.again {
@@ -138,7 +139,7 @@ impl Source for DirectorySource {
     }
 }
 
-/// The bytes of a picture, and the picture.
+/// Reads and decodes a file; returns its bytes and the picture.
 fn read(path: &Path) -> Result<(Vec<u8>, RgbImage), String> {
     let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let frame = decode_picture(&bytes).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
-//! A program that writes JPEG pictures to its output, and its troubles to its errors.
+//! Source `exec:`: a program that writes JPEG pictures to stdout and messages to stderr.
 //!
-//! Both are read by one thread, which waits for whichever has something to say. A program may leave behind others that keep
-//! its pipes open, so no wait is without an end.
+//! One thread polls both pipes. The program may leave child processes that keep its pipes open, so
+//! every wait has a time limit.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
@@ -17,19 +17,20 @@ use super::opening::Opening;
 use super::{Given, Source, SourceError};
 use crate::daemon::config::masked;
 
-/// Lines of the program's errors that are told.
+/// Number of stderr lines that are reported.
 const LINES: usize = 4;
 
-/// Longest line of them that is told, in characters.
+/// Longest reported line, in characters.
 const LINE: usize = 300;
 
-/// How long a program may take to be gone after it was killed.
+/// Longest wait for a killed program to exit.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// How long the last words of a program are waited for, which it may write after its last picture.
+/// Longest wait for the exit status and the last stderr lines, which a program may write after its
+/// last picture.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The running program.
+/// A running program as a source.
 pub(super) struct ExecSource {
     child: Arc<Mutex<Child>>,
     pictures: JpegStream<Pipes>,
@@ -38,11 +39,11 @@ pub(super) struct ExecSource {
     words: Words,
 }
 
-/// The last lines that a program wrote to its errors.
+/// The last lines of the program's stderr.
 type Words = Arc<Mutex<Tail>>;
 
 impl ExecSource {
-    /// Starts a program, whose output may be silent for at most `timeout`.
+    /// Starts a program. Its output may be silent for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -74,7 +75,8 @@ impl ExecSource {
         };
         let running = child.clone();
         opening.close_with(Box::new(move || end(&running)));
-        let (told, opened) = (words.clone(), opening.clone());
+        let told = words.clone();
+        let opened = opening.clone();
         let pictures = JpegStream::new(pipes, None).telling(move |passed| {
             let mut words = told.lock().unwrap_or_else(PoisonError::into_inner);
             words.wrote = without_jpeg(passed);
@@ -85,7 +87,7 @@ impl ExecSource {
         Ok(Self { child, pictures, timeout, opening: opening.clone(), words })
     }
 
-    /// How the program ended, and what it said.
+    /// Describes the end of the program: its exit status and last stderr lines.
     fn how_it_ended(&mut self) -> String {
         let until = Instant::now() + LAST_WORDS;
         let mut status = None;
@@ -122,27 +124,27 @@ impl Drop for ExecSource {
     }
 }
 
-/// Ends the program, whatever it does.
+/// Kills the program and its process group.
 fn end(child: &Mutex<Child>) {
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-    // It may have ended by itself; programs that it started belong to its group.
+    // The program may have exited already. Its child processes are in its process group.
     if let Ok(None) = child.try_wait() {
         let group = rustix::process::Pid::from_child(&child);
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     let _ = child.kill();
-    // A program that hangs in the system is left to itself.
+    // A program that hangs in a system call is left behind.
     let until = Instant::now() + LAST_MOMENT;
     while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Reads the output of a program, and its errors meanwhile.
+/// Reads the program's stdout, and its stderr meanwhile.
 struct Pipes {
     program: String,
     output: ChildStdout,
-    /// Until the program closes it.
+    /// `None` once the program has closed stderr.
     errors: Option<ChildStderr>,
     timeout: Duration,
     opening: Arc<Opening>,
@@ -176,7 +178,7 @@ impl Read for Pipes {
 }
 
 impl Pipes {
-    /// Waits until output or errors can be read, and says which.
+    /// Waits until stdout or stderr is readable, and returns which of the two is.
     fn wait(&self, time: Duration) -> std::io::Result<(bool, bool)> {
         let mut pipes = vec![PollFd::from_borrowed_fd(self.output.as_fd(), PollFlags::IN)];
         if let Some(errors) = &self.errors {
@@ -191,7 +193,7 @@ impl Pipes {
         Ok((ready(0), ready(1)))
     }
 
-    /// Takes what the program says to its errors; there is something, so this does not wait.
+    /// Reads stderr once. It is readable, so this does not block.
     fn listen(&mut self) {
         let Some(errors) = &mut self.errors else { return };
         let mut said = [0; 4096];
@@ -209,7 +211,7 @@ impl Pipes {
         }
     }
 
-    /// Takes the last words of a program that has closed its output.
+    /// Reads the rest of stderr after the program has closed stdout.
     fn hear_out(&mut self) -> std::io::Result<()> {
         let until = Instant::now() + LAST_WORDS;
         while self.errors.is_some() && !self.opening.is_given_up() {
@@ -227,26 +229,27 @@ impl Pipes {
     }
 }
 
-/// The last lines of a text that comes in pieces, without passwords.
+/// The last lines of a text that arrives in pieces, with passwords masked.
 #[derive(Debug, Default)]
 struct Tail {
     lines: VecDeque<String>,
     unfinished: Vec<u8>,
-    /// What the program wrote to its output that is no picture.
+    /// Description of the output that holds no picture.
     wrote: Option<String>,
 }
 
 impl Tail {
-    /// Adds a piece, and gives the lines that it completes.
+    /// Adds a piece and returns the lines that it completes.
     fn take(&mut self, piece: &[u8]) -> Vec<String> {
         self.unfinished.extend_from_slice(piece);
         let mut complete = Vec::new();
-        // Programs that write over their last line end it with a carriage return.
+        // Programs that overwrite their last line end it with a carriage return.
         while let Some(end) = self.unfinished.iter().position(|byte| b"\r\n".contains(byte)) {
             let line: Vec<u8> = self.unfinished.drain(..=end).collect();
             complete.extend(told(&line));
         }
-        // A line without an end is not kept for ever. Its beginning stays, so that a password in it is seen as one.
+        // A line without an end is cut. Its beginning is kept, so that a password in it is still
+        // recognised.
         self.unfinished.truncate(4 * LINE);
         self.lines.extend(complete.iter().cloned());
         let excess = self.lines.len().saturating_sub(LINES);
@@ -254,13 +257,13 @@ impl Tail {
         complete
     }
 
-    /// Why there may be no picture: what came in place of one, and the last lines.
+    /// Likely reason for missing pictures: the output without a JPEG, and the last stderr lines.
     fn note(&self) -> Option<String> {
         let all: Vec<String> = [self.wrote.clone(), self.text()].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join(": "))
     }
 
-    /// The last lines, `None` without any.
+    /// Returns the last lines, `None` if there are none.
     fn text(&self) -> Option<String> {
         let mut lines: Vec<String> = self.lines.iter().cloned().collect();
         lines.extend(told(&self.unfinished));
@@ -270,7 +273,8 @@ impl Tail {
     }
 }
 
-/// What a program wrote before it wrote any picture; `None` if it wrote nothing or a picture.
+/// Describes the output of a program that has not written a picture; `None` if it wrote a picture
+/// or nothing.
 fn without_jpeg(passed: &Passed) -> Option<String> {
     let beginning = passed.beginning()?;
     Some(format!(
@@ -279,7 +283,7 @@ fn without_jpeg(passed: &Passed) -> Option<String> {
     ))
 }
 
-/// A line as it is told: masked and not too long; nothing for an empty one.
+/// Masks passwords in a line and limits its length; `None` for an empty line.
 fn told(line: &[u8]) -> Option<String> {
     let text = masked(String::from_utf8_lossy(line).trim());
     let text: String = text.chars().filter(|c| !c.is_control()).take(LINE).collect();

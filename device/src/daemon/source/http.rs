@@ -1,7 +1,9 @@
-//! Pictures over HTTP: a stream of them in one answer, or one answer a picture, which is asked for again and again.
+//! Source `http:` and `https:`: a stream of pictures in one response, or single pictures that are
+//! polled.
 //!
-//! What an answer is shows itself: servers send endless streams as `image/jpeg`, as `application/octet-stream` or without a
-//! type. So each answer is read as a stream of pictures; one that ends after its first picture was a single one.
+//! The content type does not tell which: servers send endless streams as `image/jpeg`, as
+//! `application/octet-stream` or without a type. So each response is read as a stream of pictures.
+//! A response that ends after its first picture was a single picture.
 
 mod address;
 mod client;
@@ -23,23 +25,24 @@ use super::{Given, Source, SourceError};
 pub(crate) use address::HttpAddress;
 use client::Client;
 
-/// A server's pictures.
+/// Pictures of an HTTP server.
 pub(super) struct HttpSource {
     client: Client,
     pace: Pace,
     opening: Arc<Opening>,
-    /// The answer that is being read.
+    /// Response that is being read.
     answer: Option<Answer>,
-    /// Whether an answer with a single picture has been read to its end.
+    /// True after a response with a single picture was read to its end.
     single: bool,
 }
 
 impl HttpSource {
-    /// Asks a server for the first time. Single pictures are asked for `fps` times a second.
+    /// Sends the first request. Single pictures are polled `fps` times per second.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Refused`] if the server refuses user and password, [`SourceError::Open`] for everything else.
+    /// [`SourceError::Refused`] if the server refuses user name and password, [`SourceError::Open`]
+    /// for all other errors.
     pub(super) fn open(
         address: &HttpAddress,
         fps: f64,
@@ -51,11 +54,11 @@ impl HttpSource {
         opening.close_with(Box::new(move || agent.shutdown()));
         let mut pace = Pace::new(fps);
         pace.wait();
-        let answer = client.ask().map_err(|error| match error {
+        let response = client.ask().map_err(|error| match error {
             SourceError::Lost(why) => SourceError::Open(why),
             other => other,
         })?;
-        let answer = Answer::of(answer, opening);
+        let answer = Answer::of(response, opening);
         Ok(Self { client, pace, opening: opening.clone(), answer: Some(answer), single: false })
     }
 }
@@ -66,9 +69,10 @@ impl Source for HttpSource {
             let Some(answer) = &mut self.answer else {
                 self.pace.wait();
                 match self.client.ask() {
-                    Ok(answer) => self.answer = Some(Answer::of(answer, &self.opening)),
+                    Ok(response) => self.answer = Some(Answer::of(response, &self.opening)),
                     Err(refused @ SourceError::Refused(_)) => return Err(refused),
-                    // It is asked again at its pace; the keeper sees to it that this ends.
+                    // The next request follows at the usual pace. The keeper ends this if no frame
+                    // arrives.
                     Err(error) => return Ok(Given::Damaged(error.to_string())),
                 }
                 continue;
@@ -79,7 +83,8 @@ impl Source for HttpSource {
                     return Ok(given);
                 }
                 Ok(None) => {
-                    let (given, stream) = (answer.given, answer.stream || answer.given > 1);
+                    let given = answer.given;
+                    let stream = answer.stream || given > 1;
                     let without = answer.without_picture();
                     self.answer = None;
                     match given {
@@ -106,20 +111,20 @@ impl Source for HttpSource {
     }
 }
 
-/// One answer of a server.
+/// One response of the server.
 struct Answer {
-    /// Until a single picture of another format was taken from it.
+    /// `None` after a single picture of another format was taken from the response.
     pictures: Option<JpegStream<BodyReader<'static>>>,
-    /// Whether it says that it is a stream.
+    /// True if the content type is that of a multipart stream.
     stream: bool,
-    /// How many pictures it gave, good or damaged.
+    /// Number of pictures so far, good or damaged.
     given: u64,
-    /// Its `Content-Type`.
+    /// Value of `Content-Type`.
     kind: String,
 }
 
 impl Answer {
-    /// Notes in `opening` what comes as long as it is no picture.
+    /// Wraps a response. Until its first picture, `opening` has a note on its type and content.
     fn of(response: Response<Body>, opening: &Arc<Opening>) -> Self {
         let kind = response.headers().get("content-type").map(HeaderValue::as_bytes);
         let kind = String::from_utf8_lossy(kind.unwrap_or(b"unknown")).trim().to_owned();
@@ -136,7 +141,7 @@ impl Answer {
         Self { pictures: Some(pictures), stream, given: 0, kind }
     }
 
-    /// The next picture, `None` at the end of the answer.
+    /// Reads the next picture; `None` at the end of the response.
     fn next(&mut self) -> std::io::Result<Option<Given>> {
         let Some(pictures) = &mut self.pictures else { return Ok(None) };
         if self.stream || self.given > 0 {
@@ -175,7 +180,8 @@ impl Answer {
     }
 }
 
-/// What separates the parts of a multipart stream, as its type says: `multipart/x-mixed-replace; boundary="frame"`.
+/// Boundary of a multipart stream, from its content type: `multipart/x-mixed-replace;
+/// boundary="frame"`.
 fn boundary(kind: &str) -> Option<&str> {
     let at = kind.to_ascii_lowercase().find("boundary=")? + "boundary=".len();
     let value = kind.get(at..)?.trim_start();

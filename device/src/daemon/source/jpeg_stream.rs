@@ -1,7 +1,8 @@
-//! Pictures out of a stream of JPEG files, with or without anything between them.
+//! Splits a stream of JPEG files (MJPEG) into pictures, with or without other data between them.
 //!
-//! A stream may lose bytes, in the head of a picture as well. A damaged picture costs itself alone: the next one is found
-//! by its start marker or by the line that stands between the parts of a multipart stream.
+//! A stream may lose bytes, also in the header of a picture. Damage affects one picture only: the
+//! next one is found by its start marker or by the delimiter between the parts of a multipart
+//! stream.
 
 use std::io::{ErrorKind, Read};
 
@@ -11,48 +12,48 @@ use memchr::{memchr, memmem};
 use super::Given;
 use super::content::{HEAD, beginning};
 
-/// Largest picture of a stream: far beyond any camera's.
+/// Largest picture of a stream, in bytes: far above any camera's.
 const MAX_BYTES: usize = 32 << 20;
 
-/// Bytes that are read at a time.
+/// Number of bytes per read.
 const CHUNK: usize = 64 << 10;
 
-/// Longest delimiter that is looked for: RFC 2046 allows 70 characters and two dashes.
+/// Longest delimiter that is searched for: RFC 2046 allows 70 characters and two dashes.
 const MAX_DELIMITER: usize = 72;
 
-/// Start of a JPEG file: the start marker, and the first byte of the next one.
+/// Start of a JPEG file: the start marker and the first byte of the next marker.
 const START: [u8; 3] = [0xff, 0xd8, 0xff];
 
-/// Pictures of a stream.
+/// Reads pictures from a stream.
 pub(super) struct JpegStream<R> {
     input: R,
-    /// Bytes that were read. Within a picture, the first is the first of the picture.
+    /// Bytes read so far. Within a picture, the buffer starts with that picture.
     buffer: Vec<u8>,
     picture: Option<Walk>,
-    /// What stands between two parts: two dashes and a name.
+    /// Delimiter between two parts: two dashes and a name.
     delimiter: Option<Vec<u8>>,
     ended: bool,
-    /// What came before the first picture; nothing more is added from then on.
+    /// Bytes before the first picture; not extended afterwards.
     passed: Passed,
     tell: Option<Tell>,
 }
 
-/// Is told what comes as long as no picture does.
+/// Callback that receives the bytes before the first picture.
 type Tell = Box<dyn FnMut(&Passed) + Send>;
 
-/// Bytes of a stream without a picture.
+/// Bytes of a stream before its first picture.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
-    /// Their number.
+    /// Number of bytes.
     pub(super) bytes: u64,
-    /// The first of them.
+    /// The first bytes, at most [`HEAD`].
     head: Vec<u8>,
-    /// Whether a picture has begun.
+    /// True once a picture has begun.
     over: bool,
 }
 
 impl Passed {
-    /// What they begin with; `None` if a picture has begun, or nothing has come.
+    /// Describes the first bytes; `None` if a picture has begun or nothing was received.
     pub(super) fn beginning(&self) -> Option<String> {
         (!self.over && self.bytes > 0).then(|| beginning(&self.head))
     }
@@ -64,30 +65,31 @@ impl Passed {
     }
 }
 
-/// How far a picture was followed, marker by marker.
+/// Position within a picture that is followed marker by marker.
 #[derive(Debug, Clone, Copy)]
 struct Walk {
     at: usize,
-    /// Whether what comes next are the data of a scan, in which anything but a marker may stand.
+    /// True within the data of a scan, which may hold all bytes but a marker.
     in_scan: bool,
-    /// Whether each segment was followed by a marker, as it has to be.
+    /// True while each segment was followed by a marker, as it must be.
     orderly: bool,
-    /// No delimiter begins before this place.
+    /// No delimiter starts before this offset.
     searched: usize,
 }
 
-/// What following a picture came to.
+/// Result of following a picture.
 enum Reached {
-    /// The end of the picture.
+    /// End of the picture, at this offset.
     End(usize),
-    /// The start of something else, before its end.
+    /// Start of other data, before the end of the picture.
     Cut(usize),
-    /// The end of what was read.
+    /// End of the bytes read so far.
     More,
 }
 
 impl<R: Read> JpegStream<R> {
-    /// Pictures of `input`. `boundary` is that of a multipart stream; without it, one is found in the stream itself.
+    /// Reads pictures from `input`. `boundary` is that of a multipart stream; without it, the
+    /// boundary is detected in the stream.
     pub(super) fn new(input: R, boundary: Option<&str>) -> Self {
         let delimiter = boundary.and_then(|boundary| delimiter(boundary.as_bytes()));
         Self {
@@ -101,22 +103,23 @@ impl<R: Read> JpegStream<R> {
         }
     }
 
-    /// Tells what comes as long as no picture does.
+    /// Sets the callback for the bytes before the first picture.
     pub(super) fn telling(mut self, tell: impl FnMut(&Passed) + Send + 'static) -> Self {
         self.tell = Some(Box::new(tell));
         self
     }
 
-    /// What came before the first picture.
+    /// Returns the bytes before the first picture.
     pub(super) fn passed(&self) -> &Passed {
         &self.passed
     }
 
-    /// The first `n` bytes of the stream, fewer if it ends before; to be called before the first picture is taken.
+    /// Returns the first `n` bytes of the stream, fewer if it ends earlier. Must be called before
+    /// the first picture is taken.
     ///
     /// # Errors
     ///
-    /// Those of the input.
+    /// Errors of the input.
     pub(super) fn peek(&mut self, n: usize) -> std::io::Result<&[u8]> {
         while self.buffer.len() < n && !self.ended {
             self.read()?;
@@ -124,11 +127,11 @@ impl<R: Read> JpegStream<R> {
         Ok(&self.buffer[..n.min(self.buffer.len())])
     }
 
-    /// Everything up to the end of the stream, which must not be more than the largest picture.
+    /// Reads the rest of the stream, at most as many bytes as the largest picture.
     ///
     /// # Errors
     ///
-    /// Those of the input, and one for a stream that is larger.
+    /// Errors of the input, and an error for a larger stream.
     pub(super) fn rest(mut self) -> std::io::Result<Vec<u8>> {
         while !self.ended {
             self.read()?;
@@ -139,11 +142,11 @@ impl<R: Read> JpegStream<R> {
         Ok(self.buffer)
     }
 
-    /// The next picture, or what is wrong with it; `None` at the end of the stream.
+    /// Reads the next picture or reports a damaged one; `None` at the end of the stream.
     ///
     /// # Errors
     ///
-    /// Those of the input.
+    /// Errors of the input.
     pub(super) fn next(&mut self) -> std::io::Result<Option<Given>> {
         loop {
             if self.picture.is_none() {
@@ -169,7 +172,7 @@ impl<R: Read> JpegStream<R> {
         }
     }
 
-    /// Tells what has come before the first picture, and that it has begun.
+    /// Calls the callback until the first picture has begun, and once at that time.
     fn tell(&mut self) {
         if self.passed.over {
             return;
@@ -197,10 +200,11 @@ impl<R: Read> JpegStream<R> {
         Ok(())
     }
 
-    /// Begins a picture at the next start in the buffer; what stands before it goes.
+    /// Starts a picture at the next start marker in the buffer and drops the bytes before it.
     fn find_start(&mut self) {
         let Some(start) = memmem::find(&self.buffer, &START) else {
-            // The last bytes may be the first of a start. The head of a part is kept, as far as one is long.
+            // The last bytes may be the beginning of a start marker. As long as no delimiter is
+            // known, the last 4096 bytes are kept: the header of a part may be among them.
             let keep = if self.delimiter.is_none() { 4096 } else { START.len() - 1 };
             let passed = self.buffer.len().saturating_sub(keep);
             self.buffer.drain(..passed);
@@ -213,7 +217,7 @@ impl<R: Read> JpegStream<R> {
         self.picture = Some(Walk { at: 2, in_scan: false, orderly: true, searched: 0 });
     }
 
-    /// Gives the picture that ends at `end`.
+    /// Takes the picture that ends at `end`.
     fn take(&mut self, end: usize) -> Given {
         match decode_picture(&self.buffer[..end]) {
             Ok(frame) => {
@@ -221,7 +225,7 @@ impl<R: Read> JpegStream<R> {
                 self.picture = None;
                 Given::Frame(frame)
             }
-            // A segment of a wrong length may have swallowed the start of the next picture.
+            // A segment with a wrong length may have swallowed the start of the next picture.
             Err(why) if self.picture.is_some_and(|walk| !walk.orderly) => {
                 self.skip_to_next_start(&why.to_string())
             }
@@ -234,7 +238,7 @@ impl<R: Read> JpegStream<R> {
         self.skip(next.unwrap_or(self.buffer.len()), why)
     }
 
-    /// Passes over a damaged picture, up to a place in the buffer.
+    /// Skips a damaged picture, up to the offset `to`.
     fn skip(&mut self, to: usize, why: &str) -> Given {
         self.buffer.drain(..to);
         self.picture = None;
@@ -243,7 +247,7 @@ impl<R: Read> JpegStream<R> {
 }
 
 impl Walk {
-    /// Follows a picture as far as it was read.
+    /// Follows a picture through the bytes read so far.
     fn follow(&mut self, bytes: &[u8], delimiter: Option<&[u8]>) -> Reached {
         let reached = self.walk(bytes);
         let end = match reached {
@@ -258,8 +262,9 @@ impl Walk {
         reached
     }
 
-    /// Goes from marker to marker. Segments are passed over by their length, so that a thumbnail within one does not count;
-    /// within a scan, `FF` is followed by 0 or a restart marker, and neither start nor end can occur by chance.
+    /// Steps from marker to marker. Segments are skipped by their length, so a thumbnail within one
+    /// does not count. Within a scan, `FF` is followed by 0 or a restart marker, and neither start
+    /// nor end marker can occur by chance.
     fn walk(&mut self, bytes: &[u8]) -> Reached {
         loop {
             let rest = bytes.get(self.at..).unwrap_or_default();
@@ -272,7 +277,7 @@ impl Walk {
             };
             self.orderly &= self.in_scan || skipped == 0;
             self.at += skipped;
-            // `FF` may be repeated before the kind of a marker.
+            // `FF` may be repeated before the type of a marker.
             let fill = bytes[self.at..].iter().take_while(|byte| **byte == 0xff).count();
             let kind_at = self.at + fill;
             let Some(kind) = bytes.get(kind_at).copied() else { return Reached::More };
@@ -283,7 +288,7 @@ impl Walk {
                     Some(0xff) => return Reached::Cut(kind_at - 1),
                     Some(_) => self.at = kind_at + 1,
                 },
-                // Stuffed data, restart markers, markers without a segment.
+                // Stuffed bytes, restart markers, markers without a segment.
                 0x00 | 0x01 | 0xd0..=0xd7 => self.at = kind_at + 1,
                 _ => {
                     let Some(length) = bytes.get(kind_at + 1..kind_at + 3) else {
@@ -298,8 +303,8 @@ impl Walk {
     }
 }
 
-/// The first delimiter at a line's beginning that ends behind `from`. Some servers put more dashes before it than they
-/// should.
+/// Finds the first delimiter at the start of a line, from the offset `from` on. Some servers put
+/// more dashes before it than they should.
 fn find_delimiter(bytes: &[u8], from: usize, delimiter: &[u8]) -> Option<usize> {
     memmem::find_iter(&bytes[from.min(bytes.len())..], delimiter).map(|at| at + from).find(|at| {
         let before = &bytes[..*at];
@@ -308,13 +313,15 @@ fn find_delimiter(bytes: &[u8], from: usize, delimiter: &[u8]) -> Option<usize> 
     })
 }
 
-/// What stands between the parts of a stream with this boundary. Some servers count the dashes before it as a part of it.
+/// Delimiter between the parts of a stream with this boundary. Some servers count the dashes before
+/// it as part of the boundary.
 fn delimiter(boundary: &[u8]) -> Option<Vec<u8>> {
     let name = boundary.iter().position(|byte| *byte != b'-').map(|at| &boundary[at..])?;
     (name.len() + 2 <= MAX_DELIMITER).then(|| [b"--", name].concat())
 }
 
-/// The delimiter of a stream that does not tell it elsewhere: a line before its first picture that begins with dashes.
+/// Delimiter of a stream that declares none: a line before its first picture that begins with
+/// dashes.
 fn delimiter_of(before: &[u8]) -> Option<Vec<u8>> {
     let mut lines = before.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.find_map(|line| line.starts_with(b"--").then(|| delimiter(line)).flatten())
@@ -333,7 +340,7 @@ mod tests {
         bytes.into_inner()
     }
 
-    /// Gives its bytes a few at a time, as a line does.
+    /// Reader that returns few bytes at a time, as a network connection does.
     struct Trickle(Cursor<Vec<u8>>);
 
     impl Read for Trickle {
@@ -343,7 +350,7 @@ mod tests {
         }
     }
 
-    /// What a stream gives: `Some` picture that equals one of `sent` by its place, `None` for a damaged one.
+    /// Results of a stream: `Some` index in `sent` of an equal picture, `None` for a damaged one.
     fn given(stream: Vec<u8>, boundary: Option<&str>, sent: &[Vec<u8>]) -> Vec<Option<usize>> {
         let decoded: Vec<_> = sent.iter().map(|p| decode_picture(p).ok()).collect();
         let mut stream = JpegStream::new(Trickle(Cursor::new(stream)), boundary);
@@ -378,7 +385,8 @@ mod tests {
 
     #[test]
     fn a_thumbnail_within_a_segment_ends_nothing() {
-        let (whole, thumbnail) = (jpeg(1), jpeg(2));
+        let whole = jpeg(1);
+        let thumbnail = jpeg(2);
         assert!(thumbnail.len() < 60_000);
         let mut with = whole[..2].to_vec();
         with.extend([0xff, 0xe1]);
@@ -388,7 +396,8 @@ mod tests {
         assert_eq!(given(with.clone(), None, &[with]), [Some(0)]);
     }
 
-    /// A picture as it comes without its last bytes, without some in its middle, with a wrong byte in its head.
+    /// Damaged copies of a picture: without its last bytes, without some in its middle, with a
+    /// wrong byte in its header.
     fn damaged(picture: &[u8]) -> Vec<Vec<u8>> {
         let mut kinds: Vec<Vec<u8>> =
             [3, 25, 100, 300, picture.len() / 2].map(|at| picture[..at].to_vec()).into();
@@ -406,11 +415,12 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_picture_costs_itself_alone() {
+    fn a_damaged_picture_does_not_affect_the_others() {
         let sent = [jpeg(1), jpeg(2), jpeg(3), jpeg(4), jpeg(5), jpeg(6), jpeg(7)];
         let expected: Vec<usize> = (0..sent.len()).collect();
         for (n, bad) in damaged(&jpeg(9)).into_iter().enumerate() {
-            // In a multipart stream that says so, in one that does not, and bare.
+            // In a multipart stream with a declared boundary, in one without, and without any
+            // framing.
             for (framed, told) in [(true, Some("frame")), (true, None), (false, None)] {
                 let piece = |picture: &Vec<u8>| {
                     if framed { part("frame", picture) } else { picture.clone() }
@@ -420,7 +430,8 @@ mod tests {
                 let got = given(stream, told, &sent);
                 let good: Vec<usize> = got.iter().copied().flatten().collect();
                 assert_eq!(good, expected, "damage {n}, framed {framed}, told {told:?}");
-                // Bare, the rest of a head may become a part of the next picture, which replaces what it says.
+                // Without framing, the rest of a damaged header may become part of the next
+                // picture, which overrides its values.
                 assert!(!framed || got.len() > good.len(), "damage {n} is told");
             }
         }
@@ -441,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_without_a_picture_is_told_until_one_comes() {
+    fn bytes_before_the_first_picture_are_reported_until_it_begins() {
         let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let all = told.clone();
         let text = vec![b'a'; 1500];

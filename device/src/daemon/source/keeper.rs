@@ -1,8 +1,9 @@
-//! Keeps a source open: opens it anew when it fails or falls silent, at growing distances that frames make short again.
+//! Keeps a source open: reopens it after an error or a silence, with a back-off that frames reset.
 //!
-//! Each opening has a thread of its own. One that falls silent is given up: what it waits for is ended ([`Opening`]), and what it
-//! still gives is thrown away. A call of the system that nothing ends, as on a network share that is gone, keeps its thread;
-//! as long as too many such threads hang, nothing new is opened.
+//! Each opening has a reader thread of its own. A silent reader is given up: its wait is ended
+//! ([`Opening`]), and its later frames are dropped. A system call that cannot be ended, such as a
+//! read from a lost network share, keeps its thread. While too many threads hang in this way, the
+//! source is not opened again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -20,16 +21,17 @@ use super::{Given, SourceError, SourceSpec};
 use crate::daemon::config::masked;
 use crate::daemon::slot::Slot;
 
-/// How often the keeper looks whether something is to be done.
+/// Interval at which the keeper checks its state.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The first pause before a source is opened again.
+/// First pause of the back-off before a source is reopened.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long frames have to come until the source counts as well, and its troubles as new ones.
+/// Time with frames after which a source counts as stable, and repeated warnings are counted from
+/// the start.
 const WELL: Duration = Duration::from_mins(1);
 
-/// Readers that may hang at a time.
+/// Largest number of reader threads that may hang at a time.
 const MAX_HANGING: usize = 4;
 
 /// How the source is.
@@ -45,42 +47,42 @@ pub(crate) struct SourceHealth {
     pub(crate) damaged: u64,
 }
 
-/// How the source is, for everybody who asks.
+/// Health of the source, shared between threads.
 #[derive(Debug, Default)]
 pub(crate) struct SharedHealth(Mutex<SourceHealth>);
 
-/// How a source is kept open.
+/// Settings of the keeper.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Keeping {
     /// The source.
     pub(crate) spec: SourceSpec,
-    /// Frames a second at most.
+    /// Largest frame rate, in frames per second.
     pub(crate) fps: f64,
-    /// Longest silence.
+    /// Longest silence before the source is reopened.
     pub(crate) timeout: Duration,
-    /// Longest pause between two openings.
+    /// Longest pause of the back-off between two openings.
     pub(crate) longest_pause: Duration,
 }
 
-/// A source that is kept open until this is dropped.
+/// Handle of the thread that keeps a source open. Dropping it closes the source.
 pub(crate) struct Keeper {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a reader says.
+/// Messages of a reader to the keeper.
 enum Said {
     Opened,
     Frame,
-    /// A picture was damaged, or an answer held none.
+    /// A picture was damaged, or a response held none.
     Damaged(String),
-    /// All is well, but there is nothing to show.
+    /// The source works but has nothing to show.
     Waiting(String),
     Ended(SourceError),
 }
 
 impl Keeper {
-    /// Opens the source, puts its frames into the slot, and says in `health` how it is.
+    /// Opens the source, puts its frames into `slot` and reports its health in `health`.
     pub(crate) fn start(
         keeping: Keeping,
         slot: Arc<Slot>,
@@ -94,7 +96,7 @@ impl Keeper {
 }
 
 impl SharedHealth {
-    /// How the source is now.
+    /// Returns the current health of the source.
     pub(crate) fn get(&self) -> SourceHealth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -106,10 +108,10 @@ impl SharedHealth {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // The loop ends when nobody can tell it to any more.
+        // The keeper's loop ends when this channel is closed.
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // It panicked or it ended: it is over.
+            // The thread has ended, with or without a panic.
             let _ = thread.join();
         }
     }
@@ -120,11 +122,11 @@ struct Loop {
     slot: Arc<Slot>,
     health: Arc<SharedHealth>,
     stopped: Receiver<()>,
-    /// Readers that were given up and are perhaps not over yet.
+    /// End flags of readers that were given up; true once the thread has ended.
     hanging: Vec<Arc<AtomicBool>>,
-    /// When the last frame came.
+    /// Time of the last frame.
     last_frame: Option<Instant>,
-    /// Why no frames come since then, until it is said.
+    /// Reason for missing frames since then, until it is reported.
     unsaid: Option<String>,
     warnings: Thinned,
 }
@@ -179,7 +181,7 @@ impl Loop {
         }
     }
 
-    /// Warns of a trouble, of one that comes again and again less and less often.
+    /// Logs a warning; a repeated one is logged less and less often.
     fn warn(&mut self, trouble: &str, pause: Duration) {
         let pause = pause.as_secs_f64();
         match self.warnings.count(trouble) {
@@ -191,7 +193,7 @@ impl Loop {
         }
     }
 
-    /// Says that no frames come, and why.
+    /// Reports in the health that no frames arrive, and why.
     fn report(&mut self, trouble: &str) {
         self.unsaid = None;
         self.health.change(|health| {
@@ -200,7 +202,8 @@ impl Loop {
         });
     }
 
-    /// The same, of a stream as soon as no frame has come for the longest silence: many cameras end one after some pictures.
+    /// Like [`Self::report`], but the report of a stream waits until no frame has arrived for the
+    /// longest silence: many cameras end a stream after some pictures.
     fn report_in_time(&mut self, trouble: &str) {
         if !matches!(self.keeping.spec, SourceSpec::Http(_) | SourceSpec::Exec(_)) {
             return self.report(trouble);
@@ -209,7 +212,7 @@ impl Loop {
         self.say_what_is_due();
     }
 
-    /// Says the trouble that was kept back, when it is time.
+    /// Makes the delayed report when it is due.
     fn say_what_is_due(&mut self) {
         let is_due = self.last_frame.is_none_or(|last| last.elapsed() >= self.keeping.timeout);
         if let Some(trouble) = self.unsaid.take_if(|_| is_due) {
@@ -217,7 +220,7 @@ impl Loop {
         }
     }
 
-    /// Takes in a frame.
+    /// Records a frame and reports the source as open.
     fn take_in(&mut self, opening: &Opening) {
         self.last_frame = Some(Instant::now());
         self.unsaid = None;
@@ -225,12 +228,12 @@ impl Loop {
         self.health.change(|health| (health.open, health.trouble) = (true, None));
     }
 
-    /// Whether the loop was told to end within this time. What becomes due meanwhile is said.
+    /// Waits for `time`; returns true if the loop must end. Makes delayed reports meanwhile.
     fn wait(&mut self, time: Duration) -> bool {
         let until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            // Something may be due within a long pause.
+            // A delayed report may fall due during a long pause.
             let next = if self.unsaid.is_some() { left.min(LOOK) } else { left };
             if !matches!(self.stopped.recv_timeout(next), Err(RecvTimeoutError::Timeout)) {
                 return true;
@@ -242,11 +245,12 @@ impl Loop {
         }
     }
 
-    /// Opens the source and follows it until it fails; `None` when the loop was told to end.
+    /// Opens the source and follows it until it fails; `None` if the loop must end.
     fn read(&mut self) -> Option<Reading> {
-        // Room for the first frame behind the opening.
+        // Room for `Opened` and the first frame.
         let (say, said) = sync_channel(2);
-        let (opening, over) = (Arc::new(Opening::default()), Arc::new(AtomicBool::new(false)));
+        let opening = Arc::new(Opening::default());
+        let over = Arc::new(AtomicBool::new(false));
         let reader = Reader {
             keeping: self.keeping.clone(),
             slot: self.slot.clone(),
@@ -299,7 +303,7 @@ impl Loop {
             }
             other => other,
         });
-        // Before the closing, which may take a moment.
+        // Report before closing, which may take a moment.
         if let Some(trouble) = &trouble {
             self.report_in_time(&trouble.to_string());
         }
@@ -309,7 +313,8 @@ impl Loop {
         trouble.map(|trouble| Reading { trouble, frames })
     }
 
-    /// Counts a damaged picture, and warns of some: a bad line damages one every few seconds.
+    /// Counts a damaged picture and logs some of them as warnings: a bad line damages one every few
+    /// seconds.
     fn count_damaged(&self, opening: &Opening, why: &str) {
         let why = masked(why);
         let mut damaged = 0;
@@ -317,7 +322,7 @@ impl Loop {
             health.damaged += 1;
             damaged = health.damaged;
         });
-        // A file of a folder is tried once, and so each is worth a warning.
+        // A file of a directory is tried once, so each one is worth a warning.
         let each = matches!(self.keeping.spec, SourceSpec::Directory(_));
         if each || damaged.is_power_of_two() {
             tracing::warn!("source: {why}; skipped, {damaged} so far");
@@ -328,14 +333,14 @@ impl Loop {
     }
 }
 
-/// How an opening was.
+/// Result of one opening.
 struct Reading {
     trouble: SourceError,
-    /// From its first frame to its last; `None` without any.
+    /// Time from the first frame to the last; `None` without a frame.
     frames: Option<Duration>,
 }
 
-/// The reader of one opening of a source.
+/// Reader of one opening of a source.
 struct Reader {
     keeping: Keeping,
     slot: Arc<Slot>,
@@ -345,7 +350,7 @@ struct Reader {
 
 impl Reader {
     fn run(self) {
-        // A reader that was given up has no listener any more.
+        // A reader that was given up has no receiver any more.
         let _ = match self.follow() {
             Some(error) => self.say.send(Said::Ended(error)),
             None => Ok(()),
@@ -375,7 +380,7 @@ impl Reader {
                     } else {
                         self.slot.leave_out();
                     }
-                    // The keeper only wants to know that frames come.
+                    // The keeper only has to know that frames arrive: a full channel is no error.
                     let _ = self.say.try_send(Said::Frame);
                 }
                 Given::Damaged(why) => self.say.send(Said::Damaged(why)).ok()?,

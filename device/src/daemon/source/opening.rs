@@ -1,11 +1,12 @@
-//! One opening of a source: what its reader and its keeper share.
+//! State of one opening of a source, shared by its reader thread and the keeper.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Ends a wait from another thread, or waits until a device is closed. Takes a moment at most.
+/// Ends a wait of the reader from another thread, or waits until a device is closed. Takes a moment
+/// at most.
 pub(super) type Closer = Box<dyn FnOnce() + Send>;
 
-/// Tells the reader that it was given up, and the keeper why nothing comes.
+/// Tells the reader that it was given up, and the keeper the likely reason for missing frames.
 #[derive(Default)]
 pub(super) struct Opening(Mutex<Inner>);
 
@@ -21,12 +22,13 @@ impl Opening {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the reader is to end.
+    /// Returns true if the reader must end.
     pub(super) fn is_given_up(&self) -> bool {
         self.lock().given_up
     }
 
-    /// Remembers what ends a wait of the reader; does it at once if the reader was given up already.
+    /// Registers a closer that ends a wait of the reader. Runs it at once if the reader was given
+    /// up already.
     pub(super) fn close_with(&self, closer: Closer) {
         let mut inner = self.lock();
         if inner.given_up {
@@ -37,7 +39,7 @@ impl Opening {
         }
     }
 
-    /// Tells the reader to end, and ends what it waits for.
+    /// Tells the reader to end and runs the closers of its waits.
     pub(super) fn give_up(&self) {
         let closers = {
             let mut inner = self.lock();
@@ -49,17 +51,17 @@ impl Opening {
         }
     }
 
-    /// Notes what may be the reason if no frame comes from now on.
+    /// Stores the likely reason in case no more frames arrive.
     pub(super) fn note(&self, why: String) {
         self.lock().note = Some(why);
     }
 
-    /// Forgets the note: a frame came.
+    /// Clears the note after a frame.
     pub(super) fn forget_note(&self) {
         self.lock().note = None;
     }
 
-    /// What was noted last.
+    /// Returns the last note.
     pub(super) fn noted(&self) -> Option<String> {
         self.lock().note.clone()
     }
@@ -73,7 +75,8 @@ mod tests {
 
     #[test]
     fn everything_is_closed_once_before_and_after_the_giving_up() {
-        let (opening, closed) = (Opening::default(), Arc::new(AtomicU32::new(0)));
+        let opening = Opening::default();
+        let closed = Arc::new(AtomicU32::new(0));
         let count = || -> Closer {
             let closed = closed.clone();
             Box::new(move || {

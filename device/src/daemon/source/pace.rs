@@ -1,8 +1,8 @@
-//! A steady pace.
+//! Rate limit of frames.
 
 use std::time::{Duration, Instant};
 
-/// Lets one frame pass each interval; after a delay it goes on from there and does not catch up.
+/// Lets one frame pass per interval. After a delay it continues from there and does not catch up.
 pub(super) struct Pace {
     interval: Duration,
     next: Instant,
@@ -21,8 +21,9 @@ impl Pace {
         self.next = self.next.max(now) + self.interval;
     }
 
-    /// Whether a frame that comes now may pass; one that may not is left out. A frame may be a quarter of the interval
-    /// early, so that a source of the same pace loses none to its own jitter.
+    /// Returns true if a frame that arrives now may pass; other frames are dropped. A frame may be
+    /// a quarter of the interval early, so that a source with the same rate loses no frame to its
+    /// own jitter.
     pub(super) fn passes(&mut self, now: Instant) -> bool {
         let slack = self.interval / 4;
         if now + slack < self.next {
@@ -38,7 +39,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Frames that pass of those that come at these milliseconds.
+    /// Number of frames that pass, of frames at these times in milliseconds.
     fn passed(per_second: f64, times: impl Iterator<Item = u64>) -> usize {
         let mut pace = Pace::new(per_second);
         let start = pace.next;
@@ -62,7 +63,8 @@ mod tests {
     #[test]
     fn after_a_silence_nothing_is_made_up_for() {
         let burst = (0..10).map(|n| 5000 + 10 * n);
-        // The one before the silence, the first after it, and one that is early by twice the slack.
+        // The frame before the silence, the first frame after it, and one that is early by twice
+        // the slack.
         assert_eq!(passed(10.0, std::iter::once(0).chain(burst)), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! The synthetic camera as a source: one thing after the other, some seconds each.
+//! The synthetic camera as a source: each thing is shown for some seconds, one after the other.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::pace::Pace;
 use super::{Given, Source, SourceError};
 use crate::camera::synthetic::{SyntheticCamera, Thing};
 
-/// How long one thing is before the camera.
+/// Time for which one thing is shown.
 const SHOWN: Duration = Duration::from_secs(6);
 
-/// Renders frames at a steady pace.
+/// Renders frames at a steady rate.
 pub(super) struct SyntheticSource {
     camera: SyntheticCamera,
     pace: Pace,

@@ -1,17 +1,17 @@
-//! Warnings that come again and again, and of which fewer and fewer are told.
+//! Rate limit of repeated warnings: each one is logged less and less often.
 
 use std::collections::BTreeMap;
 
-/// Different texts that are counted; all others are counted as one.
+/// Number of different texts with a counter of their own; all other texts share one.
 const TEXTS: usize = 16;
 
-/// Counts warnings by their texts.
+/// Counts warnings by text.
 #[derive(Debug, Default)]
 pub(super) struct Thinned(BTreeMap<String, u64>);
 
 impl Thinned {
-    /// Counts a warning. Gives how often it came if it is to be told: the 1st, 2nd, 4th, 8th time. Texts that differ in their
-    /// numbers alone are the same.
+    /// Counts a warning. Returns its count if it must be logged: at the 1st, 2nd, 4th, 8th time and
+    /// so on. Texts that differ only in their numbers are the same.
     pub(super) fn count(&mut self, text: &str) -> Option<u64> {
         let mut kind: String = text.chars().filter(|c| !c.is_numeric()).collect();
         if self.0.len() >= TEXTS && !self.0.contains_key(&kind) {
@@ -22,7 +22,7 @@ impl Thinned {
         times.is_power_of_two().then_some(*times)
     }
 
-    /// Begins anew: all was well for a while.
+    /// Resets all counters, after a period without trouble.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,4 +1,4 @@
-//! Looks at the repository, and puts what is for this box to use.
+//! Polls the repository and applies the adapters for this box.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,16 +17,17 @@ use crate::update::{
     TakenOut, Then, UpdateError, clock,
 };
 
-/// How often it is looked whether it is time.
+/// Interval at which the poll time is checked.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// The first look comes within this time after a start: a power cut ends for all boxes at once.
+/// The first poll comes at a random time within this period after a start: a power cut ends for all
+/// boxes at once.
 const FIRST: Duration = Duration::from_mins(1);
 
-/// A poll comes up to this share of its period sooner or later.
+/// Jitter: a poll comes up to this share of its period sooner or later.
 const JITTER: f64 = 0.2;
 
-/// Looks now and then until the daemon ends.
+/// Polls until the daemon ends.
 pub(super) async fn keep_looking(shared: &Arc<Shared>) {
     let mut next = Instant::now() + FIRST.mul_f64(random());
     loop {
@@ -35,7 +36,7 @@ pub(super) async fn keep_looking(shared: &Arc<Shared>) {
             () = tokio::time::sleep(ROUND) => false,
             () = shared.updater.stays.notified() => true,
         };
-        // A round in a task of its own: one that crashes is not the last.
+        // Each round has a task of its own, so that a panic does not end the loop.
         let round = tokio::spawn(one_round(shared.clone(), next, stays));
         match round.await {
             Ok(then) => next = then,
@@ -48,17 +49,17 @@ pub(super) async fn keep_looking(shared: &Arc<Shared>) {
     }
 }
 
-/// Looks if it is time; tells when that is the next time.
+/// Polls if it is due; returns the time of the next poll.
 async fn one_round(shared: Arc<Shared>, next: Instant, stays: bool) -> Instant {
     let updater = &shared.updater;
     let config = shared.config.get().update.clone();
-    // A configuration that was read anew may want it sooner.
+    // A reloaded configuration may have a shorter period.
     let longest = Instant::now() + Duration::from_secs(config.poll_seconds).mul_f64(1.0 + JITTER);
     let next = next.min(longest);
     if config.from.is_none() || config.poll_seconds == 0 {
         return next;
     }
-    // What builds on the adapter that stays may be there already.
+    // Adapters that build on the committed one may be available already.
     if Instant::now() < next && !(stays && config.automatic) {
         return next;
     }
@@ -66,7 +67,7 @@ async fn one_round(shared: Arc<Shared>, next: Instant, stays: bool) -> Instant {
     let done = if !config.automatic {
         updater.check(&shared).await
     } else if updater.on_trial() || !shared.source.get().open {
-        // With a source that is closed, nothing could be tried out.
+        // An adapter cannot be tried while the source is closed.
         updater.obey(&shared, &order).await
     } else {
         updater.apply(&shared, order).await.map(|_| ())
@@ -81,23 +82,23 @@ async fn one_round(shared: Arc<Shared>, next: Instant, stays: bool) -> Instant {
     Instant::now() + period(&config)
 }
 
-/// Time until the next look.
+/// Time until the next poll.
 fn period(config: &UpdateConfig) -> Duration {
     Duration::from_secs(config.poll_seconds).mul_f64(1.0 + JITTER * (2.0 * random() - 1.0))
 }
 
-/// A number of 0 to 1 that differs from box to box.
+/// Random number of 0 to 1, different on each box.
 fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }
 
-/// What an order to update came to.
+/// Result of an order to update.
 #[derive(Debug, Default)]
 struct Changes {
-    /// Whether something was taken out of use that is withdrawn.
+    /// True if a withdrawn adapter was taken out of use.
     withdrew: bool,
     applied: Option<Offered>,
-    /// Why other adapters were not put to use, or not taken out.
+    /// Errors of adapters that were not applied, or not taken out.
     troubles: Vec<NotUpdated>,
 }
 
@@ -106,7 +107,7 @@ impl Updater {
         matches!(self.updates.record().map(|record| record.phase), Ok(Phase::Trial { .. }))
     }
 
-    /// Looks at the repository, and puts nothing to use.
+    /// Checks the repository and applies nothing.
     pub(crate) async fn check(&self, shared: &Shared) -> Result<(), NotUpdated> {
         let _line = self.line.try_lock().map_err(|_| NotUpdated::Busy)?;
         let looked = self.look(shared, Again::None).await.map(|_| ());
@@ -114,7 +115,7 @@ impl Updater {
         looked
     }
 
-    /// Looks at the repository, and takes out of use what its publisher has withdrawn; puts nothing to use.
+    /// Checks the repository and takes withdrawn adapters out of use; applies nothing.
     async fn obey(&self, shared: &Shared, order: &Order) -> Result<(), NotUpdated> {
         let _line = self.line.try_lock().map_err(|_| NotUpdated::Busy)?;
         let obeyed = match self.look(shared, Again::None).await {
@@ -129,7 +130,8 @@ impl Updater {
         obeyed.map(|_| ())
     }
 
-    /// Takes out of use what a look has found to be withdrawn; tells whether something was.
+    /// Takes adapters out of use that a check has found to be withdrawn; returns true if there was
+    /// one.
     async fn withdraw(
         &self,
         shared: &Shared,
@@ -140,7 +142,8 @@ impl Updater {
             return Ok(false);
         }
         let _turn = self.turn.lock().await;
-        let (updates, orders) = (self.updates.clone(), look.withdrawn.clone());
+        let updates = self.updates.clone();
+        let orders = look.withdrawn.clone();
         let take_out = move |session: &mut Session| Ok(updates.withdraw(session, &orders, classes));
         let asked = shared.teacher.ask("rollback", take_out).await;
         let TakenOut { targets, why } = asked.map_err(NotUpdated::Thread)??;
@@ -156,8 +159,8 @@ impl Updater {
         Ok(true)
     }
 
-    /// Takes out of use what is withdrawn, then fetches the adapters that are for this box until one is in use; tells whether
-    /// anything changed.
+    /// Takes withdrawn adapters out of use, then downloads the adapters for this box until one is
+    /// in use; returns true if anything changed.
     pub(crate) async fn apply(&self, shared: &Shared, order: Order) -> Result<bool, NotUpdated> {
         let _line = self.line.try_lock().map_err(|_| NotUpdated::Busy)?;
         let Changes { withdrew, applied, troubles } = self
@@ -178,12 +181,13 @@ impl Updater {
         troubles.into_iter().next().map_or(Ok(withdrew), Err)
     }
 
-    /// Looks, takes out, and puts to use.
+    /// Checks the repository, takes adapters out of use and applies one.
     async fn look_and_switch(&self, shared: &Shared, order: Order) -> Result<Changes, NotUpdated> {
         self.updates.may_fetch()?;
         let mut before = self.taken_back.load(Ordering::Acquire);
         let (settings, mut device, mut look) = self.look(shared, order.again.clone()).await?;
-        let (mut troubles, mut piece) = (Vec::new(), Piece::Keep);
+        let mut troubles = Vec::new();
+        let mut piece = Piece::Keep;
         let withdrew = match self.withdraw(shared, &look, order.classes).await {
             Ok(withdrew) => withdrew,
             Err(error) => {
@@ -200,8 +204,8 @@ impl Updater {
         }
         for offered in look.choices {
             let target = offered.target.clone();
-            let switched = self.fetch(&settings.from, offered, piece).await;
-            let switched = match switched {
+            let fetched = self.fetch(&settings.from, offered, piece).await;
+            let switched = match fetched {
                 Ok(()) => self.switch(shared, &target, &device, order.classes, before).await,
                 Err(error) => Err(error),
             };
@@ -225,12 +229,13 @@ impl Updater {
     }
 
     async fn fetch(&self, from: &Origin, offered: Offered, piece: Piece) -> Result<(), NotUpdated> {
-        let (updates, from) = (self.updates.clone(), from.clone());
+        let updates = self.updates.clone();
+        let from = from.clone();
         let fetching = tokio::task::spawn_blocking(move || updates.fetch(&from, &offered, piece));
         Ok(fetching.await.map_err(|_| NotUpdated::Thread(NotDone::Crashed))??)
     }
 
-    /// Puts the adapter that was fetched to use, unless something was taken back since it was chosen.
+    /// Applies the downloaded adapter, unless an update was rolled back since it was chosen.
     async fn switch(
         &self,
         shared: &Shared,
@@ -244,7 +249,8 @@ impl Updater {
             let why = "an update was taken back meanwhile".to_owned();
             return Err(UpdateError::NotNow { target: target.to_owned(), why }.into());
         }
-        let (updates, device) = (self.updates.clone(), device.clone());
+        let updates = self.updates.clone();
+        let device = device.clone();
         let switch = move |session: &mut Session| {
             let switched = updates.switch(session, &device, classes, Then::Trial);
             Ok(switched.map(|offered| (offered, session.revision())))
@@ -259,7 +265,7 @@ impl Updater {
         }
         let (offered, revision) = switched?;
         if shared.answers.given() < revision {
-            // The thread that answers goes on with what was there before.
+            // The answering thread continues with the previous state.
             let why = "what is known with it cannot be used";
             self.take_back(shared, why, Classes::MayBeLost).await?;
             return Err(UpdateError::Refused { target: offered.target, why: why.to_owned() }.into());
@@ -290,16 +296,17 @@ impl Updater {
                 self.log_refusals(before.as_ref());
             }
             Err(NotUpdated::Update(error)) => {
-                let (error, adapters) = (Some(with_causes(error)), Vec::new());
+                let error = Some(with_causes(error));
+                let adapters = Vec::new();
                 self.seen().last_look = Some(LastLook { at, error, adapters });
             }
-            // There was no look.
+            // No check took place.
             Err(_) => {}
         }
         looked
     }
 
-    /// Remembers what a look has found.
+    /// Stores the result of a check.
     fn remember(&self, look: &Look) {
         let mut seen = self.seen();
         seen.withdrawn.clone_from(&look.withdrawn);
@@ -308,7 +315,7 @@ impl Updater {
         }
     }
 
-    /// Logs which adapters are refused that were not refused at the look before.
+    /// Logs the refused adapters that were not refused at the previous check.
     fn log_refusals(&self, before: Option<&LastLook>) {
         let known = before.map_or(&[][..], |look| &look.adapters);
         let seen = self.seen();
@@ -318,11 +325,12 @@ impl Updater {
         }
     }
 
-    /// What this box is.
+    /// Returns the properties of this box that offers are matched with.
     async fn device(&self, shared: &Shared, channel: String) -> Result<Device, NotUpdated> {
         let id = self.updates.record().map_err(UpdateError::from)?.device;
         let of = move |session: &mut Session| {
-            let (base_id, feature_space) = (session.base().id, session.store().feature_space_id());
+            let base_id = session.base().id;
+            let feature_space = session.store().feature_space_id();
             Ok(Device { id, base_id, feature_space, channel })
         };
         shared.teacher.ask("look", of).await.map_err(NotUpdated::Thread)

@@ -1,4 +1,4 @@
-//! How updates stand, as the page, programs and brokers are told.
+//! Status of updates, for the page, for programs and for MQTT brokers.
 
 use std::fmt;
 
@@ -130,12 +130,12 @@ pub(crate) struct QuarantinedDto {
 }
 
 impl InUseDto {
-    /// Whether it is that one.
+    /// Returns true if the adapter has this target.
     pub(super) fn is(&self, target: &str) -> bool {
         self.target == target
     }
 
-    /// What is remembered of it.
+    /// Builds the entry from the stored record.
     pub(crate) fn of(used: InUse) -> Self {
         Self {
             name: used.offered.offer.name.to_string(),
@@ -148,7 +148,7 @@ impl InUseDto {
 }
 
 impl QuarantinedDto {
-    /// What is remembered of them, and when they are tried again.
+    /// Builds the entries from the stored quarantine and the times of new tries.
     pub(crate) fn all(refused: Vec<Quarantined>, until: Vec<TriedAgain>) -> Vec<Self> {
         let one = |(refused, tried_again): (Quarantined, TriedAgain)| Self {
             target: refused.name,
@@ -160,7 +160,7 @@ impl QuarantinedDto {
 }
 
 impl UpdateDto {
-    /// What the store remembers; the rest is to be filled in.
+    /// Builds the stored part of the status; the caller fills in the rest.
     pub(super) fn of(record: Record, until: Vec<TriedAgain>, features: FeatureSpaceId) -> Self {
         let Record { device, phase, in_use, can_roll_back, quarantine, .. } = record;
         let used = in_use.into_iter().map(InUseDto::of);
@@ -194,30 +194,31 @@ impl UpdateDto {
 }
 
 impl LastLook {
-    /// The adapter of the largest release that was meant for this box, which cannot use it.
+    /// Returns the adapter of the largest release that was meant for this box, which cannot use it.
     pub(super) fn refusal(&self) -> Option<RefusalDto> {
         let last = self.adapters.iter().rev().find(|adapter| adapter.refused)?;
-        let (target, why) = (last.target.clone(), last.not_for_us.clone()?);
+        let why = last.not_for_us.clone()?;
+        let target = last.target.clone();
         Some(RefusalDto { target, why })
     }
 }
 
 impl SeenDto {
     pub(super) fn of((target, offered): &Seen) -> Self {
-        let (target, not_for_us) = (target.clone(), None);
-        let mut seen = Self { target, not_for_us, quarantined: false, refused: false };
+        let target = target.clone();
+        let mut seen = Self { target, not_for_us: None, quarantined: false, refused: false };
         if let Err(why) = offered {
             seen.is_not_for_us(why);
         }
         seen
     }
 
-    /// Whether it is that one.
+    /// Returns true if the adapter has this target.
     pub(super) fn is(&self, target: &str) -> bool {
         self.target == target
     }
 
-    /// Takes over why it is not for this box.
+    /// Sets the reason why the adapter is not for this box.
     pub(super) fn is_not_for_us(&mut self, why: &NotForUs) {
         self.quarantined = matches!(why, NotForUs::Quarantined(_) | NotForUs::NewerTakenBack(_));
         self.refused = why.is_refusal();

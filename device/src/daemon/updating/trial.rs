@@ -1,46 +1,49 @@
-//! A trial: how long an adapter has been in use before an open source, and whether frames were answered with it.
+//! Trial of an adapter: how long it was in use with an open source, and whether frames were
+//! answered with it.
 
 use std::time::{Duration, Instant};
 
 use crate::daemon::answering::Progress;
 
-/// How long an answer may take, whatever the camera does.
+/// Longest time for an answer, apart from the silence of a camera.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// An adapter on trial, as far as this run of the program has watched it.
+/// An adapter on trial, as far as this run of the program has observed it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trial {
-    /// Operations of the session with the one that put it to use: what has so many answers with it.
+    /// Session revision that includes the adapter. Answers with this revision or a later one were
+    /// made with it.
     revision: u64,
-    /// How long the source was open since.
+    /// Time that the source was open since then.
     ran: Duration,
-    /// When that was looked at last.
+    /// Time of the last observation.
     looked: Instant,
-    /// Frames that had been answered by then, whatever they were answered with.
+    /// Number of frames answered by then, with or without the adapter.
     frames: u64,
-    /// How long the source had been open when a frame was last seen to be answered with it.
+    /// Value of `ran` when a frame was last seen to be answered with the adapter.
     answered: Option<Duration>,
-    /// Whether it waits for the source.
+    /// True while the trial waits for the source.
     waits: bool,
 }
 
-/// What becomes of the adapter.
+/// Outcome of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is too soon to say.
+    /// It is too soon to decide.
     Open,
     Stays,
-    /// It goes, for this reason.
+    /// The adapter is rolled back, for this reason.
     Goes(String),
 }
 
 impl Trial {
-    /// Of an adapter that has just come into use, or of one that was in use at the start.
+    /// Starts the trial of an adapter that has just come into use, or was in use at the start of
+    /// the program.
     pub(super) fn new(revision: u64, frames: u64, now: Instant) -> Self {
         Self { revision, ran: Duration::ZERO, looked: now, frames, answered: None, waits: false }
     }
 
-    /// Takes note of how things are; to be called about once a second.
+    /// Records the current state; to be called about once per second.
     pub(super) fn look(&mut self, open: bool, progress: Progress, now: Instant) {
         if open {
             self.ran += now.saturating_duration_since(self.looked);
@@ -52,8 +55,8 @@ impl Trial {
         self.frames = progress.frames;
     }
 
-    /// Whether it is over: its time has run, and frames were answered to the end. `silence` is how long an open source may
-    /// be silent.
+    /// Returns the outcome. The trial is over when its time has passed, and successful if frames
+    /// were answered to the end. `silence` is the longest silence of an open source.
     pub(super) fn verdict(&self, time: Duration, silence: Duration) -> Verdict {
         if time.is_zero() {
             return Verdict::Stays;
@@ -72,13 +75,13 @@ impl Trial {
         }
     }
 
-    /// Seconds until it is over, if the source stays open.
+    /// Seconds until the trial is over, if the source stays open.
     pub(super) fn left(&self, time: Duration) -> u64 {
         let since = if self.waits { Duration::ZERO } else { self.looked.elapsed() };
         time.saturating_sub(self.ran + since).as_secs()
     }
 
-    /// Whether it waits for the source.
+    /// Returns true while the trial waits for the source.
     pub(super) fn waits(&self) -> bool {
         self.waits
     }
@@ -93,7 +96,8 @@ mod tests {
     const TIME: Duration = Duration::from_mins(1);
     const SILENCE: Duration = Duration::from_secs(5);
 
-    /// A trial of the second operation, watched once a second: whether the source was open, and what answered a frame.
+    /// A trial of the second operation, observed once per second: whether the source was open, and
+    /// the revision that answered a frame.
     fn watched(seconds: impl IntoIterator<Item = (bool, Option<u64>)>) -> Trial {
         let start = Instant::now();
         let (mut trial, mut progress) =

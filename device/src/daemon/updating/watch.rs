@@ -1,4 +1,4 @@
-//! Watches over trials, and takes adapters back.
+//! Watches trials and rolls adapters back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,10 @@ use crate::daemon::shared::Shared;
 use crate::report::with_causes;
 use crate::update::{Classes, NotForUs, Offered, Phase, UpdateError};
 
-/// How often a trial is looked after.
+/// Interval at which a trial is checked.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Watches until the daemon ends.
+/// Watches trials until the daemon ends.
 pub(super) async fn keep_watching(shared: &Arc<Shared>) {
     loop {
         tokio::select! {
@@ -22,7 +22,7 @@ pub(super) async fn keep_watching(shared: &Arc<Shared>) {
             () = tokio::time::sleep(ROUND) => {}
         }
         let here = shared.clone();
-        // A round in a task of its own: one that crashes is not the last.
+        // Each round has a task of its own, so that a panic does not end the loop.
         let round = tokio::spawn(async move { here.updater.watch_over(&here).await });
         match round.await {
             Ok(()) => {}
@@ -35,7 +35,7 @@ pub(super) async fn keep_watching(shared: &Arc<Shared>) {
 }
 
 impl Updater {
-    /// Lets the adapter on trial stay, or takes it back, if it is time.
+    /// Commits the adapter on trial or rolls it back, if the trial is over.
     async fn watch_over(&self, shared: &Shared) {
         let _turn = self.turn.lock().await;
         let phase = self.updates.record().map(|record| record.phase);
@@ -44,13 +44,14 @@ impl Updater {
             self.seen().trial = None;
             return;
         }
-        let (open, progress) = (shared.source.get().open, shared.answers.progress());
+        let open = shared.source.get().open;
+        let progress = shared.answers.progress();
         if !open {
             self.ends.excuse();
         }
         let (trial, waited) = {
             let mut seen = self.seen();
-            // After a start, it begins anew: whatever answers has the adapter in it.
+            // After a restart the trial begins again: all answers include the adapter.
             let begin = || Trial::new(0, progress.frames, Instant::now());
             let trial = seen.trial.get_or_insert_with(begin);
             let waited = trial.waits();
@@ -68,11 +69,11 @@ impl Updater {
             Verdict::Stays => self.let_stay(shared).await,
             Verdict::Goes(why) => match self.take_back(shared, &why, Classes::MayBeLost).await {
                 Ok(()) => {}
-                // Somebody has built on it, so it stays.
+                // A task was learned on the adapter, so it stays.
                 Err(NotUpdated::Update(UpdateError::Overgrown { .. })) => {
                     self.let_stay(shared).await;
                 }
-                // It is tried again after as long a time.
+                // A new trial begins, and is judged after the same time.
                 Err(error) => {
                     tracing::error!("an adapter that should go stays: {}", error.why());
                     self.seen().trial = None;
@@ -96,7 +97,7 @@ impl Updater {
         }
     }
 
-    /// Goes back to what was in use before the newest adapter. Nobody who looks or fetches is waited for.
+    /// Rolls the newest adapter back. Does not wait for checks and downloads.
     pub(crate) async fn roll_back(
         &self,
         shared: &Shared,
@@ -107,14 +108,15 @@ impl Updater {
         self.take_back(shared, why, classes).await
     }
 
-    /// The same for who has the turn.
+    /// Like [`Self::roll_back`], for a caller that holds the lock of changes.
     pub(super) async fn take_back(
         &self,
         shared: &Shared,
         why: &str,
         classes: Classes,
     ) -> Result<(), NotUpdated> {
-        let (updates, reason) = (self.updates.clone(), why.to_owned());
+        let updates = self.updates.clone();
+        let reason = why.to_owned();
         let back = move |session: &mut Session| Ok(updates.roll_back(session, &reason, classes));
         let done = shared.teacher.ask("rollback", back).await.map_err(NotUpdated::Thread)?;
         let Offered { target, .. } = done?;

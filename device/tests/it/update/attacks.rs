@@ -1,7 +1,8 @@
-//! What a thief of some keys, a liar on the line, or a broken publisher can try, and what a box says to it.
+//! Attacks by a thief of some keys, a man in the middle, or a broken publisher, and the responses
+//! of a device.
 //!
-//! Each attack is made on a box of its own, over HTTP. It must be refused with a reason; classes, predictions and files
-//! must be what they were, and the next good update must be taken.
+//! Each attack is made on a device of its own, over HTTP. It must be refused with a reason.
+//! Classes, predictions and files must stay the same, and the next good update must be applied.
 
 mod adapters;
 mod names;

@@ -1,4 +1,5 @@
-//! How a box speaks with the server of a repository: certificates, proxies, what it says of itself, what it makes of pages.
+//! Connection to the server of a repository: certificates, proxies, `User-Agent`, and HTML pages in
+//! place of files.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +18,7 @@ use crate::served::{Daemon, until};
 use crate::setting::{Run, finish, text};
 use crate::update_daemon::{BY_HAND, CAMERA, config, post};
 
-/// What a server has to give.
+/// Content of a test server.
 enum Site {
     /// The files of a folder.
     Folder(PathBuf),
@@ -25,10 +26,11 @@ enum Site {
     Moved(String),
 }
 
-/// Serves a site by https as 127.0.0.1, with a certificate of its own that it writes to `certificate`, until the test ends.
+/// Serves a site by https as 127.0.0.1 until the test ends, with a self-signed certificate that it
+/// writes to `certificate`.
 fn serve_tls(site: Site, certificate: &Path) -> SocketAddr {
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
-    let made = made.expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     std::fs::write(certificate, made.cert.pem()).expect("a file");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server =
@@ -42,7 +44,7 @@ fn serve_tls(site: Site, certificate: &Path) -> SocketAddr {
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let connection = ServerConnection::new(server.clone()).expect("a connection");
-            // A client that trusts nothing here hangs up.
+            // A client that does not trust the certificate disconnects.
             let _ = answer(StreamOwned::new(connection, stream), &site);
         }
     });
@@ -80,7 +82,8 @@ fn answer(
     stream.flush()
 }
 
-/// A proxy that opens tunnels, until the test ends. Gives its address and the lines of the requests that it gets.
+/// Starts a proxy that opens tunnels until the test ends. Returns its address and the lines of the
+/// requests that it receives.
 fn serve_proxy() -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -94,7 +97,7 @@ fn serve_proxy() -> (SocketAddr, Receiver<String>) {
     (address, lines)
 }
 
-/// Answers a request for a tunnel and copies both ways until one side ends.
+/// Answers a request for a tunnel, and copies both ways until one side ends.
 fn tunnel(client: &TcpStream, heard: &Sender<String>) -> std::io::Result<()> {
     let mut target = None;
     for line in BufReader::new(client).lines() {
@@ -105,28 +108,31 @@ fn tunnel(client: &TcpStream, heard: &Sender<String>) -> std::io::Result<()> {
         if let Some(asked) = line.strip_prefix("CONNECT ") {
             target = asked.split(' ').next().map(TcpStream::connect);
         }
-        // A test that has heard enough listens no longer.
+        // The test may have dropped the receiver.
         let _ = heard.send(line);
     }
     let Some(server) = target else { return Ok(()) };
-    let (mut to, mut from) = (client.try_clone()?, server?);
+    let mut to = client.try_clone()?;
+    let mut from = server?;
     to.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
-    let (mut client, mut server) = (client.try_clone()?, from.try_clone()?);
+    let mut client = client.try_clone()?;
+    let mut server = from.try_clone()?;
     std::thread::spawn(move || std::io::copy(&mut client, &mut server));
     std::io::copy(&mut from, &mut to)?;
     to.shutdown(Shutdown::Both)
 }
 
-/// A command with variables of the environment.
+/// Runs a command with environment variables.
 fn with_variables(scene: &Scene, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let always = ["--json", "--device", "cpu", "--base", "base.fmlb"];
     let mut command = scene.setting.command(&[&always[..], arguments].concat());
     finish(command.envs(variables.iter().copied()))
 }
 
-/// A round with variables of the environment.
+/// Runs one round of updates with environment variables.
 fn update_with(scene: &Scene, variables: &[(&str, &str)]) -> Run {
-    let (root, url) = (scene.setting.path("root.json"), scene.server.url());
+    let root = scene.setting.path("root.json");
+    let url = scene.server.url();
     with_variables(scene, &["update", "--from", &url, "--root", text(&root)], variables)
 }
 
@@ -136,7 +142,8 @@ fn a_certificate_of_ones_own_is_named_and_then_trusted() {
     scene.offer(1);
     let certificate = scene.setting.path("authority.pem");
     let address = serve_tls(Site::Folder(scene.site.folder().to_owned()), &certificate);
-    let (url, root) = (format!("https://{address}/"), scene.setting.path("root.json"));
+    let url = format!("https://{address}/");
+    let root = scene.setting.path("root.json");
     let update = ["update", "--from", &url, "--root", text(&root)];
     let run = scene.run(&update);
     for says in [&*url, "metadata/", "comes from an unknown issuer", "--authority"] {
@@ -165,9 +172,9 @@ fn a_certificate_of_ones_own_is_named_and_then_trusted() {
 fn a_proxy_of_the_environment_is_used_unless_the_host_is_excepted() {
     let mut scene = Scene::new(Workshop::toy());
     scene.offer(1);
-    let nobody = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let proxy = format!("http://{}", nobody.local_addr().expect("an address"));
-    drop(nobody);
+    let unused = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let proxy = format!("http://{}", unused.local_addr().expect("an address"));
+    drop(unused);
     let through = update_with(&scene, &[("http_proxy", &proxy)]);
     assert_eq!(through.code, 1, "nobody is there: {}", through.stdout);
     let wrong = update_with(&scene, &[("http_proxy", "http://")]);
@@ -187,7 +194,8 @@ fn a_tunnel_of_a_proxy_leads_to_a_repository_by_https() {
     let certificate = scene.setting.path("authority.pem");
     let server = serve_tls(Site::Folder(scene.site.folder().to_owned()), &certificate);
     let (proxy, lines) = serve_proxy();
-    let (url, root) = (format!("https://{server}/"), scene.setting.path("root.json"));
+    let url = format!("https://{server}/");
+    let root = scene.setting.path("root.json");
     let update =
         ["update", "--from", &url, "--root", text(&root), "--authority", text(&certificate)];
     let proxy = format!("http://ann:secret@{proxy}");
@@ -207,7 +215,8 @@ fn a_redirect_does_not_lead_out_of_https() {
     scene.offer(1);
     let certificate = scene.setting.path("authority.pem");
     let moved = serve_tls(Site::Moved(scene.server.url()), &certificate);
-    let (url, root) = (format!("https://{moved}/"), scene.setting.path("root.json"));
+    let url = format!("https://{moved}/");
+    let root = scene.setting.path("root.json");
     let update =
         ["update", "--from", &url, "--root", text(&root), "--authority", text(&certificate)];
     let run = scene.run(&update);
@@ -227,7 +236,7 @@ fn a_server_is_told_which_program_asks() {
     }
 }
 
-/// The network's login page, or a wrong address: it is said to be so, and where.
+/// A login page of the network, or a wrong address, is reported as such, with the address.
 #[test]
 fn a_page_is_told_from_a_repository() {
     let mut scene = Scene::updated(Workshop::toy());

@@ -1,4 +1,4 @@
-//! The power goes at every step of an update and of taking it back.
+//! Power cuts at every step of an update, a rollback and a withdrawal.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,14 +10,14 @@ use super::scene::{Scene, applied};
 use super::site::Listed;
 use super::workshop::Workshop;
 
-/// Where the program ends during an update.
+/// Fail points at which the program ends during an update.
 const UPDATING: [&str; 5] =
     ["update-downloaded", "update-fetched", "update-trying", "update-staged", "update-switched"];
 
-/// Where it ends while an adapter is taken back.
+/// Fail points at which it ends during a rollback.
 const ROLLING_BACK: [&str; 2] = ["update-rolling-back", "update-rolled-back"];
 
-/// What other fail points in the sources are for; the first is met by a daemon alone.
+/// Other fail points in the sources. The first one is met by a daemon alone.
 const HOOKS: [&str; 6] = [
     "update-committed",
     "update-clock",
@@ -27,7 +27,7 @@ const HOOKS: [&str; 6] = [
     "update-slow",
 ];
 
-/// Where it ends while a withdrawn adapter is taken out.
+/// Fail points at which it ends while a withdrawn adapter is taken out.
 const WITHDRAWING: [&str; 2] = ["update-withdrawing", "update-withdrawn"];
 
 fn offer_moving(scene: &mut Scene) {
@@ -35,7 +35,7 @@ fn offer_moving(scene: &mut Scene) {
     scene.site.publish(Listed::of(&adapter));
 }
 
-/// Runs a command that ends without a word at a fail point.
+/// Runs a command that aborts at a fail point.
 fn crash(scene: &mut Scene, point: &str, run: impl FnOnce(&Scene) -> i32) {
     scene.failpoints = format!("{point}=return");
     let code = run(scene);
@@ -44,7 +44,7 @@ fn crash(scene: &mut Scene, point: &str, run: impl FnOnce(&Scene) -> i32) {
     scene.failpoints.clear();
 }
 
-/// A crash at every step, and then rounds until the end.
+/// Crashes at every step, and then runs rounds until the end.
 fn survives(offer: impl Fn(&mut Scene), target: &str) {
     let mut ground = Scene::updated(Workshop::toy());
     let old = ground.exported();
@@ -58,7 +58,7 @@ fn survives(offer: impl Fn(&mut Scene), target: &str) {
         crash(&mut scene, point, |scene| scene.update().code);
         let found = scene.exported();
         assert!(found == old || found == new, "{point}: neither the old state nor the new one");
-        // The first ends in the new adapter; those after it find nothing, and take nothing back.
+        // The first round ends in the new adapter. The others find nothing, and roll nothing back.
         for round in 0..3 {
             let run = scene.update();
             assert_eq!(run.code, 0, "{point}, round {round}: {}", run.stderr);
@@ -102,7 +102,7 @@ fn taking_back_survives_a_crash_at_every_step() {
                 scene.json(&["rollback"]);
             }
             assert_eq!(scene.exported(), old, "{point}");
-            // What was taken back is not tried again; a newer release is.
+            // The adapter that was rolled back is not retried; a newer release is applied.
             let run = scene.update();
             assert_eq!((run.code, applied(&run)), (0, String::new()), "{point}: {}", run.stderr);
             scene.offer(9);
@@ -133,7 +133,7 @@ fn taking_out_what_is_withdrawn_survives_a_crash_at_every_step() {
     }
 }
 
-/// A power cut in the middle of a try is no fault of the adapter.
+/// A power cut in the middle of a try does not count against the adapter.
 #[test]
 fn a_power_cut_does_not_count_as_a_try() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -146,7 +146,8 @@ fn a_power_cut_does_not_count_as_a_try() {
     scene.taken("moving-2.fmla");
 }
 
-/// What crashes the program is tried again after a day, and after two if it does so again.
+/// An adapter that crashes the program is retried after a day, and after two if it crashes it
+/// again.
 #[test]
 fn what_crashed_the_program_is_tried_again_after_a_time() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -174,7 +175,8 @@ fn what_crashed_the_program_is_tried_again_after_a_time() {
     scene.taken("moving-2.fmla");
 }
 
-/// One that ends the program whenever it is tried is not tried for ever, and keeps nothing newer away.
+/// An adapter that ends the program at each try is not tried for ever, and does not block a newer
+/// one.
 #[test]
 fn an_adapter_that_ends_the_program_is_refused_at_the_fourth_time() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -203,7 +205,7 @@ fn an_adapter_that_takes_too_long_is_refused_at_the_third_time() {
     assert_eq!(applied(&scene.update()), "", "it is not tried again");
 }
 
-/// A fail point that is added to an update has to be among those above.
+/// Every fail point in the update client must be listed above.
 #[test]
 fn no_step_is_left_out() {
     let mut found = BTreeSet::new();

@@ -1,4 +1,5 @@
-//! What an update and taking it back do to what was taught: nothing is lost, and what can be exact is.
+//! Effects of an update and its rollback on what was taught: nothing is lost, and all that can be
+//! exact is exact.
 
 use fmlora_device::Thing;
 use fmlora_learner::format::AdapterFile;
@@ -10,7 +11,7 @@ use super::site::Listed;
 use super::workshop::{BROUGHT, Workshop};
 use crate::setting::text;
 
-/// Shots that are taught of a thing at once.
+/// Number of shots taught of a thing at once.
 const TAUGHT: u64 = 6;
 
 fn taken(scene: &mut Scene, adapter: &AdapterFile) {
@@ -33,7 +34,7 @@ fn shots(scene: &Scene, class: &str) -> u64 {
     classes.into_iter().find(|(name, _)| name == class).expect("a class").1
 }
 
-/// Share of fresh pictures of these things that are told right.
+/// Returns the share of fresh pictures of these things that are classified correctly.
 fn accuracy(scene: &Scene, things: &[Thing]) -> f64 {
     let exam = scene.setting.class_folders("accuracy", things, 6, 4);
     let evaluated = scene.json(&["evaluate", text(&exam)]);
@@ -72,13 +73,13 @@ fn a_class_taught_since_stays_and_the_others_are_what_they_were() {
     let before = without.exported();
     without.teach(Thing::Box);
     let with_box = without.exported();
-    // Features did not change: the box is what it would be without the adapter.
+    // The features did not change: the class `box` is the same as without the adapter.
     let mut scene = Scene::new(workshop);
     taken(&mut scene, &workshop.rank_0("garden", 1, &[("tree", Thing::Tree)]));
     scene.teach(Thing::Box);
     scene.json(&["rollback"]);
     assert_eq!(scene.exported(), with_box);
-    // They did: it is moved back, and counts and is told as before.
+    // The features changed: the class `box` is moved back with all its shots.
     let mut scene = Scene::new(workshop);
     taken(&mut scene, &moving(workshop));
     scene.teach(Thing::Box);
@@ -100,7 +101,7 @@ fn a_class_of_a_name_that_is_known_joins_it() {
     let other = scene.copy();
     scene.json(&["rollback"]);
     assert_eq!(scene.known(), before);
-    // Taught since: what was taught here stays, and what the adapter brought goes.
+    // Taught since then: shots taught here stay, and shots of the adapter go.
     other.teach(Thing::Ball);
     other.json(&["rollback"]);
     let taught = Scene::new(Workshop::toy());
@@ -124,7 +125,8 @@ fn a_newer_release_takes_the_place_of_the_older() {
     assert_eq!(scene.known(), first, "the older one is in use again");
 }
 
-/// Of several releases in a repository that a box meets for the first time, the newest is taken, and no older one after it.
+/// Of several releases in a repository that a device sees for the first time, the newest is
+/// applied, and no older one after it.
 #[test]
 fn the_newest_release_is_taken() {
     let mut scene = Scene::new(Workshop::toy());
@@ -141,7 +143,8 @@ fn a_round_says_what_waits_and_the_status_what_is_in_use() {
     scene.offer(1);
     let tools = scene.workshop.rank_0("tools", 2, &[("box", Thing::Box)]);
     scene.site.publish(Listed::of(&tools));
-    let (url, root) = (scene.server.url(), scene.setting.path("root.json"));
+    let url = scene.server.url();
+    let root = scene.setting.path("root.json");
     let look = scene.json(&["update", "--from", &url, "--root", text(&root), "--check"]);
     assert_eq!(look["waiting"], serde_json::json!(["garden-1.fmla", "tools-2.fmla"]));
     let round = scene.json(&["update", "--from", &url, "--root", text(&root)]);
@@ -160,7 +163,7 @@ fn a_round_says_what_waits_and_the_status_what_is_in_use() {
     assert!(words.contains("in use: garden release 1 (garden-1.fmla)"), "{words}");
 }
 
-/// Going back is no way to an older release that never was in use here.
+/// After a rollback, an older release that was never in use here is not applied.
 #[test]
 fn what_is_older_than_what_was_taken_back_needs_a_word() {
     let mut scene = Scene::new(Workshop::toy());
@@ -171,7 +174,7 @@ fn what_is_older_than_what_was_taken_back_needs_a_word() {
     scene.json(&["rollback"]);
     scene.not_taken("release 2 of it was taken back, and this one is older");
     assert_eq!(scene.known(), before);
-    // One alone is tried where it is named, even if a newer one could be.
+    // A release that is named is tried alone, even if a newer one could be.
     let url = scene.server.url();
     let again = |target: &str| {
         let answer = scene.json(&["update", "--from", &url, "--again", target]);
@@ -196,7 +199,7 @@ fn each_roll_back_leads_one_update_further_back() {
     let tools = |release| Workshop::toy().rank_0("tools", release, &[("box", Thing::Box)]);
     taken(&mut scene, &tools(3));
     known.push(scene.known());
-    // Beneath another one, and that one itself.
+    // A release beneath another adapter, then a release of that adapter itself.
     scene.offer(4);
     scene.taken("garden-4.fmla");
     known.push(scene.known());
@@ -220,7 +223,7 @@ fn one_that_cannot_be_used_keeps_no_other_away() {
     scene.server.fail(&missing, Fault::Status(404));
     scene.offer(3);
     scene.taken("garden-3.fmla");
-    // Neither is the first reason lost if there is no other.
+    // The first reason is reported if no other adapter can be applied.
     scene.not_taken("moving-1.fmla changes the features and carries no drift map");
     scene.server.heal();
     scene.taken("tools-2.fmla");
@@ -243,7 +246,7 @@ fn an_import_does_not_change_the_network_under_updates() {
     assert_eq!(scene.exported(), other.exported());
 }
 
-/// On the base of the program, whose features mean something.
+/// On the embedded base, which has meaningful features.
 #[test]
 fn an_adapter_that_changes_features_takes_what_was_taught_along() {
     let mut scene = Scene::new(Workshop::embedded());
@@ -307,7 +310,7 @@ fn a_look_changes_nothing_and_a_stick_is_as_good_as_a_server() {
     assert!(untrusted.stderr.contains("no repository is trusted yet"), "not the root either");
     assert_eq!(scene.json(&update)["applied"]["target"], "garden-1.fmla");
     let by_stick = scene.exported();
-    // The root is trusted from now on, and need not be named again.
+    // The root is trusted from now on. It need not be named again.
     scene.offer(2);
     assert_eq!(scene.json(&update[..3])["applied"]["target"], "garden-2.fmla");
     assert_eq!(Scene::updated(Workshop::toy()).exported(), by_stick);

@@ -1,4 +1,5 @@
-//! A fleet before one repository: what it asks of the server, and that every box gets what it is meant to get, once.
+//! A fleet of devices on one repository: their requests to the server, and each adapter for the
+//! right devices, once.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,10 +12,11 @@ use super::site::{Listed, Site};
 use super::workshop::Workshop;
 use crate::setting::{Setting, text};
 
-/// Boxes, where `FMLORA_TEST_BOXES` says nothing else. docs/fleet.md has the figures of 1,000.
+/// Number of devices, unless `FMLORA_TEST_BOXES` sets another. docs/fleet.md has the figures of
+/// 1,000.
 const BOXES: usize = 20;
 
-/// Boxes that trust one repository and have a state each, in this process.
+/// Devices that trust one repository, with a state each, in this process.
 struct Fleet {
     setting: Setting,
     site: Site,
@@ -22,12 +24,13 @@ struct Fleet {
     boxes: Vec<PathBuf>,
 }
 
-/// Requests of one round and bytes of the answers' bodies, by the kind of file.
+/// Number of requests in one round and bytes of the response bodies, by the kind of file.
 type Asked = BTreeMap<&'static str, (usize, usize)>;
 
 impl Fleet {
     fn new(workshop: &Workshop, n: usize) -> Self {
-        let (setting, site) = (Setting::new(), Site::new());
+        let setting = Setting::new();
+        let site = Site::new();
         std::fs::write(setting.path("base.fmlb"), workshop.file.expect("a base")).expect("a file");
         std::fs::copy(site.first_root(), setting.path("root.json")).expect("a copy");
         let mut fleet =
@@ -38,14 +41,15 @@ impl Fleet {
         fleet
     }
 
-    /// Lets every box look once.
+    /// Lets every device look once.
     fn look(&self, round: &str) -> Asked {
         self.look_once(round, ExitCode::SUCCESS)
     }
 
-    /// The same with another end.
+    /// Lets every device look once, with this exit code.
     fn look_once(&self, round: &str, end: ExitCode) -> Asked {
-        let (base, root) = (self.setting.path("base.fmlb"), self.setting.path("root.json"));
+        let base = self.setting.path("base.fmlb");
+        let root = self.setting.path("root.json");
         let url = self.server.url();
         for state in &self.boxes {
             let arguments = ["fmlora-edge", "--json", "--device", "cpu", "--base", text(&base)];
@@ -91,19 +95,19 @@ fn a_fleet_asks_for_little_and_each_box_takes_an_adapter_once() {
     assert_eq!(requests(&fleet.look("the first look")), metadata);
     let idle = [("root.json", n), ("timestamp.json", n)];
     assert_eq!(requests(&fleet.look("nothing new")), idle);
-    // A look that fails for another reason costs nothing later.
+    // A look that fails for another reason costs no requests later.
     fleet.server.fail("metadata/timestamp.json", Fault::Status(500));
     assert_eq!(requests(&fleet.look_once("a server that fails", ExitCode::FAILURE)), idle);
     fleet.server.heal();
     assert_eq!(requests(&fleet.look("a server that is well again")), idle);
 
-    // A few get it first, then all.
+    // A few devices get it first, then all.
     let mut garden = Listed::of(&workshop.rank_0("garden", 1, &[("tree", Thing::Tree)]));
     garden.custom["rollout"]["percent"] = 10.into();
     fleet.site.publish(garden);
     let first = fleet.look("a release for 10 %");
     let takers = first.get(".fmla").map_or(0, |(requests, _)| *requests);
-    // Half of 20 boxes would be among the first tenth once in a hundred thousand times.
+    // Half of 20 devices would be among the first tenth once in a hundred thousand times.
     assert!(takers < n / 2, "{takers} of {n}");
     fleet.site.listed[0].custom["rollout"]["percent"] = 100.into();
     let promoted = fleet.site.next();

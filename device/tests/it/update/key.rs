@@ -1,4 +1,4 @@
-//! Keys and signatures, so that a test can sign whatever it likes.
+//! Keys and signatures, so that a test can sign anything.
 
 use std::sync::Arc;
 
@@ -31,14 +31,14 @@ impl Key {
     }
 }
 
-/// Signs what a role says, by each of these keys as often as it is among them.
+/// Signs a role by each of these keys, as often as the key is listed.
 pub(crate) fn signed<T: Role + Clone>(role: &T, keys: &[Key]) -> Signed<T> {
     let bytes = role.canonical_form().expect("JSON");
     let signatures = keys.iter().map(|key| key.sign(&bytes)).collect();
     Signed { signed: role.clone(), signatures }
 }
 
-/// The file.
+/// Encodes signed metadata as a file.
 pub(crate) fn written<T: Serialize>(signed: &Signed<T>) -> Vec<u8> {
     serde_json::to_vec_pretty(signed).expect("JSON")
 }

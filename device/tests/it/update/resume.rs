@@ -1,4 +1,4 @@
-//! An adapter that comes in pieces.
+//! Adapters that are downloaded in parts.
 
 use super::scene::Scene;
 use super::server::Fault;
@@ -7,7 +7,7 @@ use super::workshop::Workshop;
 
 const PART: &str = "state/update.part";
 
-/// A box before a release whose file is cut off half-way, after the first round.
+/// Returns a device and a release after one round in which the release's file was cut off half-way.
 fn cut_half_way() -> (Scene, Listed) {
     let mut scene = Scene::updated(Workshop::toy());
     scene.offer(2);
@@ -15,7 +15,8 @@ fn cut_half_way() -> (Scene, Listed) {
     scene.server.fail(&listed.path(), Fault::CutAfter(listed.file.len() / 2));
     let known = scene.exported();
     let run = scene.update();
-    let (half, all) = (listed.file.len() / 2, listed.file.len());
+    let half = listed.file.len() / 2;
+    let all = listed.file.len();
     let says = format!("{half} of {all} bytes came; the rest is asked for the next time");
     assert!(run.code == 1 && run.stderr.contains(&says), "{}", run.stderr);
     assert_eq!(scene.exported(), known);
@@ -25,7 +26,7 @@ fn cut_half_way() -> (Scene, Listed) {
     (scene, listed)
 }
 
-/// From where on a file was asked for, each time.
+/// Returns the first byte that each request for a file asked for.
 fn asked_for(scene: &Scene, listed: &Listed) -> Vec<Option<u64>> {
     let asked = scene.server.asked().into_iter().filter(|asked| asked.path == listed.path());
     asked.map(|asked| asked.from).collect()
@@ -50,7 +51,8 @@ fn many_pieces_make_a_whole() {
     scene.server.fail(&listed.path(), Fault::Drips);
     scene.taken("garden-2.fmla");
     let from = |part: usize| Some(part as u64);
-    let (half, eighth) = (listed.file.len() / 2, listed.file.len() / 8);
+    let half = listed.file.len() / 2;
+    let eighth = listed.file.len() / 8;
     let asked: Vec<Option<u64>> = asked_for(&scene, &listed);
     assert_eq!(asked, [from(half), from(half + eighth)]);
 }
@@ -63,7 +65,7 @@ fn a_server_that_knows_no_ranges_begins_anew() {
     assert!(!scene.files().contains(&PART.to_owned()), "{:?}", scene.files());
 }
 
-/// Whoever sent a wrong first half has cost two rounds, and no more.
+/// A wrong first half costs two rounds, and no more.
 #[test]
 fn a_wrong_beginning_is_thrown_away() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -78,7 +80,7 @@ fn a_wrong_beginning_is_thrown_away() {
     scene.taken("garden-2.fmla");
 }
 
-/// What came of one file is no part of another one.
+/// The part of one file is not used for another one.
 #[test]
 fn another_file_is_fetched_whole() {
     let (mut scene, _) = cut_half_way();

@@ -1,4 +1,4 @@
-//! A box that was taught, a repository, the server between them, and what must hold after an attack.
+//! A taught device, a repository, the server between them, and the checks after an attack.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use super::site::{Listed, Site};
 use super::workshop::Workshop;
 use crate::setting::{Run, Setting, finish, text};
 
-/// A box and the repository that it trusts.
+/// A device and the repository that it trusts.
 pub(crate) struct Scene {
     pub(crate) setting: Setting,
     pub(crate) site: Site,
     pub(crate) server: Server,
     pub(crate) workshop: &'static Workshop,
-    /// Failures, and the time, for the commands that follow.
+    /// Fail points for the commands that follow: failures, and the time.
     pub(crate) failpoints: String,
 }
 
-/// What a box knows and says.
+/// State, predictions and files of a device.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     exported: Vec<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct Known {
     files: Vec<String>,
 }
 
-/// Something hostile or broken, and a telling part of what the box says of it.
+/// A hostile or broken action, and a part of the device's message about it.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) says: &'static str,
@@ -37,9 +37,10 @@ pub(crate) struct Attack {
 }
 
 impl Scene {
-    /// A box with a ball and a mug, taught here, and a repository with nothing in it.
+    /// Makes a device with a ball and a mug taught, and an empty repository.
     pub(crate) fn new(workshop: &'static Workshop) -> Self {
-        let (setting, site) = (Setting::new(), Site::new());
+        let setting = Setting::new();
+        let site = Site::new();
         if let Some(base) = workshop.file {
             std::fs::write(setting.path("base.fmlb"), base).expect("a file");
         }
@@ -53,7 +54,7 @@ impl Scene {
         scene
     }
 
-    /// The same, with release 1 of `garden` in use, which brought a tree.
+    /// Makes a device with release 1 of `garden` in use, which brought a tree.
     pub(crate) fn updated(workshop: &'static Workshop) -> Self {
         let mut scene = Self::new(workshop);
         scene.offer(1);
@@ -61,9 +62,10 @@ impl Scene {
         scene
     }
 
-    /// Another box in the same state, before a repository with the same files.
+    /// Makes another device in the same state, with a copy of the repository.
     pub(crate) fn copy(&self) -> Self {
-        let (setting, site) = (Setting::new(), self.site.copy());
+        let setting = Setting::new();
+        let site = self.site.copy();
         copy_folder(&self.setting.path(""), &setting.path(""));
         let server = Server::start(site.folder());
         let failpoints = self.failpoints.clone();
@@ -90,14 +92,14 @@ impl Scene {
             all.extend(["--base", "base.fmlb"]);
         }
         let mut command = self.setting.command(&[&all[..], arguments].concat());
-        // What is left behind in the system's place for such things would be seen.
+        // Temporary files that are left behind are found here.
         let temporary = self.setting.path("temporary");
         std::fs::create_dir_all(&temporary).expect("a folder");
         command.env("TMPDIR", temporary).env("FAILPOINTS", &self.failpoints);
         finish(&mut command)
     }
 
-    /// The answer of a command that succeeds.
+    /// Returns the output of a command that must succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let run = self.run(arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
@@ -105,20 +107,20 @@ impl Scene {
         serde_json::from_str(line).expect("JSON")
     }
 
-    /// One round.
+    /// Runs one round of updates.
     pub(crate) fn update(&self) -> Run {
         let root = self.setting.path("root.json");
         self.run(&["update", "--from", &self.server.url(), "--root", text(&root)])
     }
 
-    /// One round that takes an adapter.
+    /// Runs one round that must apply this adapter.
     pub(crate) fn taken(&self, target: &str) {
         let run = self.update();
         assert_eq!(run.code, 0, "{target}: {}", run.stderr);
         assert_eq!(applied(&run), target, "{}", run.stdout);
     }
 
-    /// Names and shots of all classes.
+    /// Returns the names and shots of all classes.
     pub(crate) fn classes(&self) -> Vec<(String, u64)> {
         let classes = self.json(&["classes"]);
         let class = |class: &Value| {
@@ -128,7 +130,7 @@ impl Scene {
         classes.as_array().expect("a list").iter().map(class).collect()
     }
 
-    /// The state as exported bytes.
+    /// Exports the state, and returns its bytes.
     pub(crate) fn exported(&self) -> Vec<u8> {
         self.json(&["export", "exported.fmls"]);
         std::fs::read(self.setting.path("exported.fmls")).expect("the exported file")
@@ -140,7 +142,7 @@ impl Scene {
         Known { exported: self.exported(), predictions: exam.stdout, files: self.files() }
     }
 
-    /// A value of the table `meta` in the state, without the checksum that follows it.
+    /// Reads a value of the table `meta` in the state, without the checksum that follows it.
     pub(crate) fn remembered(&self, key: &str) -> Option<Vec<u8>> {
         let state = self.setting.path("state/state.redb");
         let database = redb::Database::open(state).expect("the state");
@@ -152,14 +154,14 @@ impl Scene {
         Some(value.to_vec())
     }
 
-    /// One round in which nothing is put to use, for this reason.
+    /// Runs one round that must apply nothing, with this message.
     pub(crate) fn not_taken(&self, says: &str) {
         let run = self.update();
         let said = format!("{}{}", run.stdout, run.stderr);
         assert!(applied(&run).is_empty() && said.contains(says), "{says}: {said}");
     }
 
-    /// Files in the state directory and among the temporary ones.
+    /// Lists the files in the state directory and among the temporary ones.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut files = Vec::new();
         for folder in ["state", "temporary"] {
@@ -171,7 +173,8 @@ impl Scene {
         files
     }
 
-    /// Makes an attack; gives what was wrong with the answer to it, or with what is left of what was known before.
+    /// Makes an attack. Returns the fault in the device's response, or in its state after the
+    /// attack.
     fn repels(&mut self, attack: &Attack, before: &Known) -> Result<(), String> {
         (attack.make)(self);
         let run = self.update();
@@ -186,12 +189,12 @@ impl Scene {
             return Err(format!("ends with {}: {said}", run.code));
         }
         let mut after = self.known();
-        // What has come of a file is kept for the next time, which may be that of another file.
+        // A partial download is kept for the next try, which may be of another file.
         after.files.retain(|file| file != "state/update.part");
         if after != *before {
             return Err(format!("changed: {:?} {:?}", before.files, after.files));
         }
-        // The next good update is taken, as if nothing had been.
+        // The next good update must be applied as usual.
         self.server.heal();
         self.failpoints.clear();
         self.offer(50);
@@ -207,13 +210,13 @@ impl Scene {
     }
 }
 
-/// The target that a round took; nothing if none.
+/// Returns the target that a round applied; empty if none.
 pub(crate) fn applied(run: &Run) -> String {
     let answer: Value = serde_json::from_str(run.stdout.trim()).unwrap_or_default();
     answer["applied"]["target"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Makes every attack on a box of its own, and reports all that were not repelled.
+/// Makes every attack on a device of its own, and reports all that were not repelled.
 pub(crate) fn repelled(attacks: &[Attack]) {
     let ground = Scene::updated(Workshop::toy());
     let before = ground.known();
@@ -229,7 +232,8 @@ pub(crate) fn repelled(attacks: &[Attack]) {
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder").flatten() {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let from = entry.path();
+        let to = to.join(entry.file_name());
         if from.is_dir() {
             copy_folder(&from, &to);
         } else {

@@ -1,4 +1,4 @@
-//! A web server on the loopback interface that serves a folder, and misbehaves where it is told to.
+//! A web server on the loopback interface that serves a folder, with faults on demand.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,38 +9,38 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What is wrong with the answer for one file.
+/// Fault in the response for one file.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// It never ends.
+    /// The body never ends.
     Endless,
-    /// So many bytes come, then the connection is cut.
+    /// The connection is cut after this number of bytes.
     CutAfter(usize),
-    /// Other bytes come.
+    /// Other bytes are sent.
     Instead(Vec<u8>),
-    /// They come a few at a time.
+    /// The bytes are sent a few at a time.
     Drips,
-    /// Half of it comes, then nothing, and the connection stays.
+    /// Half of the bytes are sent, then nothing, and the connection stays open.
     Stalls,
-    /// It comes byte by byte, and takes long.
+    /// The bytes are sent one by one, which takes long.
     Crawls,
-    /// It comes when all is healed.
+    /// The response waits until [`Server::heal`].
     Waits,
-    /// Nothing is answered.
+    /// There is no response.
     Silent,
     /// Another status, without a body.
     Status(u16),
-    /// The whole file comes, whatever range is asked for.
+    /// The whole file is sent, regardless of the range.
     NoRanges,
 }
 
-/// A request that came.
+/// A request that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) path: String,
-    /// The first byte that was asked for, if a range was.
+    /// The first byte of the requested range; `None` without a range.
     pub(crate) from: Option<u64>,
-    /// The program that asked.
+    /// The `User-Agent`.
     pub(crate) agent: String,
 }
 
@@ -67,14 +67,16 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
-        let (folder, here) = (folder.to_owned(), shared.clone());
+        let folder = folder.to_owned();
+        let here = shared.clone();
         let accepting = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if here.ends.load(Ordering::SeqCst) {
                     return;
                 }
-                let (folder, here) = (folder.clone(), here.clone());
-                // Whoever hangs up has had enough.
+                let folder = folder.clone();
+                let here = here.clone();
+                // A client may disconnect early.
                 std::thread::spawn(move || drop(here.answer(stream, &folder)));
             }
         });
@@ -85,17 +87,17 @@ impl Server {
         format!("http://{}/", self.address)
     }
 
-    /// From now on this file is answered so.
+    /// Responds with a fault to requests of this file from now on.
     pub(crate) fn fail(&self, path: &str, fault: Fault) {
         locked(&self.shared.faults).insert(path.to_owned(), fault);
     }
 
-    /// Everything is answered as it should be.
+    /// Removes all faults.
     pub(crate) fn heal(&self) {
         locked(&self.shared.faults).clear();
     }
 
-    /// The requests since the last call.
+    /// Returns the requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *locked(&self.shared.asked))
     }
@@ -189,7 +191,8 @@ fn request(stream: &TcpStream) -> std::io::Result<Option<Asked>> {
     let mut lines = BufReader::new(stream).lines();
     let Some(first) = lines.next().transpose()? else { return Ok(None) };
     let path = first.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-    let (mut from, mut agent) = (None, String::new());
+    let mut from = None;
+    let mut agent = String::new();
     for line in lines {
         let line = line?.to_ascii_lowercase();
         if line.is_empty() {

@@ -1,4 +1,5 @@
-//! A repository of plain files as `host-tools publish` makes it, and as a thief of some of its keys would.
+//! A repository of plain files as `host-tools publish` makes it, and as a thief of some of its keys
+//! would make it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
@@ -25,16 +26,16 @@ const DAY: Duration = Duration::from_hours(24);
 pub(crate) const ROLES: [RoleType; 3] =
     [RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
 
-/// A repository that grows honestly; its files can be read, kept and put back.
+/// A repository that grows honestly. Its files can be read, kept and put back.
 pub(crate) struct Site {
     folder: TempDir,
-    /// Keys that the newest root names.
+    /// Keys in the newest root.
     pub(crate) keys: HashMap<RoleType, Vec<Key>>,
     /// The newest root.
     pub(crate) root: Root,
-    /// What is offered.
+    /// Adapters on offer.
     pub(crate) listed: Vec<Listed>,
-    /// The last version of targets, snapshot and timestamp, which count together.
+    /// The last version of targets, snapshot and timestamp, which increase together.
     version: u64,
 }
 
@@ -43,13 +44,13 @@ pub(crate) struct Site {
 pub(crate) struct Listed {
     pub(crate) name: String,
     pub(crate) file: Vec<u8>,
-    /// What is signed of the file.
+    /// Signed properties of the file.
     pub(crate) length: u64,
     pub(crate) sha256: [u8; 32],
     pub(crate) custom: Value,
 }
 
-/// What one role signs.
+/// Version, expiry and keys of one role's metadata.
 #[derive(Clone)]
 pub(crate) struct Sheet {
     pub(crate) version: u64,
@@ -57,42 +58,43 @@ pub(crate) struct Sheet {
     pub(crate) keys: Vec<Key>,
 }
 
-/// Everything below root; a test changes what it wants to be wrong.
+/// All metadata below root. A test changes the parts that are to be wrong.
 #[derive(Clone)]
 pub(crate) struct Publication {
     pub(crate) targets: Sheet,
     pub(crate) snapshot: Sheet,
     pub(crate) timestamp: Sheet,
     pub(crate) issued: Timestamp,
-    /// Whether metadata names others by length and hash, not by version alone.
+    /// True if metadata names other metadata by length and hash, not by version alone.
     pub(crate) hashed: bool,
     pub(crate) listed: Vec<Listed>,
-    /// What a role of its own lists that the list of targets names.
+    /// Target in the list of a delegated role.
     pub(crate) delegated: Option<Listed>,
 }
 
-/// So many days from now.
+/// Returns the time this number of days from now.
 pub(crate) fn in_days(days: i64) -> Timestamp {
     let second = Timestamp::now().as_second() + days * DAY.as_secs() as i64;
     Timestamp::from_second(second).expect("near the present")
 }
 
 impl Listed {
-    /// An adapter that all devices of the channel `stable` may have.
+    /// Offers an adapter to all devices of the channel `stable`.
     pub(crate) fn of(adapter: &AdapterFile) -> Self {
         Self::with_file(&adapter.facts, encode_adapter(adapter).expect("a sound adapter"))
     }
 
-    /// Any bytes, offered with these facts.
+    /// Offers any bytes with these facts.
     pub(crate) fn with_file(facts: &AdapterFacts, file: Vec<u8>) -> Self {
         let rollout = Rollout { percent: 100, salt: "salt".to_owned() };
         let custom = serde_json::to_value(Offer::new(facts, "stable", rollout)).expect("JSON");
-        let (length, sha256) = (file.len() as u64, Sha256::digest(&file).into());
+        let length = file.len() as u64;
+        let sha256 = Sha256::digest(&file).into();
         let name = format!("{}-{}.fmla", facts.name, facts.release);
         Self { name, file, length, sha256, custom }
     }
 
-    /// Its path below the repository.
+    /// Returns its path below the repository.
     pub(crate) fn path(&self) -> String {
         let hash = self.sha256.map(|byte| format!("{byte:02x}")).concat();
         format!("targets/{hash}.{}", self.name)
@@ -131,10 +133,10 @@ impl Publication {
     }
 }
 
-/// Name of a role that the list of targets may name.
+/// Name of a delegated role.
 const OTHER: &str = "others";
 
-/// A role that may list anything, signed by this key.
+/// Delegates all names to one role, signed by this key.
 fn delegations(key: &Key) -> Delegations {
     let role = DelegatedRole {
         name: OTHER.to_owned(),
@@ -151,7 +153,7 @@ fn nonzero(version: u64) -> NonZeroU64 {
     NonZeroU64::new(version).expect("versions begin with 1")
 }
 
-/// A root of these keys that is good for a year.
+/// Creates a root with these keys that is valid for a year.
 fn root_of(version: u64, keys: &HashMap<RoleType, Vec<Key>>) -> Root {
     let role_keys = |(&role, keys): (&RoleType, &Vec<Key>)| {
         let threshold = nonzero(if role == RoleType::Root { 2 } else { 1 });
@@ -171,7 +173,8 @@ fn root_of(version: u64, keys: &HashMap<RoleType, Vec<Key>>) -> Root {
 }
 
 impl Site {
-    /// Fresh keys, three of root and one of each other role, and nothing on offer.
+    /// Creates a repository with fresh keys, three of root and one of each other role, and nothing
+    /// on offer.
     pub(crate) fn new() -> Self {
         let mut keys: HashMap<RoleType, Vec<Key>> =
             ROLES.map(|role| (role, vec![Key::new()])).into();
@@ -185,20 +188,22 @@ impl Site {
         site
     }
 
-    /// A repository in the same place that begins anew, with other root keys and the same keys below.
+    /// Starts the repository anew in the same folder, with other root keys and the same keys below.
     pub(crate) fn begin_anew(&mut self) {
         self.keys.insert(RoleType::Root, vec![Key::new(), Key::new(), Key::new()]);
         std::fs::remove_dir_all(self.folder().join("metadata")).expect("removed");
-        (self.root, self.version) = (root_of(1, &self.keys), 0);
+        self.root = root_of(1, &self.keys);
+        self.version = 0;
         self.put_root(&self.root, &self.keys[&RoleType::Root][..2]);
         let first = self.next();
         self.write(&first);
     }
 
-    /// The same repository with the same keys, to go another way from here.
+    /// Copies the repository with its keys, to continue independently.
     pub(crate) fn copy(&self) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let (keys, root) = (self.keys.clone(), self.root.clone());
+        let keys = self.keys.clone();
+        let root = self.root.clone();
         let copy = Self { folder, keys, root, listed: self.listed.clone(), ..*self };
         copy.put_all(&self.files());
         copy
@@ -208,16 +213,16 @@ impl Site {
         self.folder.path()
     }
 
-    /// The root.json that an operator gives to a device.
+    /// Returns the path of the root.json that an operator gives to a device.
     pub(crate) fn first_root(&self) -> PathBuf {
         self.folder().join("metadata/1.root.json")
     }
 
-    /// All files by their paths.
+    /// Reads all files by their paths.
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         for part in ["metadata", "targets"] {
-            // There are no targets before the first.
+            // There are no targets before the first offer.
             let Ok(entries) = std::fs::read_dir(self.folder().join(part)) else { continue };
             for entry in entries.flatten() {
                 let name = format!("{part}/{}", entry.file_name().to_string_lossy());
@@ -233,7 +238,7 @@ impl Site {
         }
     }
 
-    /// Writes a file of the repository, whatever it is.
+    /// Writes any file of the repository.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
         let path = self.folder().join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
@@ -244,7 +249,7 @@ impl Site {
         std::fs::read(self.folder().join(path)).expect("a file of the repository")
     }
 
-    /// What would be signed next if all were well.
+    /// Returns the next publication without a fault.
     pub(crate) fn next(&mut self) -> Publication {
         self.version += 1;
         let sheet = |role, days| Sheet {
@@ -270,14 +275,14 @@ impl Site {
         self.write(&next);
     }
 
-    /// Signs and writes the next state with something wrong; honest ones that follow know nothing of it.
+    /// Signs and writes the next publication with a fault. Later honest ones are without it.
     pub(crate) fn publish_wrong(&mut self, wrong: impl FnOnce(&mut Publication)) {
         let mut next = self.next();
         wrong(&mut next);
         self.write(&next);
     }
 
-    /// Signs and writes.
+    /// Signs and writes a publication.
     pub(crate) fn write(&self, publication: &Publication) {
         let Publication { targets: sheet, listed, .. } = publication;
         let spec = || "1.0.0".to_owned();
@@ -296,7 +301,7 @@ impl Site {
             (key, publication.about(&bytes, sheet.version))
         });
         let targets = list(listed, other.as_ref().map(|(key, _)| delegations(key)));
-        // The others are never asked for, and no file system would take them.
+        // Other names are never requested, and no file system would take them.
         let plain = |listed: &&Listed| !listed.name.contains('/') && listed.name.len() < 160;
         for listed in listed.iter().filter(plain) {
             self.put(&listed.path(), &listed.file);
@@ -318,7 +323,8 @@ impl Site {
         self.put("metadata/timestamp.json", &written(&signed(&newest, &sheet.keys)));
     }
 
-    /// The next root, with new keys for some roles, and the keys that sign it: two of those before and two of its own.
+    /// Returns the next root, with new keys for some roles, and the keys that sign it: two of the
+    /// former root keys and two of its own.
     pub(crate) fn next_root(&mut self, roles: &[RoleType]) -> (Root, Vec<Key>) {
         let mut signers = self.keys[&RoleType::Root][..2].to_vec();
         for role in roles {
@@ -340,7 +346,7 @@ impl Site {
         self.put(&path, &written(&signed(root, signers)));
     }
 
-    /// Replaces the keys of some roles honestly, and signs everything anew.
+    /// Replaces the keys of some roles honestly, and signs everything again.
     pub(crate) fn rotate(&mut self, roles: &[RoleType]) {
         let (root, signers) = self.next_root(roles);
         self.put_root(&root, &signers);

@@ -1,4 +1,4 @@
-//! Adapters that their publisher has withdrawn: they go, and what was taught here stays.
+//! Adapters that their publisher has withdrawn: they are taken out, and what was taught here stays.
 
 use fmlora_device::Thing;
 use fmlora_learner::format::{AdapterFacts, AdapterFile};
@@ -12,7 +12,7 @@ use crate::update_daemon::{BY_HAND, config, names, post, start, status, wait_for
 
 const REASON: &str = "takes a mug for a tree";
 
-/// Publishes the order to take this target out of use, as `publish withdraw` does.
+/// Publishes the withdrawal of this target, like `publish withdraw`.
 fn withdraw(scene: &mut Scene, target: &str) {
     let listed = scene.site.listed.iter_mut().find(|listed| listed.name == target);
     let custom = &mut listed.expect("a target").custom;
@@ -39,7 +39,7 @@ fn known_names(scene: &Scene) -> Vec<String> {
     scene.classes().into_iter().map(|(name, _)| name).collect()
 }
 
-/// Classes alone, for boxes that have this adapter.
+/// Makes an adapter of classes alone, for devices with the adapter `beneath`.
 fn on_top_of(workshop: &Workshop, beneath: &AdapterFile, name: &str, release: u64) -> AdapterFile {
     let facts = AdapterFacts {
         space_before: beneath.facts.space_after,
@@ -63,7 +63,7 @@ fn what_is_withdrawn_has_never_been() {
         let target = publish(&mut scene, &adapter);
         scene.taken(&target);
         withdraw(&mut scene, &target);
-        // Only looking changes nothing, and tells what is to be done.
+        // A look alone changes nothing, and reports the withdrawal.
         let url = scene.server.url();
         let looked = scene.json(&["update", "--from", &url, "--check"]);
         let order = json!([{ "target": target, "reason": REASON, "in_use": true }]);
@@ -79,7 +79,7 @@ fn what_is_withdrawn_has_never_been() {
     }
 }
 
-/// Of a line of releases, the newest that is left is the next.
+/// The newest release that is left of the same line is applied next.
 #[test]
 fn the_release_before_comes_in_its_place() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -112,14 +112,14 @@ fn what_lies_on_it_and_what_was_taught_stays() {
     withdraw(&mut scene, "garden-1.fmla");
     assert_eq!(update(&scene)["taken_out"], json!(["garden-1.fmla"]));
     assert_eq!(scene.exported(), without.exported(), "to the bit");
-    // Going back leads past it.
+    // A rollback skips the withdrawn adapter.
     scene.json(&["rollback"]);
     assert_eq!(known_names(&scene), ["ball", "box", "mug", "star"]);
     without.json(&["rollback"]);
     assert_eq!(scene.exported(), without.exported());
 }
 
-/// What continues features that are gone goes with them.
+/// Adapters that continue removed features are taken out with them.
 #[test]
 fn a_network_that_was_changed_goes_back_to_the_base() {
     let workshop = Workshop::toy();
@@ -130,7 +130,7 @@ fn a_network_that_was_changed_goes_back_to_the_base() {
     scene.taken(&target);
     let top = publish(&mut scene, &on_top_of(workshop, &moving, "top", 2));
     scene.taken(&top);
-    // Neither one of the base's features nor one that is newer can be used.
+    // An adapter for the base's features cannot be used, although it is newer.
     scene.offer(3);
     scene.not_taken("made for other features than this box has now");
     withdraw(&mut scene, &target);
@@ -149,7 +149,7 @@ fn a_roll_back_brings_nothing_back_that_is_withdrawn() {
     scene.taken("garden-1.fmla");
     let tools = publish(&mut scene, &workshop.rank_0("tools", 2, &[("box", Thing::Box)]));
     scene.taken(&tools);
-    // It takes the place of one beneath, and going back brings both back.
+    // It replaces a release beneath another adapter. A rollback would restore both.
     scene.offer(3);
     scene.taken("garden-3.fmla");
     withdraw(&mut scene, &tools);
@@ -205,7 +205,7 @@ fn a_daemon_obeys_without_a_camera_and_in_a_trial() {
     assert!(told["why"].as_str().is_some_and(|why| why.contains(REASON)), "{told}");
     assert_eq!((&told["in_use"], names(&mut daemon).len()), (&json!([]), 2), "{told}");
     drop(daemon);
-    // One that is on trial goes as well, and a newer one comes.
+    // An adapter on trial is taken out as well, and a newer one is applied.
     scene.offer(2);
     let mut daemon = start(&scene, polls);
     wait_for(&mut daemon, "trial");
@@ -229,7 +229,8 @@ fn where_updates_are_by_hand_so_is_a_withdrawal() {
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
 }
 
-/// Shots that an adapter brings to a class that is taught here as well are counted once, whatever came when.
+/// Shots that an adapter brings to a class that is taught here as well are counted once, in any
+/// order.
 #[test]
 fn the_next_release_takes_the_place_of_the_shots_of_the_last() {
     let brings_ball =
@@ -252,7 +253,7 @@ fn the_next_release_takes_the_place_of_the_shots_of_the_last() {
         assert_eq!(shots, ("ball".to_owned(), 12 + u64::from(BROUGHT)));
         assert_eq!(scene.exported(), fresh.exported(), "release {release}");
     }
-    // Forgetting, undoing and naming anew know of it too.
+    // Forgetting, undoing and renaming keep the parts of a class.
     scene.json(&["forget", "ball"]);
     scene.json(&["undo"]);
     scene.json(&["rename", "ball", "globe"]);
@@ -264,7 +265,7 @@ fn the_next_release_takes_the_place_of_the_shots_of_the_last() {
     assert_eq!(scene.exported(), taught);
 }
 
-/// What was not kept apart before is not told apart now, and everything else goes on.
+/// Shots that an older program mixed stay mixed, and everything else works as usual.
 #[test]
 fn a_state_of_an_older_program_goes_on() {
     let workshop = Workshop::toy();
@@ -292,9 +293,10 @@ fn a_state_of_an_older_program_goes_on() {
     assert_eq!(scene.exported(), mixed);
     let target = publish(&mut scene, &brings_ball(2));
     scene.taken(&target);
-    let (taught, brought) = (12, u64::from(BROUGHT));
+    let taught = 12;
+    let brought = u64::from(BROUGHT);
     assert_eq!(scene.classes()[0], ("ball".to_owned(), taught + 2 * brought));
-    // From now on it is kept apart.
+    // From now on, the shots are kept apart.
     scene.teach(Thing::Ball);
     let target = publish(&mut scene, &brings_ball(3));
     scene.taken(&target);

@@ -1,4 +1,4 @@
-//! A workstation that makes adapters for a base: sound ones, whose files tests then spoil.
+//! A workstation that makes sound adapters for a base. Tests then corrupt their files.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,23 +14,24 @@ use fmlora_learner::{
 };
 use fmlora_models::{BackboneConfig, DeviceSpec, Place, VitConfig, VitWeights};
 
-/// Shots of each class that an adapter brings.
+/// Number of shots of each class in an adapter.
 pub(crate) const BROUGHT: u32 = 12;
 
-/// A base, and what it takes to make adapters for it.
+/// A base, with all that is needed to make adapters for it.
 pub(crate) struct Workshop {
     base: Arc<Base<'static>>,
     pub(crate) base_id: BaseId,
-    /// The file of the base; `None` if it is the one in the program.
+    /// The file of the base; `None` for the embedded base.
     pub(crate) file: Option<&'static [u8]>,
 }
 
-/// Numbers without a pattern that matters, in -1..1.
+/// Returns a number in -1..1. Its pattern does not matter.
 fn wave(i: usize, j: usize, seed: f32) -> f32 {
     ((i * 31 + j * 17) as f32 * 0.61 + seed).sin()
 }
 
-/// A random network, small enough that a command takes no time, with bases on query and value of its second block.
+/// Creates a random network, so small that a command takes no time, with shared bases on query and
+/// value of its second block.
 fn toy_base() -> Vec<u8> {
     let vit = VitConfig {
         image_size: 32,
@@ -46,9 +47,10 @@ fn toy_base() -> Vec<u8> {
     let backbone = BackboneConfig::of(&vit);
     let rank = 4;
     let of_layer = |place: Place| {
-        let (a, b) = (place.site.d_out(&vit), place.site.d_in(&vit));
-        let a = Matrix::from_fn(a, rank, |i, j| 0.3 * wave(i, j, 1.0));
-        (place, SharedBasis { a, b: Matrix::from_fn(b, rank, |i, j| 0.3 * wave(i, j, 2.0)) })
+        let d_out = place.site.d_out(&vit);
+        let d_in = place.site.d_in(&vit);
+        let a = Matrix::from_fn(d_out, rank, |i, j| 0.3 * wave(i, j, 1.0));
+        (place, SharedBasis { a, b: Matrix::from_fn(d_in, rank, |i, j| 0.3 * wave(i, j, 2.0)) })
     };
     let places = AdapterConfig::default().places(backbone.first_adapted_block, &vit);
     let bases = SharedBases::new(rank, places.into_iter().map(of_layer).collect());
@@ -60,7 +62,7 @@ fn toy_base() -> Vec<u8> {
 }
 
 impl Workshop {
-    /// For a base of a few kilobytes, which devices get as a file.
+    /// Returns the workshop of a base of a few kilobytes, which devices get as a file.
     pub(crate) fn toy() -> &'static Self {
         static TOY: OnceLock<Workshop> = OnceLock::new();
         TOY.get_or_init(|| {
@@ -69,7 +71,7 @@ impl Workshop {
         })
     }
 
-    /// For the base in the program.
+    /// Returns the workshop of the embedded base.
     pub(crate) fn embedded() -> &'static Self {
         static EMBEDDED: OnceLock<Workshop> = OnceLock::new();
         EMBEDDED.get_or_init(|| {
@@ -89,7 +91,8 @@ impl Workshop {
     }
 
     fn features(engine: &mut Engine, thing: Thing, n: usize, seed: u64) -> Vec<Vec<f32>> {
-        let (mut camera, preprocess) = (SyntheticCamera::new(seed), engine.preprocess());
+        let mut camera = SyntheticCamera::new(seed);
+        let preprocess = engine.preprocess();
         let pictures: Vec<_> = (0..n).map(|_| preprocess.apply(&camera.frame(thing))).collect();
         engine.features(&pictures).expect("the processor computes")
     }
@@ -121,7 +124,7 @@ impl Workshop {
         }
     }
 
-    /// Classes alone: features stay as they are.
+    /// Makes an adapter of classes alone: features stay as they are.
     pub(crate) fn rank_0(
         &self,
         name: &str,
@@ -141,7 +144,8 @@ impl Workshop {
         }
     }
 
-    /// Classes, and a task that moves all features; others for other seeds.
+    /// Makes an adapter with classes and a task that moves all features. Other seeds give other
+    /// tasks.
     pub(crate) fn moving(
         &self,
         name: &str,
@@ -153,11 +157,13 @@ impl Workshop {
         let task = task(bases, seed);
         let after = bases.with_task(&task).expect("small numbers");
         let space_after = self.base_id.feature_space_after(after.state()).expect("finite numbers");
-        let (mut old, mut new) = (self.engine(None), self.engine(Some(after.state())));
+        let mut old = self.engine(None);
+        let mut new = self.engine(Some(after.state()));
         let all = |engine: &mut Engine| -> Vec<Vec<f32>> {
             Thing::ALL.iter().flat_map(|&t| Self::features(engine, t, 8, 9)).collect()
         };
-        let (before, gone) = (all(&mut old), all(&mut new));
+        let before = all(&mut old);
+        let gone = all(&mut new);
         let drift = DriftMap::fit(&before, &gone, 0.1).expect("sound features");
         AdapterFile {
             facts: AdapterFacts { space_after, ..self.facts(name, release) },
@@ -171,7 +177,7 @@ impl Workshop {
     }
 }
 
-/// A task of rank 2 that changes the network a little.
+/// Creates a task of rank 2 that changes the network a little.
 fn task(bases: &Adapter, seed: f32) -> AdapterTask {
     let r = bases.bases().rank();
     let places = || bases.bases().by_place().keys();
@@ -185,12 +191,12 @@ fn task(bases: &Adapter, seed: f32) -> AdapterTask {
     AdapterTask { update, weight: 0.5, grams, n_pictures: 40 }.rounded().expect("small numbers")
 }
 
-/// The content of an adapter's file.
+/// Returns the content of an adapter's file.
 pub(crate) fn content(adapter: &AdapterFile) -> Vec<u8> {
     encode_adapter(adapter).expect("a sound adapter")[HEADER_BYTES..].to_vec()
 }
 
-/// A file of any content, with the checksum that belongs to it.
+/// Returns a file of any content, with the right checksum.
 pub(crate) fn sealed(content: &[u8]) -> Vec<u8> {
     seal(FileKind::Adapter, content)
 }

@@ -1,4 +1,4 @@
-//! An adapter put to use: what becomes of the network and of everything that a device knows.
+//! Applies an adapter: computes the network state and the moved statistics of a device's classes.
 
 use std::sync::Arc;
 
@@ -10,39 +10,40 @@ use crate::{
     StatisticsError,
 };
 
-/// What a device has, for an adapter to be applied to.
+/// State of a device to which an adapter is applied.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
     /// Its base.
     pub base_id: BaseId,
-    /// The shared bases of that base, with what a broad first task left in them.
+    /// The shared bases of that base, with the state of a broad first task.
     pub adapter: Option<&'a Adapter>,
-    /// What tasks have left since; `None` if nothing.
+    /// State that tasks have learned since. `None` if there is none.
     pub state: Option<&'a AdapterState>,
     /// Numbers of a feature.
     pub d_feature: usize,
-    /// The classes that it knows.
+    /// The classes that the device knows.
     pub classes: &'a [Arc<Class>],
 }
 
-/// What follows from an adapter; nothing of it is in use yet.
+/// Result of applying an adapter. It is not in use yet.
 #[derive(Debug, Clone)]
 pub struct Applied {
-    /// What tasks, with this one, have left in the network; `None` if nothing, as before.
+    /// State of the network after all tasks, this one included. `None` if the network is unchanged.
     pub state: Option<AdapterState>,
-    /// The features from now on.
+    /// Feature space after the adapter.
     pub space: FeatureSpaceId,
-    /// The classes known before, in the same order, with their statistics in these features. `None` if there are
-    /// some and the adapter says nothing of where they went: only with the operator's word may they be lost.
+    /// The classes known before, in the same order, with their statistics in the new feature space.
+    /// `None` if the device has classes and the adapter has no drift map: they are lost, and only
+    /// the operator may allow that.
     pub known: Option<Vec<Arc<Class>>>,
     /// The classes that the adapter brings.
     pub brought: Vec<Arc<Class>>,
 }
 
-/// Why an adapter cannot be used here; nothing has changed.
+/// Reason why an adapter cannot be used on this device. The device is unchanged.
 #[derive(Debug, Error)]
 pub enum ApplyError {
-    /// For another base.
+    /// The adapter is for another base.
     #[error("the adapter is for base {expected}, this device has {found}")]
     Base {
         /// The base of the adapter.
@@ -50,7 +51,7 @@ pub enum ApplyError {
         /// The base here.
         found: BaseId,
     },
-    /// For other features, because other tasks were learnt here.
+    /// The adapter is for other features: other tasks were learned here.
     #[error("the adapter is for features {expected}, this device has {found}")]
     Before {
         /// The features that the adapter continues.
@@ -58,15 +59,15 @@ pub enum ApplyError {
         /// The features here.
         found: FeatureSpaceId,
     },
-    /// The network that follows is not the one that was published.
+    /// The network after the adapter is not the one that was published.
     #[error("the adapter leads to features {found}, its header says {expected}")]
     After {
-        /// The features that the header states.
+        /// The features named in the header.
         expected: FeatureSpaceId,
-        /// Those that follow from its numbers.
+        /// The features that result from the adapter's numbers.
         found: FeatureSpaceId,
     },
-    /// Features of another length.
+    /// The features have another length.
     #[error("the adapter is for features of {found} numbers, this device has {expected}")]
     Length {
         /// Numbers of a feature of the adapter.
@@ -74,24 +75,25 @@ pub enum ApplyError {
         /// Numbers of a feature here.
         expected: usize,
     },
-    /// It changes the network, but the base has no shared bases.
+    /// The adapter changes the network, but the base has no shared bases.
     #[error("the adapter changes the network, but the base has no shared bases")]
     NoBases,
-    /// Its matrices do not fit those of the base.
+    /// The adapter's matrices do not fit those of the base.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
-    /// Statistics or matrices that cannot be stored.
+    /// Statistics or matrices cannot be stored.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
-    /// Numbers that a file cannot hold.
+    /// The state after the adapter cannot be encoded, so that its feature space has no id.
     #[error("the features after the adapter have no name")]
     Unnamed(#[source] postcard::Error),
 }
 
 impl Applied {
-    /// All classes from now on: those known before, and those brought. A class of the same name joins the known one, as
-    /// shots of it taught here would ([`Class::joined`]). Classes that cannot be moved are not among them: see
-    /// [`Applied::known`]. `adapter` is the SHA-256 of the adapter's content.
+    /// Returns all classes after the adapter: those known before, and those brought. A class with
+    /// the name of a known one joins it, as shots taught here would ([`Class::joined`]). Classes
+    /// that cannot be moved are missing: see [`Applied::known`]. `adapter` is the SHA-256 of the
+    /// adapter's content.
     ///
     /// # Errors
     ///
@@ -111,10 +113,10 @@ impl Applied {
 }
 
 impl AdapterFile {
-    /// Computes what follows from using this adapter.
+    /// Computes the network state and the classes after this adapter.
     ///
-    /// The state of the network is the same to the bit on every processor: sums of f32 in one order, rounded to f16 after
-    /// each step.
+    /// The state of the network is the same to the bit on every processor: sums of f32 in one
+    /// order, rounded to f16 after each step.
     ///
     /// # Errors
     ///
@@ -129,7 +131,8 @@ impl AdapterFile {
             return Err(ApplyError::Before { expected: facts.space_before, found: before });
         }
         if self.d_feature() != ground.d_feature {
-            let (found, expected) = (self.d_feature(), ground.d_feature);
+            let found = self.d_feature();
+            let expected = ground.d_feature;
             return Err(ApplyError::Length { found, expected });
         }
         let state = match &self.task {
@@ -155,7 +158,7 @@ impl AdapterFile {
     }
 }
 
-/// The features of a device.
+/// Returns the id of a device's feature space.
 fn space(base_id: BaseId, state: Option<&AdapterState>) -> Result<FeatureSpaceId, ApplyError> {
     match state {
         None => Ok(base_id.feature_space()),
@@ -163,7 +166,7 @@ fn space(base_id: BaseId, state: Option<&AdapterState>) -> Result<FeatureSpaceId
     }
 }
 
-/// The network's adapter after the task, as files hold it.
+/// Merges the task into the network's adapter, rounded to f16 as files store it.
 fn merged(task: &AdapterTask, ground: &Ground<'_>) -> Result<Adapter, ApplyError> {
     let base = ground.adapter.ok_or(ApplyError::NoBases)?;
     let before = match ground.state {

@@ -1,4 +1,4 @@
-//! Whether the parts of an adapter fit together.
+//! Checks that the parts of an adapter fit together.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -6,20 +6,21 @@ use std::fmt::Display;
 use super::{AdapterFile, AdapterFileError};
 use crate::{AdapterTask, MAX_CLASSES};
 
-/// Most numbers of a feature, and of a token.
+/// Largest number of values of a feature, and of a token.
 const MAX_WIDTH: usize = 1 << 16;
 
 /// Largest rank of shared bases.
 const MAX_RANK: usize = 1024;
 
-/// Most rows of the scatter: what a device makes of them grows with the square of their number.
+/// Largest number of rows of the scatter: the work of a device grows with the square of it.
 const MAX_ROWS: usize = 4096;
 
-/// Most tokens of a prompt.
+/// Largest number of tokens of a prompt.
 const MAX_PROMPT: usize = 1024;
 
 fn wrong(what: &'static str, found: impl Display, expected: impl Display) -> AdapterFileError {
-    let (found, expected) = (found.to_string(), expected.to_string());
+    let found = found.to_string();
+    let expected = expected.to_string();
     AdapterFileError::Inconsistent { what, found, expected }
 }
 
@@ -28,7 +29,7 @@ fn shape(shape: [usize; 2]) -> String {
 }
 
 impl AdapterFile {
-    /// Numbers of a feature.
+    /// Length of a feature.
     pub fn d_feature(&self) -> usize {
         self.summary.d_feature()
     }
@@ -67,7 +68,8 @@ impl AdapterFile {
     }
 
     fn check_summary(&self) -> Result<(), AdapterFileError> {
-        let (d, classes) = (self.d_feature(), &self.summary.classes);
+        let d = self.d_feature();
+        let classes = &self.summary.classes;
         if !(1..=MAX_CLASSES).contains(&classes.len()) {
             return Err(wrong(
                 "the number of classes",
@@ -127,7 +129,7 @@ impl AdapterFile {
 }
 
 fn check_task(task: &AdapterTask, rank: u32) -> Result<(), AdapterFileError> {
-    // Numbers of a layer's shared subspace: what the factors' rows say.
+    // Rank of a layer's shared subspace, read off the rows of the factors.
     let r = task.update.factors.values().next().map_or(0, |factors| factors.m.shape()[0]);
     let r_t = task.update.rank;
     if !(1..=MAX_RANK).contains(&r) {

@@ -1,4 +1,4 @@
-//! What an adapter is for: the part of its file that a repository repeats.
+//! Target and identity of an adapter: the part of its file that a repository repeats.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,21 @@ use thiserror::Error;
 
 use crate::{BaseId, FeatureSpaceId};
 
-/// Which devices an adapter fits, and which of several is the newest.
+/// Base, features and release of an adapter: they decide which devices it fits and which adapter is
+/// the newest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterFacts {
-    /// Name, for people and file names.
+    /// Name, for display and file names.
     pub name: AdapterName,
-    /// The base whose network it adapts.
+    /// The base with the network that it adapts.
     pub base_id: BaseId,
-    /// Features of a device before it.
+    /// Feature space of a device before the adapter.
     pub space_before: FeatureSpaceId,
-    /// Features after it; the same if it changes nothing in the network.
+    /// Feature space after it. The same if the network is unchanged.
     pub space_after: FeatureSpaceId,
-    /// Counter of releases: a device never goes back to a smaller one.
+    /// Release counter: a device never goes back to a smaller one.
     pub release: u64,
-    /// The oldest daemon that can use it.
+    /// Oldest version of the daemon that can use the adapter.
     pub min_daemon: DaemonVersion,
 }
 
@@ -33,18 +34,18 @@ pub struct AdapterName(String);
 /// Version of the daemon: three numbers, as `0.1.0`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DaemonVersion {
-    /// Changes that break something.
+    /// Incremented for breaking changes.
     pub major: u32,
-    /// Changes that add something.
+    /// Incremented for additions.
     pub minor: u32,
-    /// Repairs.
+    /// Incremented for fixes.
     pub patch: u32,
 }
 
-/// Why a text is no name of an adapter, or no version.
+/// Reason why a text is not an adapter name, or not a version.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FactsError {
-    /// No name.
+    /// Not a name.
     #[error(
         "{text:?} is no name of an adapter: expected 1 to {MAX_NAME} of a-z A-Z 0-9 . _ -, the first a letter or digit"
     )]
@@ -52,7 +53,7 @@ pub enum FactsError {
         /// The text.
         text: String,
     },
-    /// No version.
+    /// Not a version.
     #[error("{text:?} is no version, expected three numbers such as 0.1.0")]
     Version {
         /// The text.
@@ -63,7 +64,7 @@ pub enum FactsError {
 /// Longest name.
 const MAX_NAME: usize = 64;
 
-/// Most of a wrong text that an error repeats.
+/// Most characters of a wrong text that an error repeats.
 const SHOWN: usize = 80;
 
 impl AdapterName {

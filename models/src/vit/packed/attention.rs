@@ -1,4 +1,4 @@
-//! Attention of some pictures, forwards and backwards.
+//! Attention of a few pictures, forward and backward.
 
 use rten_simd::SimdOp;
 use rten_vecmath::Softmax;
@@ -18,34 +18,34 @@ impl AttentionShape {
         self.d_model / self.n_heads
     }
 
-    /// What the products of query and key are divided by.
+    /// Factor of the products of query and key.
     fn scale(self) -> f32 {
         (self.d_head() as f32).sqrt().recip()
     }
 
-    /// Numbers of a picture in `[pictures n_tokens, width]`.
+    /// Length of one picture in `[pictures n_tokens, width]`.
     fn picture(self, width: usize) -> usize {
         self.n_tokens * width
     }
 
-    /// Numbers of a picture's attention of all heads.
+    /// Length of one picture's attention weights, of all heads.
     fn weights(self) -> usize {
         self.n_heads * self.n_tokens * self.n_tokens
     }
 
-    /// One head of query (0), key (1) or value (2) inside `[n_tokens, 3 d]`.
+    /// One head of query (0), key (1) or value (2) in `[n_tokens, 3 d]`.
     fn part(self, qkv: &[f32], which: usize, head: usize) -> View<'_> {
         let first = which * self.d_model + head * self.d_head();
         View::part(qkv, 3 * self.d_model, first, self.d_head())
     }
 
-    /// One head inside `[n_tokens, d]`.
+    /// One head in `[n_tokens, d]`.
     fn head(self, heads: &[f32], head: usize) -> View<'_> {
         View::part(heads, self.d_model, head * self.d_head(), self.d_head())
     }
 }
 
-/// `softmax(q k^T / sqrt(d_head)) v` of each head.
+/// Computes `softmax(q k^T / sqrt(d_head)) v` for each head.
 ///
 /// # Shapes
 ///
@@ -60,7 +60,8 @@ pub(super) fn attend(
     one: &mut Vec<f32>,
     heads: &mut Vec<f32>,
 ) {
-    let (n_tokens, d_model, d_head) = (shape.n_tokens, shape.d_model, shape.d_head());
+    let AttentionShape { n_tokens, d_model, .. } = shape;
+    let d_head = shape.d_head();
     let pictures = qkv.chunks_exact(shape.picture(3 * d_model));
     weights.resize(pictures.len() * shape.weights(), 0.0);
     heads.resize(pictures.len() * shape.picture(d_model), 0.0);
@@ -74,7 +75,8 @@ pub(super) fn attend(
     }
 }
 
-/// One head of one picture: its attention, `[n_tokens, n_tokens]`, and its output, `[n_tokens, d / heads]`.
+/// Computes one head of one picture: its attention, `[n_tokens, n_tokens]`, and its output,
+/// `[n_tokens, d / heads]`.
 pub(super) fn attend_head(
     shape: AttentionShape,
     qkv: &[f32],
@@ -91,7 +93,7 @@ pub(super) fn attend_head(
     product(View::new(weights, shape.n_tokens), v, 1.0, one);
 }
 
-/// The gradient of query, key and value from that of the heads.
+/// Computes the gradient of query, key and value from that of the heads.
 ///
 /// # Shapes
 ///
@@ -117,7 +119,7 @@ pub(super) fn attend_back(
     }
 }
 
-/// The way back through the attention of one picture, with scratch of one head.
+/// Computes the gradients for one picture, with scratch of one head.
 fn picture_back(
     shape: AttentionShape,
     qkv: &[f32],
@@ -126,10 +128,12 @@ fn picture_back(
     gradient: &mut [f32],
     [one, inner]: &mut [Vec<f32>; 2],
 ) {
-    let (n_tokens, d_model, d_head) = (shape.n_tokens, shape.d_model, shape.d_head());
+    let AttentionShape { n_tokens, d_model, .. } = shape;
+    let d_head = shape.d_head();
     for (head, weights) in weights.chunks_exact(n_tokens * n_tokens).enumerate() {
         let [q, k, v] = [0, 1, 2].map(|which| shape.part(qkv, which, head));
-        let (of_head, weights) = (shape.head(heads, head), View::new(weights, n_tokens));
+        let of_head = shape.head(heads, head);
+        let weights = View::new(weights, n_tokens);
         let mut put = |values: &[f32], which: usize| {
             put(values, d_head, gradient, 3 * d_model, which * d_model + head * d_head);
         };
@@ -149,7 +153,7 @@ fn picture_back(
     }
 }
 
-/// Puts rows of `columns` numbers into columns of a wider matrix.
+/// Copies rows of `columns` numbers into columns of a wider matrix.
 pub(super) fn put(values: &[f32], columns: usize, target: &mut [f32], width: usize, first: usize) {
     for (values, row) in values.chunks_exact(columns).zip(target.chunks_exact_mut(width)) {
         row[first..][..columns].copy_from_slice(values);

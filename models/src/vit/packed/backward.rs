@@ -1,4 +1,4 @@
-//! The way back through a block: gradients of some pictures' tokens and of the side branches.
+//! Backward pass of a block: gradients of the pictures' tokens and of the side branches.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use super::{Activations, PackedBlock};
 use crate::VitConfig;
 use crate::side_branch::Site;
 
-/// Which sites of a block have branches, and how large each is.
+/// Sites of a block that have branches, and the size of each branch.
 #[derive(Debug, Clone, Default)]
 pub(in crate::vit) struct BranchSizes {
     /// Site, `d_in`, `r` and `d_out`, in the order of [`Site::ALL`].
     pub(in crate::vit) sites: Vec<(Site, usize, usize, usize)>,
 }
 
-/// Side branches as two rows of numbers: for each site `left`, `[d_in, r]`, and `right`, `[r, d_out]`.
+/// Side branches as two flat slices: for each site `left`, `[d_in, r]`, and `right`, `[r, d_out]`.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::vit) struct BranchViews<'a> {
     pub(in crate::vit) sizes: &'a BranchSizes,
@@ -23,23 +23,23 @@ pub(in crate::vit) struct BranchViews<'a> {
     pub(in crate::vit) rights: &'a [f32],
 }
 
-/// Gradients of the branches, laid out as the branches are; what nobody asked for is empty.
+/// Gradients of the branches, in the layout of the branches. Empty if not requested.
 #[derive(Debug, Clone, Default)]
 pub(in crate::vit) struct BranchGradients {
     pub(in crate::vit) lefts: Vec<f32>,
     pub(in crate::vit) rights: Vec<f32>,
 }
 
-/// Which gradients are asked for.
+/// Requested gradients.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
-    /// Tokens of each picture.
+    /// Range of tokens in each picture.
     pub(super) tokens: Option<Range<usize>>,
     pub(super) lefts: bool,
     pub(super) rights: bool,
 }
 
-/// Gradients of the branches as the way back comes to them.
+/// Gradients of the branches, collected site by site during the backward pass.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
     branches: &'a BranchViews<'a>,
@@ -48,7 +48,7 @@ pub(super) struct Found<'a> {
 }
 
 impl BranchSizes {
-    /// A site with a branch of rank `rank`.
+    /// Adds a site with a branch of rank `rank`.
     pub(in crate::vit) fn push(&mut self, site: Site, rank: usize, config: &VitConfig) {
         self.sites.push((site, site.d_in(config), rank, site.d_out(config)));
     }
@@ -59,9 +59,10 @@ impl BranchSizes {
 }
 
 impl<'a> BranchViews<'a> {
-    /// Site, `left` and `right` of each branch.
+    /// Iterates over site, `left` and `right` of each branch.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Site, View<'a>, View<'a>)> {
-        let (mut left, mut right) = (self.lefts, self.rights);
+        let mut left = self.lefts;
+        let mut right = self.rights;
         self.sizes.sites.iter().map(move |&(site, d_in, rank, d_out)| {
             let (own_left, rest) = left.split_at(d_in * rank);
             left = rest;
@@ -73,10 +74,10 @@ impl<'a> BranchViews<'a> {
 }
 
 impl Asked {
-    /// The rows whose gradient is asked for, of `n_rows` that are the tokens of several pictures.
+    /// Returns the rows with a requested gradient, of the `n_rows` tokens of several pictures.
     fn spans(&self, n_tokens: usize, n_rows: usize) -> Vec<Range<usize>> {
         let Some(wanted) = &self.tokens else { return Vec::new() };
-        // Where all are asked for, one product takes all pictures.
+        // If all tokens are requested, one product covers all pictures.
         let all = wanted.len() == n_tokens;
         let (wanted, step) = if all { (0..n_rows, n_rows) } else { (wanted.clone(), n_tokens) };
         let starts = (0..n_rows).step_by(step);
@@ -85,7 +86,7 @@ impl Asked {
 }
 
 impl Activations {
-    /// Drops what the way back does not need.
+    /// Drops the results that the backward pass does not need.
     pub(super) fn slim(&mut self, sizes: &BranchSizes) {
         (self.normed, self.branch, self.head) = Default::default();
         if !sizes.has(Site::Proj) {
@@ -98,7 +99,7 @@ impl Activations {
 }
 
 impl BranchGradients {
-    /// Adds those of other pictures.
+    /// Adds the gradients of other pictures.
     pub(super) fn add(mut self, other: &Self) -> Self {
         for (sum, more) in [(&mut self.lefts, &other.lefts), (&mut self.rights, &other.rights)] {
             if sum.is_empty() {
@@ -116,7 +117,7 @@ impl<'a> Found<'a> {
         Self { branches, asked, by_site: Vec::with_capacity(branches.sizes.sites.len()) }
     }
 
-    /// Finds the gradients of the branches of these sites, whose layer has `width` outputs.
+    /// Computes the gradients of the branches of these sites. Their layer has `width` outputs.
     pub(super) fn collect(
         &mut self,
         block: &PackedBlock,
@@ -148,13 +149,13 @@ impl<'a> Found<'a> {
 }
 
 impl PackedBlock {
-    /// Gradients of a block that was folded with `branches` and went forward on `tokens`: of the tokens, where
-    /// asked for, and of the branches.
+    /// Computes the gradients of a block that was folded with `branches` and ran forward on
+    /// `tokens`: those of the requested tokens and of the branches.
     ///
     /// # Shapes
     ///
-    /// - `tokens`, `gradient` and the first result: `[pictures n_tokens, d]`; of the result only what is asked for
-    ///   is whole
+    /// - `tokens`, `gradient` and the first result: `[pictures n_tokens, d]`; only the requested
+    ///   rows of the result are complete
     pub(super) fn backward(
         &self,
         n_tokens: usize,
@@ -177,8 +178,9 @@ impl PackedBlock {
         (middle, found.in_order())
     }
 
-    /// From the output of `fc1` to that of the heads, whose gradient is returned; `middle` has the gradient of the
-    /// tokens between the two halves as far as it does not come through `fc1`, and gets the rest.
+    /// Propagates the gradient from the output of `fc1` to the output of the heads, and returns it.
+    /// On entry `middle` is the gradient of the tokens between the two halves without the part
+    /// through `fc1`; that part is added.
     ///
     /// # Shapes
     ///
@@ -206,7 +208,8 @@ impl PackedBlock {
         back
     }
 
-    /// From the heads' output to the tokens: `middle` becomes their gradient, as far as it is asked for.
+    /// Propagates the gradient from the heads' output to the tokens: `middle` becomes the gradient
+    /// of the requested tokens.
     ///
     /// # Shapes
     ///
@@ -220,7 +223,9 @@ impl PackedBlock {
         middle: &mut [f32],
         found: &mut Found<'_>,
     ) {
-        let (d, mut inner, mut back) = (self.d_model, Vec::new(), Vec::new());
+        let d = self.d_model;
+        let mut inner = Vec::new();
+        let mut back = Vec::new();
         attend_back(self.shape(n_tokens), &saved.qkv, &saved.weights, heads, &mut inner);
         let thirds = [Site::Query, Site::Key, Site::Value];
         if thirds.iter().any(|&site| found.wants(site)) {
@@ -229,13 +234,15 @@ impl PackedBlock {
         }
         for rows in found.asked.spans(n_tokens, tokens.len() / d) {
             self.qkv.apply_back(&inner[3 * d * rows.start..3 * d * rows.end], &mut back);
-            let (standing, rows) = (&saved.standing1[rows.clone()], d * rows.start..d * rows.end);
+            let standing = &saved.standing1[rows.clone()];
+            let rows = d * rows.start..d * rows.end;
             self.norm1.back(&tokens[rows.clone()], standing, &back, &mut middle[rows]);
         }
     }
 }
 
-/// Gradients of `left` and `right` in `y = x left right`: `x^T (g right^T)` and `(x left)^T g`.
+/// Returns the gradients of `left` and `right` in `y = x left right`: `x^T (g right^T)` and
+/// `(x left)^T g`.
 fn of_branch(
     inputs: &[f32],
     gradient: View<'_>,
@@ -244,7 +251,8 @@ fn of_branch(
     asked: &Asked,
 ) -> BranchGradients {
     let inputs = View::new(inputs, left.rows);
-    let (mut through, mut gradients) = (Vec::new(), BranchGradients::default());
+    let mut through = Vec::new();
+    let mut gradients = BranchGradients::default();
     if asked.lefts {
         product(gradient, right.transposed(), 1.0, &mut through);
         let through = View::new(&through, left.columns);

@@ -1,4 +1,4 @@
-//! Linear layers with weights packed for the product, and products of plain slices.
+//! Linear layers with packed weights, and products of plain slices.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,19 +12,19 @@ use rten_tensor::NdTensorView;
 /// `y = x W + b`.
 #[derive(Clone)]
 pub(super) struct PackedLinear {
-    /// `[d_in, d_out]`; the layer's own, so that a second copy is only made where it is changed.
+    /// `[d_in, d_out]`; shared with the layer, so that a copy is made only if it changes.
     weight: Tensor<2>,
     bias: Arc<Vec<f32>>,
     d_in: usize,
     d_out: usize,
     packed: Arc<PackedBMatrix<f32>>,
-    /// The transpose, for the way back; packed when it is first asked for.
+    /// The transpose, for the backward pass; packed at its first use.
     packed_back: Arc<OnceLock<PackedBMatrix<f32>>>,
-    /// Whether `weight` is newer than what is packed.
+    /// True if `weight` is newer than the packed matrices.
     stale: bool,
 }
 
-/// A matrix inside a slice: element `(i, j)` stands at `i * strides[0] + j * strides[1]`.
+/// A matrix in a slice: element `(i, j)` is at index `i * strides[0] + j * strides[1]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) data: &'a [f32],
@@ -34,12 +34,12 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A matrix row by row.
+    /// A matrix in row-major order.
     pub(super) fn new(data: &'a [f32], columns: usize) -> Self {
         Self { data, rows: data.len() / columns.max(1), columns, strides: [columns, 1] }
     }
 
-    /// Columns `first ..` of a matrix whose rows have `width` numbers.
+    /// `columns` columns from `first` on, of a matrix with rows of `width` numbers.
     pub(super) fn part(data: &'a [f32], width: usize, first: usize, columns: usize) -> Self {
         Self { data: &data[first..], rows: data.len() / width.max(1), columns, strides: [width, 1] }
     }
@@ -56,37 +56,40 @@ impl<'a> View<'a> {
     }
 }
 
-/// The fastest products that this processor has. It cannot move between threads and costs nothing to make.
+/// Returns the fastest matrix product for this processor. It cannot move between threads and costs
+/// nothing to create.
 fn gemm() -> GemmExecutor {
     GemmExecutor::default()
 }
 
-/// The numbers of a tensor on the CPU.
+/// Returns the numbers of a tensor on the CPU.
 pub(super) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec::<f32>().expect("weights on the CPU are f32")
 }
 
-/// Packs a weight, `[d_in, d_out]`, or its transpose. It is not copied before.
+/// Packs a weight, `[d_in, d_out]`, or its transpose, without an intermediate copy.
 fn pack(weight: &Tensor<2>, transposed: bool) -> PackedBMatrix<f32> {
     let d_out = weight.dims()[1];
-    let weight = weight.clone().try_into_primitive::<Flex>();
-    let weight = weight.expect("weights that are packed are on the CPU").to_contiguous();
+    let primitive = weight.clone().try_into_primitive::<Flex>();
+    let weight = primitive.expect("weights that are packed are on the CPU").to_contiguous();
     let view = View::new(weight.as_slice().expect("weights on the CPU are f32"), d_out);
     gemm().prepack_b(if transposed { view.transposed() } else { view }.tensor())
 }
 
-/// `output = alpha a b`, sized to fit.
+/// Computes `output = alpha a b` and resizes `output` to fit.
 pub(super) fn product(a: View<'_>, b: View<'_>, alpha: f32, output: &mut Vec<f32>) {
     output.resize(a.rows * b.columns, 0.0);
     let options = GemmOptions { alpha, ..GemmOptions::default() };
-    let (a, b) = (GemmInputA::Unpacked(a.tensor()), GemmInputB::Unpacked(b.tensor()));
+    let a = GemmInputA::Unpacked(a.tensor());
+    let b = GemmInputB::Unpacked(b.tensor());
     gemm().gemm(output, a, b, options).expect("the inner sizes agree");
 }
 
-/// `output = input weight + beta output`.
+/// Computes `output = input weight + beta output`.
 fn times(input: View<'_>, weight: &PackedBMatrix<f32>, beta: f32, output: &mut [f32]) {
     let options = GemmOptions { beta, ..GemmOptions::default() };
-    let (a, b) = (GemmInputA::Unpacked(input.tensor()), GemmInputB::Packed(weight));
+    let a = GemmInputA::Unpacked(input.tensor());
+    let b = GemmInputB::Packed(weight);
     gemm().gemm(output, a, b, options).expect("the layer fits its input");
 }
 
@@ -111,17 +114,17 @@ impl PackedLinear {
         self.d_in
     }
 
-    /// `output = input W + b`, sized to fit.
+    /// Computes `output = input W + b` and resizes `output` to fit.
     pub(super) fn apply(&self, input: &[f32], output: &mut Vec<f32>) {
         debug_assert!(!self.stale, "weights were changed and not packed");
         let input = View::new(input, self.d_in);
         output.resize(input.rows * self.d_out, 0.0);
-        // The product adds to what is there: quicker than a bias added to it afterwards.
+        // The product is added to the bias, which is faster than adding the bias afterwards.
         output.chunks_exact_mut(self.d_out).for_each(|row| row.copy_from_slice(&self.bias));
         times(input, &self.packed, 1.0, output);
     }
 
-    /// `output = gradient W^T`, sized to fit.
+    /// Computes `output = gradient W^T` and resizes `output` to fit.
     pub(super) fn apply_back(&self, gradient: &[f32], output: &mut Vec<f32>) {
         let packed = self.packed_back.get_or_init(|| pack(&self.weight, true));
         let gradient = View::new(gradient, self.d_out);
@@ -129,7 +132,8 @@ impl PackedLinear {
         times(gradient, packed, 0.0, output);
     }
 
-    /// Adds `left right` to the columns from `column` on; [`PackedLinear::pack`] makes it felt.
+    /// Adds `left right` to the columns from `column` on. It takes effect with
+    /// [`PackedLinear::pack`].
     pub(super) fn add_product(
         &mut self,
         column: usize,
@@ -150,7 +154,7 @@ impl PackedLinear {
         self.stale = true;
     }
 
-    /// Packs weights that have changed.
+    /// Packs the weights if they have changed.
     pub(super) fn pack(&mut self) {
         if std::mem::take(&mut self.stale) {
             self.packed = Arc::new(pack(&self.weight, false));

@@ -1,4 +1,4 @@
-//! Layer norm and GELU, forwards and backwards, row by row.
+//! Layer norm and GELU, forward and backward, row by row.
 
 use burn::nn::LayerNorm;
 use rten_simd::SimdUnaryOp;
@@ -14,7 +14,7 @@ pub(super) struct Norm {
     bias: Vec<f32>,
 }
 
-/// Where a token stands before it is normalised.
+/// Mean and reciprocal deviation of a token before it is normalised.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Standing {
     mean: f32,
@@ -22,7 +22,7 @@ pub(super) struct Standing {
     scale: f32,
 }
 
-/// Partial sums that are added at once: as many as the widest registers have lanes.
+/// Number of partial sums: as many as the widest registers have lanes.
 const LANES: usize = 16;
 
 impl Norm {
@@ -32,7 +32,7 @@ impl Norm {
         Self { gain, bias }
     }
 
-    /// Normalises each token, and keeps where it stood.
+    /// Normalises each token, and stores its mean and deviation in `standing`.
     ///
     /// # Shapes
     ///
@@ -48,7 +48,7 @@ impl Norm {
         self.again(tokens, standing, output);
     }
 
-    /// The output of [`Norm::apply`] once more.
+    /// Computes the output of [`Norm::apply`] again from `standing`.
     pub(super) fn again(&self, tokens: &[f32], standing: &[Standing], output: &mut Vec<f32>) {
         let d = self.gain.len();
         output.resize(tokens.len(), 0.0);
@@ -59,8 +59,8 @@ impl Norm {
         }
     }
 
-    /// Adds the gradient of the norm's input to `sum`: with `x'` the normalised token and `h = gradient * gain`,
-    /// `(h - mean(h) - x' mean(h x')) / deviation`.
+    /// Adds the gradient of the norm's input to `sum`: with `x'` the normalised token and
+    /// `h = gradient * gain`, `(h - mean(h) - x' mean(h x')) / deviation`.
     ///
     /// # Shapes
     ///
@@ -111,7 +111,8 @@ fn total(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
 fn dot(h: &[f32], token: &[f32], at: Standing) -> f32 {
     let mut sums = [0.0; LANES];
     let term = |h: f32, x: f32| h * (x - at.mean) * at.scale;
-    let (hs, xs) = (h.chunks_exact(LANES), token.chunks_exact(LANES));
+    let hs = h.chunks_exact(LANES);
+    let xs = token.chunks_exact(LANES);
     let rest = hs.remainder().iter().zip(xs.remainder());
     let rest: f32 = rest.map(|(&h, &x)| term(h, x)).sum();
     for (h, x) in hs.zip(xs) {
@@ -120,14 +121,17 @@ fn dot(h: &[f32], token: &[f32], at: Standing) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// `gelu(u) = u P(u)` in place, `P` the distribution function of the normal, and its slope `P(u) + u p(u)`.
+/// Computes `gelu(u) = u P(u)` in place, with `P` the distribution function of the normal, and its
+/// slope `P(u) + u p(u)`.
 pub(super) fn gelu_with_slope(values: &mut [f32], slope: &mut Vec<f32>) {
-    /// Numbers at a time: three such arrays stay in the innermost cache.
+    /// Numbers at a time: three arrays of this length fit in the innermost cache.
     const CHUNK: usize = 512;
-    let (mut below, mut density) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
+    let mut below = [0.0f32; CHUNK];
+    let mut density = [0.0f32; CHUNK];
     slope.resize(values.len(), 0.0);
     for (values, slope) in values.chunks_mut(CHUNK).zip(slope.chunks_mut(CHUNK)) {
-        let (below, density) = (&mut below[..values.len()], &mut density[..values.len()]);
+        let below = &mut below[..values.len()];
+        let density = &mut density[..values.len()];
         let starts = values.iter().zip(below.iter_mut().zip(density.iter_mut()));
         starts.for_each(|(&u, (e, p))| {
             *e = u * std::f32::consts::FRAC_1_SQRT_2;

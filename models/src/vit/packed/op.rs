@@ -1,4 +1,5 @@
-//! Packed blocks as operations on Burn's tensors, without gradients; with them: [`super::step`].
+//! Packed blocks as operations on Burn's tensors, without gradients. With gradients:
+//! [`super::step`].
 
 use burn::backend::{BackendTypes, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -11,27 +12,27 @@ use super::{Activations, PackedBlock, Purpose};
 /// A tensor of the CPU backend.
 pub(super) type OnCpu = <Flex as BackendTypes>::FloatTensorPrimitive;
 
-/// Rows of a product that keep its kernel busy: each picture brings as many as it has tokens.
+/// Rows that keep the kernel of a product busy; each picture has as many as it has tokens.
 const ROWS: usize = 128;
 
-/// What of a block's output is asked for.
+/// The requested part of a block's output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wanted {
     /// All tokens: `[batch, tokens, d]`.
     Tokens,
     /// Class token and mean of the last tokens, which are patches: `[batch, 2, d]`.
     ClassAndMean {
-        /// How many they are.
+        /// Number of patches.
         n_patches: usize,
     },
 }
 
-/// The block on tokens that carry no gradient.
+/// Runs the block on tokens without gradients.
 ///
 /// # Shapes
 ///
 /// - `tokens`: `[batch, tokens, d]`, on the CPU
-/// - output: as [`Wanted`] says, on the CPU
+/// - output: in the shape of [`Wanted`], on the CPU
 pub(in crate::vit) fn run(block: &PackedBlock, tokens: Tensor<3>, wanted: Wanted) -> Tensor<3> {
     let [batch, n_tokens, d] = tokens.dims();
     let tokens = tokens.try_into_primitive::<Flex>().expect("the block is packed for the CPU");
@@ -46,7 +47,8 @@ pub(in crate::vit) fn run(block: &PackedBlock, tokens: Tensor<3>, wanted: Wanted
 }
 
 fn all_tokens(block: &PackedBlock, n_tokens: usize, tokens: &[f32]) -> Vec<f32> {
-    let (picture, mut output) = (n_tokens * block.d_model, vec![0.0; tokens.len()]);
+    let picture = n_tokens * block.d_model;
+    let mut output = vec![0.0; tokens.len()];
     match at_once_of(tokens.len() / picture, n_tokens) {
         AtOnce::Part { n_threads } => {
             let mut scratch = SplitScratch::default();
@@ -85,11 +87,11 @@ fn class_and_mean(block: &PackedBlock, summing: Summing, tokens: &[f32]) -> Vec<
     block.forward_from_sums(&sums)
 }
 
-/// What a core takes at a time.
+/// Unit of work of one core.
 enum AtOnce {
-    /// A part of a picture, because there are more cores than pictures.
+    /// A part of a picture, if there are more cores than pictures.
     Part { n_threads: usize },
-    /// So many pictures.
+    /// A number of pictures.
     Pictures(usize),
 }
 
@@ -98,11 +100,11 @@ fn at_once_of(batch: usize, n_tokens: usize) -> AtOnce {
     if batch < n_threads {
         return AtOnce::Part { n_threads };
     }
-    // No thread shall wait for a picture that another has taken in.
+    // Bounded so that no thread waits for pictures that another thread has taken.
     AtOnce::Pictures(at_once(n_tokens).min(batch / n_threads).max(1))
 }
 
-/// Pictures that go through a block together.
+/// Returns the number of pictures that pass a block together.
 pub(super) fn at_once(n_tokens: usize) -> usize {
     ROWS.div_ceil(n_tokens.max(1))
 }

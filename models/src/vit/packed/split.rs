@@ -1,14 +1,15 @@
-//! One picture on all cores: its tokens are cut among them, because a camera waits for a single picture.
+//! One picture on all cores: its tokens are split among them, for the single pictures of a camera.
 
 use rayon::prelude::*;
 
 use super::attention::{AttentionShape, attend_head, put};
 use super::{Activations, PackedBlock, Purpose, even_rows};
 
-/// Rows of a product below which cutting it costs more than it saves.
+/// Rows of a product below which splitting it costs more than it saves.
 const ROWS: usize = 12;
 
-/// Scratch of each part of the tokens, and of the whole picture; serves one picture after the other.
+/// Scratch of each part of the tokens and of the whole picture; reused for one picture after the
+/// other.
 #[derive(Debug, Default)]
 pub(super) struct SplitScratch {
     pub(super) parts: Vec<Activations>,
@@ -17,14 +18,14 @@ pub(super) struct SplitScratch {
 }
 
 impl SplitScratch {
-    /// Rows of each part of a picture.
+    /// Returns the number of rows of each part of a picture.
     pub(super) fn rows(n_parts: usize, n_rows: usize) -> usize {
         even_rows(n_rows, (n_rows / ROWS).clamp(1, n_parts))
     }
 }
 
 impl PackedBlock {
-    /// As [`PackedBlock::forward`] of one picture, in `n_parts` at a time.
+    /// Runs [`PackedBlock::forward`] for one picture, split into `n_parts` parallel parts.
     ///
     /// # Shapes
     ///
@@ -47,7 +48,7 @@ impl PackedBlock {
         });
     }
 
-    /// The same up to the output of the heads, in `scratch.heads`.
+    /// Computes the block up to the output of the heads, into `scratch.heads`.
     pub(super) fn attend_split(&self, n_parts: usize, tokens: &[f32], scratch: &mut SplitScratch) {
         let d = self.d_model;
         let shape = self.shape(tokens.len() / d);
@@ -72,7 +73,8 @@ impl PackedBlock {
 
 /// Output of one head: `[tokens, d / heads]`.
 fn one_head(shape: AttentionShape, qkv: &[f32], head: usize) -> Vec<f32> {
-    let (mut weights, mut one) = (vec![0.0; shape.n_tokens * shape.n_tokens], Vec::new());
+    let mut weights = vec![0.0; shape.n_tokens * shape.n_tokens];
+    let mut one = Vec::new();
     attend_head(shape, qkv, head, &mut weights, &mut one);
     one
 }

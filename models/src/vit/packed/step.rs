@@ -1,4 +1,4 @@
-//! A packed block as an operation of Burn's autodiff: a step of a training, forwards and backwards.
+//! A packed block as an operation of Burn's autodiff: a training step, forward and backward.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,17 +16,18 @@ use super::op::{OnCpu, Wanted, at_once, on_cpu, values};
 use super::summed::{SUMMED_ROWS, Summing, Sums};
 use super::{Activations, BranchGradients, BranchSizes, BranchViews, PackedBlock, Purpose};
 
-/// The block with side branches, for tensors of which any may carry a gradient. The branches are added to the
-/// weights for the whole batch at once; on the way back the pictures that went together give their part of the
-/// gradients, and the parts are added in the order of the pictures, so that the sums repeat to the bit, however
-/// many threads there are.
+/// Runs the block with side branches, for tensors of which any may carry a gradient. The branches
+/// are added to the weights once for the whole batch. In the backward pass each group of pictures
+/// computes its part of the gradients, and the parts are added in the order of the pictures, so
+/// that the sums repeat to the bit with any number of threads.
 ///
 /// # Shapes
 ///
 /// - `tokens`: `[batch, tokens, d]`, on the CPU
-/// - `lefts`, `rights`: as [`BranchViews`] describes them
-/// - output: as `wanted` says, on the CPU
-/// - `back_to`: tokens of each picture whose gradient anybody asks for; that of the others is not whole
+/// - `lefts`, `rights`: in the layout of [`BranchViews`]
+/// - output: in the shape of `wanted`, on the CPU
+/// - `back_to`: tokens of each picture for which the gradient is used; the gradient of the others
+///   is not complete
 pub(in crate::vit) fn run_with(
     block: &PackedBlock,
     tokens: Tensor<3>,
@@ -57,11 +58,11 @@ pub(in crate::vit) fn run_with(
     Tensor::from_primitive::<Autodiff<Flex>>(output)
 }
 
-/// A block's way back, as the autodiff backend knows it.
+/// A block's backward pass, as an operation of the autodiff backend.
 #[derive(Debug)]
 struct BlockStep;
 
-/// What the way back needs.
+/// Inputs of the backward pass.
 #[derive(Debug)]
 struct Saved {
     block: PackedBlock,
@@ -73,12 +74,12 @@ struct Saved {
     kept: Kept,
 }
 
-/// What a forward pass leaves.
+/// Results of a forward pass for the backward pass.
 #[derive(Debug)]
 struct Kept {
-    /// Of the pictures that went together.
+    /// Results of each group of pictures.
     groups: Vec<Activations>,
-    /// Where the tokens were summed up: how, and [`Sums::hidden`] of the batch.
+    /// For a block that returns sums: the summed tokens, and [`Sums::hidden`] of the batch.
     summed: Option<(Summing, Vec<f32>)>,
 }
 
@@ -89,7 +90,7 @@ fn forward(
     wanted: Wanted,
 ) -> (OnCpu, Kept) {
     let shape = tokens.layout().shape().clone();
-    let (batch, n_tokens, d) = (shape[0], shape[1], shape[2]);
+    let [batch, n_tokens, d] = [shape[0], shape[1], shape[2]];
     let n = at_once(n_tokens);
     let pictures = values(tokens).par_chunks(n * n_tokens * d);
     let keep = |mut activations: Activations| {
@@ -126,10 +127,10 @@ fn forward(
 }
 
 impl Saved {
-    /// Gradients of the tokens and of the branches from that of the output.
+    /// Computes the gradients of the tokens and of the branches from that of the output.
     fn backward(&self, gradient: &[f32], asked: &Asked) -> (Vec<f32>, BranchGradients) {
         let shape = self.tokens.layout().shape().clone();
-        let (n_tokens, d) = (shape[1], shape[2]);
+        let [n_tokens, d] = [shape[1], shape[2]];
         let n = at_once(n_tokens);
         let branches = BranchViews {
             sizes: &self.sizes,
@@ -162,7 +163,7 @@ impl Saved {
         };
         let sum = |sum: BranchGradients, (_, more): &(_, BranchGradients)| sum.add(more);
         let mut sum = found.iter().fold(BranchGradients::default(), sum);
-        // The last of a block's sites.
+        // `fc2` is the last of a block's sites.
         sum.lefts.extend(of_fc2.lefts);
         sum.rights.extend(of_fc2.rights);
         (of_tokens, sum)

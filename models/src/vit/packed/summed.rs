@@ -1,9 +1,11 @@
-//! The last block, of whose output a feature takes the class token and the mean of the patches alone.
+//! The last block, for features that use only the class token and the mean of the patches of its
+//! output.
 //!
-//! The second layer of the MLP, LayerScale and the sum with the block's middle are linear, so the mean may be taken
-//! before them: `mean(x + s fc2(h)) = mean(x) + s fc2(mean(h))`. That leaves two rows a picture of a third of the
-//! block's products, forwards and backwards. Up to the middle every row is needed, because the second norm and GELU
-//! stand between; but after attention nobody asks for registers and prompt.
+//! The second layer of the MLP, LayerScale and the sum with the block's middle are linear, so the
+//! mean can be taken before them: `mean(x + s fc2(h)) = mean(x) + s fc2(mean(h))`. This leaves two
+//! rows per picture for a third of the block's products, forward and backward. Up to the middle
+//! every row is needed, because of the second norm and GELU; but after attention the registers and
+//! the prompt are dropped.
 
 use std::borrow::Cow;
 
@@ -17,17 +19,17 @@ use super::{
 };
 use crate::side_branch::Site;
 
-/// Rows of a picture in [`Sums`]: class token, mean of the patches.
+/// Rows of a picture in [`Sums`]: class token and mean of the patches.
 pub(super) const SUMMED_ROWS: usize = 2;
 
-/// Which tokens of a picture are summed up: the first, and the last ones, which are its patches.
+/// The tokens of a picture that are summed: the first, and the last ones, which are its patches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Summing {
     pub(super) n_tokens: usize,
     pub(super) n_patches: usize,
 }
 
-/// Class token and mean of the patches of some pictures, before the second layer of the MLP.
+/// Class token and mean of the patches of each picture, before the second layer of the MLP.
 #[derive(Debug)]
 pub(super) struct Sums<S> {
     /// Between the two halves of the block: `[2 pictures, d]`.
@@ -37,12 +39,12 @@ pub(super) struct Sums<S> {
 }
 
 impl Summing {
-    /// Class token and patches.
+    /// Number of class token and patches.
     fn n_kept(self) -> usize {
         1 + self.n_patches
     }
 
-    /// Rows of class token and patches of each picture, without those between.
+    /// Returns the rows of class token and patches of each picture, without the rows between.
     fn kept(self, rows: &[f32], width: usize) -> Cow<'_, [f32]> {
         if self.n_kept() == self.n_tokens {
             return Cow::Borrowed(rows);
@@ -56,7 +58,7 @@ impl Summing {
         Cow::Owned(kept)
     }
 
-    /// What [`Summing::kept`] was made of, with nothing between.
+    /// Inverse of [`Summing::kept`], with zeros in the rows between.
     fn spread(self, kept: Vec<f32>, width: usize) -> Vec<f32> {
         if self.n_kept() == self.n_tokens {
             return kept;
@@ -71,19 +73,21 @@ impl Summing {
         rows
     }
 
-    /// Adds kept rows, the first of which is row `first` of all pictures, to `[2 pictures, width]`. One row after
-    /// the other, so that the sums do not depend on how the rows were cut.
+    /// Adds kept rows to `[2 pictures, width]`. The first of them is row `first` of all pictures.
+    /// They are added one after the other, so that the sums do not depend on how the rows were
+    /// split.
     fn add_rows(self, first: usize, rows: &[f32], width: usize, sums: &mut [f32]) {
         for (row, values) in (first..).zip(rows.chunks_exact(width)) {
-            let (picture, place) = (row / self.n_kept(), row % self.n_kept());
+            let picture = row / self.n_kept();
+            let place = row % self.n_kept();
             let sum = SUMMED_ROWS * picture + usize::from(place > 0);
             let sum = &mut sums[sum * width..][..width];
             sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
         }
     }
 
-    /// From the sum of a picture's patches to their mean; on the way back, from the gradient of the mean to that of
-    /// each patch.
+    /// Divides the sum of a picture's patches to get their mean. In the backward pass it turns the
+    /// gradient of the mean into that of each patch.
     fn divide(self, width: usize, sums: &mut [f32]) {
         let share = 1.0 / self.n_patches as f32;
         for picture in sums.chunks_exact_mut(SUMMED_ROWS * width) {
@@ -91,7 +95,7 @@ impl Summing {
         }
     }
 
-    /// Each picture's class row, then its other row once for each patch.
+    /// Returns each picture's class row, then its other row once for each patch.
     fn each_row(self, sums: &[f32], width: usize) -> Vec<f32> {
         let mut rows = Vec::with_capacity(sums.len() / SUMMED_ROWS * self.n_kept());
         for picture in sums.chunks_exact(SUMMED_ROWS * width) {
@@ -104,13 +108,13 @@ impl Summing {
 }
 
 impl Sums<Vec<f32>> {
-    /// Of so many pictures, nothing added yet.
+    /// Zeros for this number of pictures.
     pub(super) fn new(block: &PackedBlock, pictures: usize) -> Self {
         let zeros = |width: usize| vec![0.0; SUMMED_ROWS * pictures * width];
         Self { middle: zeros(block.d_model), hidden: zeros(block.fc2.d_in()) }
     }
 
-    /// The same, `pictures` at a time.
+    /// Splits the sums into chunks of `pictures` pictures.
     pub(super) fn chunks_mut(
         &mut self,
         block: &PackedBlock,
@@ -122,7 +126,7 @@ impl Sums<Vec<f32>> {
         middle.zip(hidden).map(|(middle, hidden)| Sums { middle, hidden })
     }
 
-    /// As [`Sums::chunks_mut`], for all cores.
+    /// Splits the sums like [`Sums::chunks_mut`], for parallel iteration.
     pub(super) fn par_chunks_mut(
         &mut self,
         block: &PackedBlock,
@@ -136,7 +140,7 @@ impl Sums<Vec<f32>> {
 }
 
 impl PackedBlock {
-    /// As [`PackedBlock::forward`], up to where the tokens are summed up.
+    /// Runs [`PackedBlock::forward`] up to the sums of the tokens.
     ///
     /// # Shapes
     ///
@@ -152,8 +156,10 @@ impl PackedBlock {
         self.queries(tokens, a);
         let shape = self.shape(summing.n_tokens);
         attend(shape, &a.qkv, &mut a.weights, &mut a.head, &mut a.heads);
-        let (d, all_heads) = (self.d_model, std::mem::take(&mut a.heads));
-        let (tokens, heads) = (summing.kept(tokens, d), summing.kept(&all_heads, d));
+        let d = self.d_model;
+        let all_heads = std::mem::take(&mut a.heads);
+        let tokens = summing.kept(tokens, d);
+        let heads = summing.kept(&all_heads, d);
         let n_rows = tokens.len() / d;
         let rows = match purpose {
             Purpose::Inference => even_rows(n_rows, n_rows.div_ceil(MLP_ROWS)),
@@ -172,7 +178,7 @@ impl PackedBlock {
         };
     }
 
-    /// As [`PackedBlock::forward_to_sums`] of one picture, in `n_parts` at a time.
+    /// Runs [`PackedBlock::forward_to_sums`] for one picture, split into `n_parts` parallel parts.
     pub(super) fn split_to_sums(
         &self,
         n_parts: usize,
@@ -183,7 +189,8 @@ impl PackedBlock {
     ) {
         let d = self.d_model;
         self.attend_split(n_parts, tokens, scratch);
-        let (tokens, heads) = (summing.kept(tokens, d), summing.kept(&scratch.heads, d));
+        let tokens = summing.kept(tokens, d);
+        let heads = summing.kept(&scratch.heads, d);
         let rows = SplitScratch::rows(n_parts, tokens.len() / d);
         let parts = &mut scratch.parts;
         parts.resize_with((tokens.len() / d).div_ceil(rows), Activations::default);
@@ -211,18 +218,20 @@ impl PackedBlock {
 
     /// Class token and mean of the patches after the block: `[2 pictures, d]`.
     pub(super) fn forward_from_sums(&self, sums: &Sums<Vec<f32>>) -> Vec<f32> {
-        let (mut branch, mut output) = (Vec::new(), vec![0.0; sums.middle.len()]);
+        let mut branch = Vec::new();
+        let mut output = vec![0.0; sums.middle.len()];
         self.fc2.apply(&sums.hidden, &mut branch);
         add(&sums.middle, &branch, self.scale(1), &mut output);
         output
     }
 
-    /// The way back to where the tokens were summed up, for a whole batch: the gradient there, that of a mean
-    /// already shared out among its patches, and that of the branch of `fc2`.
+    /// Backward pass of a whole batch from the block's output to the sums. Returns the gradient of
+    /// the sums, with that of a mean already divided among its patches, and that of the branch of
+    /// `fc2`.
     ///
     /// # Shapes
     ///
-    /// - `hidden`: of [`Sums`]
+    /// - `hidden`: as in [`Sums`]
     /// - `gradient`: of class token and mean, `[2 pictures, d]`
     pub(super) fn backward_to_sums(
         &self,
@@ -242,11 +251,12 @@ impl PackedBlock {
         (sums, found.in_order())
     }
 
-    /// As [`PackedBlock::backward`], from where the tokens were summed up.
+    /// Backward pass from the sums to the tokens, as in [`PackedBlock::backward`].
     ///
     /// # Shapes
     ///
-    /// - `tokens` and the first result: `[pictures n_tokens, d]`; of the result only what is asked for is whole
+    /// - `tokens` and the first result: `[pictures n_tokens, d]`; only the requested rows of the
+    ///   result are complete
     /// - `gradient`: of the class token and of each patch
     pub(super) fn backward_from_sums(
         &self,

@@ -1,22 +1,23 @@
-//! Which of the modes of a camera is used.
+//! Chooses the mode of a camera.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::pixels::PixelFormat;
 
-/// Pixels of the size that is preferred: a network that looks at 112 x 112 needs no more than 640 x 480.
+/// Number of pixels of the preferred size: a network with 112 x 112 inputs needs no more than 640
+/// x 480.
 const PREFERRED_PIXELS: u64 = 640 * 480;
 
-/// One way in which a camera can be used.
+/// A mode of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mode {
     pub(super) format: PixelFormat,
-    /// In pixels.
+    /// Width in pixels.
     pub(super) width: u32,
-    /// In pixels.
+    /// Height in pixels.
     pub(super) height: u32,
-    /// Frames a second.
+    /// Frames per second.
     pub(super) fps: u32,
 }
 
@@ -26,15 +27,15 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What the configuration asks of a camera; what it does not name is chosen.
+/// Mode that the configuration requests; values that it does not name are chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Wish {
     pub(super) format: Option<PixelFormat>,
-    /// In pixels.
+    /// Width in pixels.
     pub(super) width: Option<u32>,
-    /// In pixels.
+    /// Height in pixels.
     pub(super) height: Option<u32>,
-    /// Frames a second at least.
+    /// Lowest frame rate, in frames per second.
     pub(super) fps: Option<u32>,
 }
 
@@ -46,12 +47,13 @@ impl Wish {
             && self.fps.is_none_or(|fps| fps <= mode.fps)
     }
 
-    /// The best of the modes that fulfil the wish: fast enough for `fps` frames a second, or else as fast as there is;
-    /// then the nearest to 640 x 480; then no faster than needed; then the format that is cheapest to read.
+    /// Chooses the best of the modes that match the request: one that is fast enough for `fps`
+    /// frames per second, or else the fastest; then the nearest to 640 x 480; then the slowest of
+    /// those that are fast enough; then the format that is cheapest to decode.
     ///
     /// # Errors
     ///
-    /// A text that names what is offered, if none fulfils it.
+    /// A message that lists the modes of the camera, if none matches.
     pub(super) fn choose(&self, offered: &[Mode], fps: f64) -> Result<Mode, String> {
         let fps = self.fps.unwrap_or(fps.ceil() as u32);
         let rank = |mode: &Mode| {
@@ -66,7 +68,7 @@ impl Wish {
         })
     }
 
-    /// In the words of a URI.
+    /// The request in the syntax of a URI.
     fn described(&self) -> String {
         let number = |name: &str, value: Option<u32>| value.map(|value| format!("{name}={value}"));
         let named = [
@@ -80,10 +82,10 @@ impl Wish {
     }
 }
 
-/// Width and height in pixels, and the highest rate.
+/// Highest frame rate by width and height in pixels.
 type Sizes = BTreeMap<(u32, u32), u32>;
 
-/// Sizes and their highest rates, formats that have the same ones together.
+/// Lists sizes with their highest frame rates, and joins formats with equal lists.
 fn described(offered: &[Mode]) -> String {
     let mut fastest: BTreeMap<PixelFormat, Sizes> = BTreeMap::new();
     for mode in offered {
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_is_answered_by_what_is() {
+    fn a_mode_that_is_not_offered_is_refused_with_a_list_of_modes() {
         let wish = Wish { format: Some(Nv12), width: Some(800), ..Wish::default() };
         let offered = [
             mode(Yuyv, 640, 480, 15),

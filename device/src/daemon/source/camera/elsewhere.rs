@@ -1,7 +1,8 @@
-//! The frames of a camera on systems other than Linux, by nokhwa.
+//! Frames of a camera on systems other than Linux, by nokhwa.
 //!
-//! Nothing ends nokhwa's wait for a frame. A camera that falls silent is given up by the keeper, as every source is, but
-//! its thread and the device stay until a frame comes or the camera is gone.
+//! nokhwa's wait for a frame has no time-out and cannot be ended. The keeper gives up a silent
+//! camera, as it does any source, but the thread and the device remain until a frame arrives or the
+//! camera is gone.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::offers::frame_format;
 use super::pixels::{Layout, PixelError, to_rgb};
 use crate::daemon::source::SourceError;
 
-/// A camera that streams.
+/// A streaming camera.
 pub(super) struct Frames {
     camera: Camera,
     layout: Layout,
@@ -34,12 +35,12 @@ impl Frames {
         Ok(Self { camera, layout: Layout { format, width, height, stride: 0 } })
     }
 
-    /// Frames a second that the camera means to give.
+    /// Frame rate that the camera reports, in frames per second.
     pub(super) fn rate(&self) -> f64 {
         f64::from(self.camera.frame_rate())
     }
 
-    /// The next frame, or what is wrong with it; waits for it.
+    /// Waits for the next frame and decodes it; the inner error is that of a broken frame.
     ///
     /// # Errors
     ///
@@ -50,5 +51,5 @@ impl Frames {
     }
 }
 
-/// Nothing is known to be needed here.
+/// Does nothing: no such preparation is known to be needed here.
 pub(super) fn settle(_: u32) {}

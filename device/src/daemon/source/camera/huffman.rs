@@ -1,8 +1,8 @@
-//! JPEGs of cameras that leave their Huffman tables out.
+//! JPEGs of cameras that omit the Huffman tables.
 
 use std::borrow::Cow;
 
-/// The application segment of the pictures of an AVI film. By it the decoder knows that tables which are not there are
+/// Application segment of the pictures of an AVI film. It tells the decoder that missing tables are
 /// the standard ones (ITU-T T.81, annex K.3).
 const FILM: [u8; 10] = [0xff, 0xe0, 0, 8, b'A', b'V', b'I', b'1', 0, 0];
 
@@ -10,8 +10,9 @@ const START: [u8; 2] = [0xff, 0xd8];
 const HUFFMAN_TABLES: u8 = 0xc4;
 const START_OF_SCAN: u8 = 0xda;
 
-/// A JPEG that the decoder can read: many cameras send those of films, which leave out Huffman tables that are always
-/// the same, and not all of them say so.
+/// Marks a JPEG without Huffman tables as a picture of an AVI film, so that the decoder can read
+/// it. Many cameras send such pictures, in which the omitted tables are always the same, and not
+/// all of them mark them.
 pub(super) fn with_tables(jpeg: &[u8]) -> Cow<'_, [u8]> {
     if !jpeg.starts_with(&START) {
         return Cow::Borrowed(jpeg);
@@ -33,9 +34,10 @@ mod tests {
     use crate::camera::synthetic::{SyntheticCamera, Thing};
     use fmlora_models::decode_picture;
 
-    /// The picture without segments of this kind.
+    /// Removes the segments of one kind from a picture.
     fn without(jpeg: &[u8], kind: u8) -> Vec<u8> {
-        let (mut left, mut at) = (jpeg[..2].to_vec(), 2);
+        let mut left = jpeg[..2].to_vec();
+        let mut at = 2;
         loop {
             let length = usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]]));
             if jpeg[at + 1] == START_OF_SCAN {
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jpeg_is_left_as_it_is() {
+    fn other_bytes_than_a_jpeg_are_unchanged() {
         for bytes in [
             &[][..],
             &[0xff],

@@ -1,4 +1,4 @@
-//! Which cameras there are, and what they offer: nokhwa's answers in our words.
+//! Lists the cameras and their modes, by nokhwa.
 
 use nokhwa::Camera;
 use nokhwa::utils::{
@@ -43,11 +43,12 @@ impl From<CameraFormat> for Mode {
     }
 }
 
-/// Everything that a camera offers and that we can read. The camera is closed again.
+/// Returns all modes of a camera that can be decoded here. The camera is closed again.
 ///
 /// # Errors
 ///
-/// [`SourceError::Open`] if it is not there, which names those that are, or if it does not answer.
+/// [`SourceError::Open`] if the camera does not exist, with a list of those that do, or if it does
+/// not respond.
 pub(super) fn offered(index: u32) -> Result<Vec<Mode>, SourceError> {
     let fail = |error: nokhwa::NokhwaError| SourceError::Open(why(index, &error.to_string()));
     let any = RequestedFormat::with_formats(RequestedFormatType::None, frame_formats());
@@ -56,7 +57,7 @@ pub(super) fn offered(index: u32) -> Result<Vec<Mode>, SourceError> {
     Ok(formats.into_iter().map(Mode::from).collect())
 }
 
-/// What to say of a camera that cannot be opened.
+/// Message for a camera that cannot be opened.
 fn why(index: u32, error: &str) -> String {
     let mut cameras: Vec<(u32, String)> = nokhwa::query(ApiBackend::Auto)
         .unwrap_or_default()

@@ -1,4 +1,4 @@
-//! From the bytes of a camera's frame to an RGB picture.
+//! Converts the bytes of a camera's frame to an RGB picture.
 
 use std::fmt;
 
@@ -8,29 +8,30 @@ use thiserror::Error;
 
 use super::huffman::with_tables;
 
-/// How a camera writes its pixels.
+/// Pixel format of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PixelFormat {
     /// Two pixels in four bytes: Y, Cb, Y, Cr.
     Yuyv,
-    /// All Y, then Cb and Cr in turn, one pair for two by two pixels.
+    /// All Y, then Cb and Cr interleaved, one pair for two by two pixels.
     Nv12,
     /// Red, green, blue.
     Rgb,
     /// Blue, green, red.
     Bgr,
-    /// One JPEG a frame.
+    /// One JPEG per frame.
     Mjpeg,
-    /// Brightness alone.
+    /// Brightness only.
     Gray,
 }
 
 impl PixelFormat {
-    /// All of them, the preferred ones first: raw colour costs the least to read and has lost nothing.
+    /// All formats, the preferred ones first: raw colour is the cheapest to decode and has no
+    /// compression loss.
     pub(super) const ALL: [Self; 6] =
         [Self::Yuyv, Self::Nv12, Self::Rgb, Self::Bgr, Self::Mjpeg, Self::Gray];
 
-    /// Its name in a URI.
+    /// Name in a URI.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Yuyv => "yuyv",
@@ -42,7 +43,8 @@ impl PixelFormat {
         }
     }
 
-    /// Bytes of a line that ends with its last pixel; of NV12, a line of its first plane. 0 for JPEGs, which have none.
+    /// Bytes of a line without padding; of NV12, a line of its first plane. 0 for JPEGs, which have
+    /// no lines.
     fn line(self, width: usize) -> usize {
         match self {
             // A line ends with a whole pair of pixels.
@@ -61,62 +63,62 @@ impl fmt::Display for PixelFormat {
     }
 }
 
-/// Where the pixels of a frame are.
+/// Memory layout of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) format: PixelFormat,
-    /// In pixels.
+    /// Width in pixels.
     pub(super) width: u32,
-    /// In pixels.
+    /// Height in pixels.
     pub(super) height: u32,
-    /// Bytes from the start of a line to the start of the next one; 0 if nothing is between them.
+    /// Bytes from the start of a line to the start of the next one; 0 for lines without padding.
     pub(super) stride: usize,
 }
 
-/// Why a frame is no picture.
+/// Error of a frame that is no picture.
 #[derive(Debug, Error)]
 pub(super) enum PixelError {
-    /// A frame without pixels, or with more than we take.
+    /// The frame has no pixels, or more than the limit.
     #[error("{width} x {height} pixels, expected 1 to {MAX_PIXELS} of them")]
     Size {
-        /// In pixels.
+        /// Width in pixels.
         width: u32,
-        /// In pixels.
+        /// Height in pixels.
         height: u32,
     },
-    /// Lines overlap.
+    /// The lines overlap.
     #[error("lines of {line} bytes that begin every {stride} bytes")]
     Stride {
         /// Bytes of a line.
         line: usize,
-        /// Bytes from one to the next.
+        /// Bytes from the start of one line to the next.
         stride: usize,
     },
-    /// Its end is missing.
+    /// The end of the frame is missing.
     #[error("{found} bytes, expected {expected}")]
     Short {
-        /// Bytes that came.
+        /// Number of bytes received.
         found: usize,
-        /// Bytes of a whole frame.
+        /// Number of bytes of a complete frame.
         expected: usize,
     },
-    /// The camera says so; only V4L2 tells.
+    /// The camera marks the frame as broken; only V4L2 reports this.
     #[cfg(all(feature = "camera", target_os = "linux"))]
     #[error("the camera marks it as broken")]
     Marked,
-    /// No JPEG.
+    /// The frame is no valid JPEG.
     #[error(transparent)]
     Jpeg(#[from] DecodeError),
 }
 
-/// Makes an RGB picture of a frame.
+/// Converts a frame to an RGB picture.
 ///
-/// Colours are those of BT.601 in its limited range (Y 16 to 235, Cb and Cr 16 to 240), which is what V4L2 and UVC mean
-/// where they say nothing else. The size of a JPEG is the one that it states.
+/// Colours are those of BT.601 in its limited range (Y 16 to 235, Cb and Cr 16 to 240), the default
+/// of V4L2 and UVC. The size of a JPEG is the one that it states.
 ///
 /// # Errors
 ///
-/// [`PixelError`] if bytes are missing or are no picture; bytes behind the frame do not matter.
+/// [`PixelError`] if bytes are missing or are no picture; bytes after the frame are ignored.
 pub(super) fn to_rgb(layout: &Layout, bytes: &[u8]) -> Result<RgbImage, PixelError> {
     let Layout { format, width, height, .. } = *layout;
     if format == PixelFormat::Mjpeg {
@@ -131,7 +133,7 @@ pub(super) fn to_rgb(layout: &Layout, bytes: &[u8]) -> Result<RgbImage, PixelErr
     if stride < line {
         return Err(PixelError::Stride { line, stride });
     }
-    // Those of both planes; behind the last one, nothing is expected.
+    // Lines of both planes; no padding is expected after the last line.
     let n_lines = if format == PixelFormat::Nv12 { rows + rows.div_ceil(2) } else { rows };
     let expected = stride.saturating_mul(n_lines - 1).saturating_add(line);
     if bytes.len() < expected {
@@ -174,8 +176,9 @@ pub(super) fn to_rgb(layout: &Layout, bytes: &[u8]) -> Result<RgbImage, PixelErr
     Ok(picture)
 }
 
-/// A colour of BT.601 in its limited range, in fixed point with 8 bits behind the point:
-/// `R = 1.164 (Y - 16) + 1.596 (Cr - 128)`, `G = ... - 0.391 (Cb - 128) - 0.813 (Cr - 128)`, `B = ... + 2.018 (Cb - 128)`.
+/// Converts a colour of BT.601 in its limited range, in fixed point with 8 fractional bits: `R =
+/// 1.164 (Y - 16) + 1.596 (Cr - 128)`, `G = ... - 0.391 (Cb - 128) - 0.813 (Cr - 128)`, `B = ... +
+/// 2.018 (Cb - 128)`.
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let light = 298 * (i32::from(y) - 16) + 128;
     let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
@@ -198,7 +201,8 @@ mod tests {
     #[test]
     fn colours_are_those_of_bt_601_in_its_limited_range() {
         // The definition: R, G, B of 0 to 1 to Y of 16 to 235, Cb and Cr of 16 to 240.
-        let (mut worst, levels) = (0, (0..=255).step_by(15));
+        let mut worst = 0;
+        let levels = (0..=255).step_by(15);
         for (r, g, b) in levels.clone().flat_map(|r| {
             let levels = levels.clone();
             levels.clone().flat_map(move |g| levels.clone().map(move |b| (r, g, b)))
@@ -223,7 +227,7 @@ mod tests {
     fn every_format_puts_each_pixel_into_its_place() {
         use PixelFormat::{Bgr, Gray, Nv12, Rgb, Yuyv};
         let grey = |y: u8| rgb(y, 128, 128);
-        // Three by three pixels, lines padded by 99 where a stride is given.
+        // Three by three pixels; lines are padded with 99 where a stride is given.
         let yuyv = |padding: &[u8]| {
             let mut bytes = Vec::new();
             for row in 0..3 {
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_frame_is_refused() {
+    fn an_incomplete_or_invalid_frame_is_refused() {
         for format in PixelFormat::ALL.into_iter().filter(|f| *f != PixelFormat::Mjpeg) {
             for (width, height) in [(1, 1), (2, 2), (3, 5), (64, 48)] {
                 for padding in [0, 1, 7] {

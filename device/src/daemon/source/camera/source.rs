@@ -10,27 +10,30 @@ use super::offers::offered;
 use crate::daemon::source::opening::Opening;
 use crate::daemon::source::{Given, Source, SourceError};
 
-/// Broken frames in a row after which the camera is opened anew. A few are usual after a start.
+/// Number of consecutive broken frames after which the camera is reopened. A few are usual after a
+/// start.
 const MAX_BROKEN: usize = 30;
 
-/// How long the keeper waits for the device to be closed: longer than a frame of a slow camera takes.
+/// Longest wait of the keeper for the device to be closed: longer than one frame of a slow camera.
 const LAST_FRAME: Duration = Duration::from_millis(1500);
 
-/// A camera that is open.
+/// An open camera.
 pub(crate) struct CameraSource {
     frames: Frames,
-    /// Broken frames in a row.
+    /// Number of consecutive broken frames.
     broken: usize,
-    /// Stands behind `frames` so that it is dropped after it, when the device is closed; the keeper hears that.
+    /// Declared after `frames` and so dropped after it, when the device is closed. The keeper waits
+    /// for this.
     _open: SyncSender<()>,
 }
 
 impl CameraSource {
-    /// Opens a camera for `fps` frames a second and waits of at most `timeout`.
+    /// Opens a camera for `fps` frames per second; no wait is longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Open`]: there is no such camera, it does not offer what is asked for, or it refuses.
+    /// [`SourceError::Open`] if the camera does not exist, does not offer the requested mode, or
+    /// refuses it.
     pub(crate) fn open(
         spec: &CameraSpec,
         fps: f64,
@@ -39,8 +42,10 @@ impl CameraSource {
     ) -> Result<Self, SourceError> {
         let index = spec.index;
         settle(index);
-        let mode = spec.wish.choose(&offered(index)?, fps);
-        let mode = mode.map_err(|why| SourceError::Open(format!("camera {index} {why}")))?;
+        let mode = spec
+            .wish
+            .choose(&offered(index)?, fps)
+            .map_err(|why| SourceError::Open(format!("camera {index} {why}")))?;
         let frames = Frames::open(index, mode, timeout)?;
         let rate = frames.rate();
         tracing::info!("camera {index}: {mode}, which is {rate:.1} fps");
@@ -49,9 +54,11 @@ impl CameraSource {
             return Err(SourceError::Open(format!("camera {index} {what}")));
         }
         let (open, closed) = sync_channel(0);
-        // The device can be open once: the keeper waits until the reader, which was told to end, has closed it.
+        // The device can be open only once: the keeper waits until the reader, which was told to
+        // end, has closed it.
         opening.close_with(Box::new(move || {
-            // Nothing is ever sent: it fails when the device is closed, or when the time is over.
+            // Nothing is ever sent: the wait ends when the device is closed, or after its time
+            // limit.
             let _ = closed.recv_timeout(LAST_FRAME);
         }));
         Ok(Self { frames, broken: 0, _open: open })

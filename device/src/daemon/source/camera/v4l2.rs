@@ -1,10 +1,11 @@
-//! The frames of a camera on Linux.
+//! Frames of a camera on Linux, by V4L2.
 //!
-//! Not through nokhwa, but through `v4l`, on which nokhwa stands. nokhwa's stream polls its device without a time-out, and
-//! nothing from outside ends that: a camera that falls silent would keep its thread, and with it the device, until it is
-//! unplugged. It could not be opened again either, because within a process nokhwa gives every opening of a camera the
-//! same file as long as one is left. The stream of `v4l` can be told how long to wait, and it knows how long the lines and
-//! the frames are, which nokhwa keeps to itself.
+//! The frames are not read by nokhwa, but by `v4l`, on which nokhwa is built. nokhwa's stream polls
+//! its device without a time-out, and cannot be ended from outside: a silent camera would keep its
+//! thread, and with it the device, until it is unplugged. It could not be reopened either, because
+//! within a process nokhwa uses the same file for every opening of a camera as long as one is left.
+//! The stream of `v4l` has a time-out, and exposes the lengths of lines and frames, which nokhwa
+//! hides.
 
 use std::io;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::daemon::source::SourceError;
 /// `ENODEV`: the device is gone.
 const NO_DEVICE: i32 = 19;
 
-/// A camera that streams. Dropping it stops the stream and closes the device.
+/// A streaming camera. Dropping it stops the stream and closes the device.
 pub(super) struct Frames {
     stream: MmapStream<'static>,
     layout: Layout,
@@ -34,7 +35,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Opens the camera in a mode, for waits of at most `timeout`.
+    /// Opens the camera in a mode; no wait is longer than `timeout`.
     pub(super) fn open(index: u32, mode: Mode, timeout: Duration) -> Result<Self, SourceError> {
         let fail = |what: &str| {
             let what = format!("camera {index}: {what}");
@@ -54,7 +55,7 @@ impl Frames {
                 set.fourcc, set.width, set.height
             )));
         }
-        // Some drivers cannot be told a rate, and nokhwa takes that of a frame every 2/25 s for 25.
+        // Some drivers accept no frame rate, and nokhwa reads an interval of 2/25 s as 25 fps.
         let rate = match device.set_params(&Parameters::with_fps(fps)).map(|set| set.interval) {
             Ok(set) if set.numerator > 0 => f64::from(set.denominator) / f64::from(set.numerator),
             _ => f64::from(fps),
@@ -66,17 +67,17 @@ impl Frames {
         Ok(Self { stream, layout, rate, index, timeout })
     }
 
-    /// Frames a second that the camera means to give.
+    /// Frame rate that the camera reports, in frames per second.
     pub(super) fn rate(&self) -> f64 {
         self.rate
     }
 
-    /// The next frame, or what is wrong with it; waits for it.
+    /// Waits for the next frame and decodes it; the inner error is that of a broken frame.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Silent`] if none comes in time, [`SourceError::Lost`] if the camera is gone or fails. After an
-    /// error the stream is of no use any more.
+    /// [`SourceError::Silent`] if no frame arrives in time, [`SourceError::Lost`] if the camera is
+    /// gone or fails. The stream cannot be used after an error.
     pub(super) fn next(&mut self) -> Result<Result<RgbImage, PixelError>, SourceError> {
         loop {
             let (bytes, about) = match self.stream.next() {
@@ -95,7 +96,7 @@ impl Frames {
         }
     }
 
-    /// Leaves a frame out. A signal that reaches this thread ends the wait when the buffer has already been given to the
+    /// Skips a frame. A signal to this thread ends the wait after the buffer was given to the
     /// driver, and `next` would give it a second time, which the driver refuses.
     fn skip(&mut self) -> Result<(), SourceError> {
         loop {
@@ -118,8 +119,9 @@ fn lost(index: u32, timeout: Duration, error: &io::Error) -> SourceError {
     }
 }
 
-/// Brings a camera into a state that nokhwa can read: it opens none that is set to a format which nokhwa does not know, or
-/// to a rate that is no whole number, as another program may have left it. What goes wrong here, nokhwa tells.
+/// Sets a camera to a mode that nokhwa can read. nokhwa does not open a camera with a format that
+/// it does not know, or with a frame rate that is no whole number; another program may have left it
+/// so. Errors are ignored here: nokhwa reports them.
 pub(super) fn settle(index: u32) {
     let Ok(device) = Device::new(index as usize) else { return };
     let known = |format: FourCC| PixelFormat::ALL.into_iter().any(|f| fourcc(f) == format);
@@ -129,8 +131,9 @@ pub(super) fn settle(index: u32) {
     }
     let offered = device.enum_formats().unwrap_or_default();
     if let Some(format) = offered.iter().map(|offer| offer.fourcc).find(|format| known(*format)) {
-        let set = device.set_format(&Format::new(640, 480, format)).map(|_| ());
-        let set = set.and_then(|()| device.set_params(&Parameters::with_fps(30)).map(|_| ()));
+        let set = device
+            .set_format(&Format::new(640, 480, format))
+            .and_then(|_| device.set_params(&Parameters::with_fps(30)).map(|_| ()));
         tracing::debug!("camera {index}: brought to {format}: {set:?}");
     }
 }
@@ -142,7 +145,7 @@ fn fourcc(format: PixelFormat) -> FourCC {
         PixelFormat::Rgb => b"RGB3",
         PixelFormat::Bgr => b"BGR3",
         PixelFormat::Mjpeg => b"MJPG",
-        // As nokhwa calls it, which is why it finds none: V4L2's name is GREY.
+        // nokhwa's name, and the reason why it finds no such camera: V4L2's name is GREY.
         PixelFormat::Gray => b"GRAY",
     })
 }

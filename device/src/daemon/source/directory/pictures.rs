@@ -1,4 +1,4 @@
-//! Which pictures a folder has, and which of them are new.
+//! Finds the pictures of a directory, and detects new ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -11,19 +11,21 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::daemon::source::content::{HEAD, is_picture};
 
-/// Shortest time between two looks.
+/// Shortest interval between two scans.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Time between two looks, in times of what one takes: a look through a large folder on a network share is not cheap.
+/// Interval between two scans as a multiple of the duration of one: scanning a large directory on a
+/// network share is expensive.
 const REST: u32 = 20;
 
-/// How long a file that cannot be read has to stay as it is until that is believed: an upload may be slow.
+/// Time for which an unreadable file must stay unchanged before it counts as bad: an upload may be
+/// slow.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Age of a file, by the clocks of both machines, from which no upload is suspected.
+/// Age of a file, by the clocks of both machines, from which it counts as complete.
 const OLD: Duration = Duration::from_mins(1);
 
-/// Endings of the names that programs give to files as long as they are not complete.
+/// Extensions that programs give to incomplete files.
 const UNFINISHED: [&str; 10] = [
     "part",
     "partial",
@@ -37,10 +39,10 @@ const UNFINISHED: [&str; 10] = [
     "lock",
 ];
 
-/// Folders within each other.
+/// Largest depth of nested directories.
 const DEPTH: usize = 16;
 
-/// The pictures of a folder, as the last look found them.
+/// The pictures of a directory, as of the last scan.
 pub(super) struct Pictures {
     folder: PathBuf,
     depth: usize,
@@ -48,28 +50,28 @@ pub(super) struct Pictures {
     due: Instant,
 }
 
-/// A picture that was found.
+/// State of a file that a scan has found.
 struct Known {
     version: Version,
-    /// Since when it has this version, as far as was seen.
+    /// Time at which this version was first seen.
     since: Instant,
     reading: Reading,
 }
 
-/// What reading a picture came to.
+/// Result of reading a picture.
 #[derive(Clone, Copy, PartialEq)]
 enum Reading {
-    /// It was read, or it was not tried yet.
+    /// It was read, or was not tried yet.
     Well,
-    /// It cannot be read; the next look gives it as new once more.
+    /// It is unreadable; the next scan returns it as new.
     Again,
-    /// It cannot be read; only a new version is tried.
+    /// It is unreadable; only a new version is tried.
     Bad,
     /// It is no picture, by name and content.
     Other,
 }
 
-/// What changes when a file is written to.
+/// Attributes that change when a file is written.
 #[derive(Clone, Copy, PartialEq)]
 struct Version {
     bytes: u64,
@@ -77,24 +79,25 @@ struct Version {
 }
 
 impl Pictures {
-    /// Nothing is known yet; the first look is due.
+    /// Creates an empty list; the first scan is due at once.
     pub(super) fn of(folder: &Path, subfolders: bool) -> Self {
         let depth = if subfolders { DEPTH } else { 1 };
         Self { folder: folder.to_owned(), depth, known: BTreeMap::new(), due: Instant::now() }
     }
 
-    /// Whether it is time for the next look.
+    /// Returns true if the next scan is due.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.due
     }
 
-    /// Looks through the folder and gives, by name, the pictures that are new, have changed, or are to be tried again.
-    /// A file whose name is not that of a picture is one by its content. Hidden files and folders do not count: programs give
-    /// such names to what is not complete.
+    /// Scans the directory and returns, sorted by name, the pictures that are new, have changed, or
+    /// are to be retried. A file without the extension of a picture is checked by its content.
+    /// Hidden files and directories are skipped: programs use such names for incomplete files.
     ///
     /// # Errors
     ///
-    /// A text, if the folder itself cannot be read. A folder below it that cannot be read has no pictures.
+    /// A message, if the directory itself cannot be read. An unreadable subdirectory has no
+    /// pictures.
     pub(super) fn look(&mut self) -> Result<Vec<PathBuf>, String> {
         let started = Instant::now();
         self.find_folder()?;
@@ -114,7 +117,7 @@ impl Pictures {
             if entry.file_type().is_dir() || is_unfinished(entry.path()) {
                 continue;
             }
-            // Of what a link leads to, and only of files: a pipe would never end.
+            // Metadata of the target of a link, and of files only: reading a pipe would never end.
             let about = std::fs::metadata(entry.path()).ok().filter(std::fs::Metadata::is_file);
             let Some(about) = about else { continue };
             let version = Version { bytes: about.len(), changed: about.modified().ok() };
@@ -141,7 +144,7 @@ impl Pictures {
         Ok(found)
     }
 
-    /// Says what is wrong with the folder as a whole.
+    /// Returns an error if the directory is missing, unreadable or a file.
     fn find_folder(&self) -> Result<(), String> {
         let folder = self.folder.display();
         match std::fs::metadata(&self.folder) {
@@ -154,20 +157,20 @@ impl Pictures {
         }
     }
 
-    /// All pictures that can be read as far as is known, by name.
+    /// Returns all pictures without a read error so far, sorted by name.
     pub(super) fn all(&self) -> VecDeque<PathBuf> {
         let well = self.known.iter().filter(|(_, known)| known.reading == Reading::Well);
         well.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Whether a picture is known to be bad.
+    /// Returns true if a file is known to be unreadable or no picture.
     pub(super) fn is_bad(&self, path: &Path) -> bool {
         self.known
             .get(path)
             .is_none_or(|known| matches!(known.reading, Reading::Bad | Reading::Other))
     }
 
-    /// Whether a picture has been as it is for so long that it is complete.
+    /// Returns true if a file has been unchanged for so long that it counts as complete.
     pub(super) fn is_settled(&self, path: &Path) -> bool {
         self.known.get(path).is_none_or(|known| {
             let age = known.version.changed.and_then(|changed| changed.elapsed().ok());
@@ -175,12 +178,12 @@ impl Pictures {
         })
     }
 
-    /// Gives a picture as new at the next look.
+    /// Makes the next scan return the picture as new.
     pub(super) fn look_again(&mut self, path: &Path) {
         self.set(path, Reading::Again);
     }
 
-    /// Leaves a picture out until it changes.
+    /// Skips a picture until it changes.
     pub(super) fn set_bad(&mut self, path: &Path) {
         self.set(path, Reading::Bad);
     }
@@ -191,7 +194,7 @@ impl Pictures {
         }
     }
 
-    /// Why there is nothing to show.
+    /// Explains why there is no picture to show.
     pub(super) fn why_none(&self) -> String {
         let folder = self.folder.display();
         match self.known.values().filter(|known| known.reading != Reading::Other).count() {
@@ -201,20 +204,21 @@ impl Pictures {
     }
 }
 
-/// Whether a file is one by its name that a program has not completed yet.
+/// Returns true if the name of a file is that of an incomplete one.
 fn is_unfinished(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     ending.is_some_and(|ending| ending.ends_with('~') || UNFINISHED.contains(&ending.as_str()))
 }
 
-/// Whether a file holds a picture by its content. One that cannot be read is no picture until it changes.
+/// Returns true if the content of a file is a picture. An unreadable file is no picture until it
+/// changes.
 fn holds_picture(path: &Path) -> bool {
     let mut head = Vec::with_capacity(HEAD);
     let read = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
     read.is_ok_and(|_| is_picture(&head))
 }
 
-/// Whether a name is hidden, or that of a folder in which a file server keeps things of its own.
+/// Returns true for a hidden name, or for a directory in which a file server keeps its own data.
 fn is_hidden(entry: &DirEntry) -> bool {
     let name = entry.file_name().as_encoded_bytes();
     entry.depth() > 0 && (name.starts_with(b".") || name.starts_with(b"@"))
@@ -255,7 +259,8 @@ mod tests {
         write("day/6.jpg", "b");
         assert_eq!(look(&mut pictures), ["2.jpg", "day/6.jpg"]);
 
-        let (again, bad) = (folder.path().join("1.PNG"), folder.path().join("2.jpg"));
+        let again = folder.path().join("1.PNG");
+        let bad = folder.path().join("2.jpg");
         pictures.look_again(&again);
         pictures.set_bad(&bad);
         assert!(pictures.is_bad(&bad) && !pictures.is_bad(&again));

@@ -1,4 +1,4 @@
-//! The address of a camera, and the user and password in it.
+//! URL of a camera, with the user name and password in it.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -6,33 +6,33 @@ use url::Url;
 use crate::daemon::config::{Secret, masked_address};
 use crate::tls_roots::Authorities;
 
-/// Where a camera is, how it is entered, and how its certificate is checked.
+/// URL of a camera, its login, and the certificate authorities that are trusted for it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HttpAddress {
-    /// Without user, password and fragment.
+    /// URL without user name, password and fragment.
     pub(super) url: Url,
-    /// User and password, if the address has them.
+    /// User name and password, if the URL holds them.
     pub(super) login: Option<Login>,
     pub(super) authorities: Authorities,
 }
 
-/// User and password.
+/// User name and password.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: Secret,
 }
 
-/// How a password is written that an address cannot hold as it is.
+/// Hint for messages: percent escapes of characters that a URL cannot hold in a password.
 const ESCAPES: &str = "in a user or password write / as %2F, \\ as %5C, ? as %3F, # as %23, @ as %40, : as %3A, % as %25";
 
 impl HttpAddress {
-    /// Reads `http://USER:PASSWORD@HOST/PATH`. User and password may have escapes (`%40` for `@`); what is written plainly is
-    /// taken as it is where only one reading makes sense.
+    /// Parses `http://USER:PASSWORD@HOST/PATH`. User name and password may have percent escapes
+    /// (`%40` for `@`). Unescaped characters are accepted where only one reading makes sense.
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong, without the password.
+    /// A message without the password that says what is wrong.
     pub(crate) fn parse(text: &str, authorities: Authorities) -> Result<Self, String> {
         let mut url = match Url::parse(text) {
             Ok(url) if !is_misread(text, &url) => url,
@@ -63,16 +63,17 @@ impl HttpAddress {
         Ok(Self { url, login, authorities })
     }
 
-    /// A hint for an address that cannot be reached and may have been meant otherwise: its path or query holds an `@`.
+    /// Returns a hint for an unreachable URL that may have been meant differently: its path or
+    /// query holds an `@`.
     pub(super) fn doubt(&self) -> Option<&'static str> {
         let behind = format!("{}?{}", self.url.path(), self.url.query().unwrap_or_default());
         behind.contains('@').then_some(ESCAPES)
     }
 }
 
-/// Whether an address means something else than it says: a host that ends in a colon or holds a `\` before an `@` is a user
-/// with the beginning of a password. A camera does not see what stands behind `#`; with an `@` in it, it is the end of a
-/// password.
+/// Returns true if the parsed URL is not the meant one. A host that ends in a colon, or holds a `\`
+/// before an `@`, is a user name with the start of a password. A fragment is not sent to a camera;
+/// a fragment with an `@` is the end of a password.
 fn is_misread(text: &str, url: &Url) -> bool {
     if url.fragment().is_some_and(|fragment| fragment.contains('@')) {
         return true;
@@ -84,7 +85,8 @@ fn is_misread(text: &str, url: &Url) -> bool {
     host.contains('\\') || (!is_whole && host.ends_with(':'))
 }
 
-/// Reads an address whose user or password holds characters that end them in an address: everything up to its only `@`.
+/// Parses a URL with unescaped characters in its user name or password that would end them: the
+/// login is the text up to the only `@`.
 fn plain(text: &str) -> Option<Url> {
     let (scheme, rest) = text.split_once("://")?;
     let (login, place) = rest.split_once('@').filter(|(_, place)| !place.contains('@'))?;
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_two_meanings_is_an_error_that_says_how_to_write_it() {
+    fn an_ambiguous_login_is_an_error_with_a_hint_on_escapes() {
         for text in ["http://ann:a/b@box/c@d", "http://ann:a@b/c#d@box", "http://ann:%FF@box/"] {
             let why = HttpAddress::parse(text, Authorities::WebRoots).expect_err(text);
             assert!(why.contains("%2F") || why.contains("UTF-8"), "{why}");

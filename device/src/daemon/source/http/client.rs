@@ -1,4 +1,4 @@
-//! Asks a camera for its pictures: logs in as the camera wants it, follows redirects, gives up in time.
+//! HTTP client for cameras: logs in by Basic or Digest, follows redirects, and has time-outs.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -19,59 +19,63 @@ use crate::daemon::source::SourceError;
 use crate::report::with_causes;
 use crate::tls_roots::{TlsConnector, distrust};
 
-/// Key of the configuration that names the authorities of cameras.
+/// Configuration key of the certificate authorities for cameras.
 const AUTHORITY: &str = "camera.authority";
 
-/// Redirects of one request.
+/// Largest number of redirects of one request.
 const MAX_REDIRECTS: usize = 5;
 
-/// Algorithms of digests as their challenges have to write them for `http-auth`; cameras write them in any case.
+/// Digest algorithms in the spelling that `http-auth` requires in a challenge; cameras write them
+/// in any case.
 const ALGORITHMS: [&str; 6] =
     ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"];
 
-/// Times that a request is sent with another answer to a camera's challenge.
+/// Largest number of times that a request is repeated with another response to a camera's
+/// challenge.
 const MAX_LOGINS: usize = 3;
 
-/// Asks one camera.
+/// Client of one camera.
 pub(super) struct Client {
     agent: Agent,
     address: HttpAddress,
     timeout: Duration,
-    /// What the camera asked for, to be answered with each request from then on.
+    /// Authentication challenge of the camera, answered with each later request.
     challenge: Option<Challenge>,
     connections: Connections,
-    /// Host and port that were asked last: a camera may redirect elsewhere.
+    /// Host and port of the last request; a redirect may lead elsewhere.
     asked: String,
 }
 
-/// What a camera asks for.
+/// Authentication challenge of a camera.
 #[derive(Debug)]
 struct Challenge {
     client: PasswordClient,
-    /// Whether it says that it reads user names as UTF-8 with escapes (RFC 7616).
+    /// True if the camera reads user names as escaped UTF-8 (RFC 7616).
     utf8: bool,
 }
 
-/// What becomes of a connection after an answer.
+/// State of the connection after a response.
 #[derive(Clone, Copy, PartialEq)]
 enum Connections {
-    /// There was none yet.
+    /// There was no connection yet.
     None,
-    /// The next request takes it, if the server keeps it open.
+    /// The next request reuses the connection, if the server keeps it open.
     Kept,
-    /// It is closed: this server keeps connections on which it does not answer again.
+    /// The connection is closed: this server keeps connections open, but does not respond on them
+    /// again.
     Closed,
 }
 
 impl Client {
-    /// Asks the camera at `address`, and waits for everything that it does for at most `timeout`.
+    /// Creates a client for the camera at `address`; `timeout` limits each step of a request.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Open`] if the certificates to check with cannot be read.
+    /// [`SourceError::Open`] if the certificate authorities cannot be read.
     pub(super) fn new(address: &HttpAddress, timeout: Duration) -> Result<Self, SourceError> {
-        let tls = address.authorities.client_config();
-        let tls = tls
+        let tls = address
+            .authorities
+            .client_config()
             .map_err(|error| SourceError::Open(format!("{AUTHORITY}: {}", with_causes(&error))))?;
         let limit = Some(timeout);
         let config = Config::builder()
@@ -98,16 +102,17 @@ impl Client {
         })
     }
 
-    /// What sends the requests. Shutting it down ends them.
+    /// Returns the agent that sends the requests. Shutting it down ends them.
     pub(super) fn agent(&self) -> &Agent {
         &self.agent
     }
 
-    /// Asks once, and gives the head of an answer that promises pictures.
+    /// Sends a request and returns the response, if its status is a success.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Refused`] if the camera refuses user and password, else [`SourceError::Lost`].
+    /// [`SourceError::Refused`] if the camera refuses user name and password,
+    /// [`SourceError::Silent`] after a time-out of a read, else [`SourceError::Lost`].
     pub(super) fn ask(&mut self) -> Result<Response<Body>, SourceError> {
         let answer = match self.follow() {
             Err(Failed::Transport(_)) if self.connections == Connections::Kept => {
@@ -132,7 +137,7 @@ impl Client {
         }
     }
 
-    /// Why the camera gives no picture, by the user and password that it was sent.
+    /// Explains a refusal, by the user name and password that were sent.
     fn refusal(&self, status: StatusCode) -> String {
         if self.address.login.is_none() {
             let asked = &self.asked;
@@ -148,7 +153,7 @@ impl Client {
         format!("the camera refuses user and password of camera.source ({status})")
     }
 
-    /// Sends a request, and follows where the answer leads.
+    /// Sends a request and follows redirects.
     fn follow(&mut self) -> Result<Response<Body>, Failed> {
         let mut url = self.address.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -170,7 +175,7 @@ impl Client {
         Err(Failed::Said(SourceError::Lost(what)))
     }
 
-    /// Sends a request to one address, with user and password if they are meant for it.
+    /// Sends a request to one URL, with user name and password if they belong to it.
     fn logged_in(&mut self, url: &Url) -> Result<Response<Body>, Failed> {
         let refused = |what: String| Failed::Said(SourceError::Refused(what));
         let login = self.address.login.clone();
@@ -219,7 +224,7 @@ impl Client {
         }
         let limit = match self.connections {
             Connections::None => self.timeout,
-            // Time is left to ask again on a new connection.
+            // Leaves time to try again on a new connection.
             Connections::Kept => self.timeout / 2,
             Connections::Closed => {
                 request = request.header(header::CONNECTION, "close");
@@ -230,7 +235,7 @@ impl Client {
         request.call().map_err(Failed::Transport)
     }
 
-    /// Why a request, or the reading of its answer, failed.
+    /// Describes why a request, or reading its response, failed.
     pub(super) fn failure(&self, error: ureq::Error) -> SourceError {
         if let Some(why) = distrust(&error, AUTHORITY) {
             return SourceError::Lost(why);
@@ -263,16 +268,17 @@ impl Client {
     }
 }
 
-/// Why there is no answer.
+/// Error of a request.
 enum Failed {
     /// The connection failed.
     Transport(ureq::Error),
-    /// The camera said something of no use.
+    /// The camera's response is of no use.
     Said(SourceError),
 }
 
-/// Whether user and password of the camera at `own` may be sent to `url`: to no other host or port, and to nothing that is
-/// less secret. A camera that leads from http to its own https is the same.
+/// Returns true if user name and password of the camera at `own` may be sent to `url`: to no other
+/// host or port, and to no less secure scheme. A redirect of a camera from http to its own https is
+/// allowed.
 fn is_same_camera(own: &Url, url: &Url) -> bool {
     let same =
         own.scheme() == url.scheme() && own.port_or_known_default() == url.port_or_known_default();
@@ -283,18 +289,20 @@ fn is_same_camera(own: &Url, url: &Url) -> bool {
     own.host() == url.host() && (same || secured)
 }
 
-/// Host and port of an address.
+/// Host and port of a URL.
 fn place_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// What a camera asks for that refuses a request. Some only say that they do.
+/// Parses the authentication challenge of a refused request. Some cameras send none; Basic is
+/// assumed then.
 fn challenge_of(asked: &[String]) -> Result<Challenge, String> {
     let mut found = PasswordClient::builder();
     let mut utf8 = false;
     for asked in asked {
-        // The builder says what is wrong with a challenge that cannot be read; it takes the first that it knows.
+        // The builder reports challenges that cannot be parsed, and takes the first one that it
+        // supports.
         for mut challenge in ChallengeParser::new(asked).map_while(Result::ok) {
             for (name, value) in &mut challenge.params {
                 if name.eq_ignore_ascii_case("algorithm") {
@@ -318,7 +326,7 @@ fn challenge_of(asked: &[String]) -> Result<Challenge, String> {
     client.map(|client| Challenge { client, utf8 })
 }
 
-/// An algorithm in the letters in which it is known.
+/// Converts the name of an algorithm to the spelling in `ALGORITHMS`.
 fn as_known<'a>(value: &ParamValue<'a>) -> ParamValue<'a> {
     let written = value.to_unescaped();
     let known = ALGORITHMS.into_iter().find(|known| known.eq_ignore_ascii_case(written.trim()));
@@ -330,7 +338,7 @@ fn is_stale(challenge: &PasswordClient) -> bool {
     matches!(challenge, PasswordClient::Digest(digest) if digest.stale())
 }
 
-/// The value of `Authorization`.
+/// Value of `Authorization`.
 fn respond(challenge: &mut Challenge, login: &Login, url: &Url) -> Result<String, String> {
     let params = PasswordParams {
         username: &login.user,
@@ -343,7 +351,7 @@ fn respond(challenge: &mut Challenge, login: &Login, url: &Url) -> Result<String
         PasswordClient::Digest(digest) => digest,
         other => return other.respond(&params),
     };
-    // Few cameras ask for an integrity of bodies, and fewer compute it as they should.
+    // Few cameras ask for the integrity of bodies (`auth-int`), and fewer compute it correctly.
     let answer = digest.respond(&params).or_else(|_| {
         let hash = hash_of_nothing(digest);
         digest.respond(&PasswordParams { body: Some(hash.as_bytes()), ..params })
@@ -356,7 +364,7 @@ fn respond(challenge: &mut Challenge, login: &Login, url: &Url) -> Result<String
     })
 }
 
-/// The hash of a request's body, which is empty. `http-auth` takes what it is given for the hash.
+/// Hash of the request's body, which is empty. `http-auth` takes the given body for its hash.
 fn hash_of_nothing(digest: &DigestClient) -> &'static str {
     match digest.algorithm() {
         Algorithm::Sha256 => "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",

@@ -1,12 +1,12 @@
-//! Which proxy leads to a camera, by the variables of the environment that all programs know.
+//! Selects the proxy for a camera, by the usual environment variables.
 //!
-//! Cameras are most often on the same network as the box, where no proxy leads. So addresses of private networks and names
-//! that exist on a local network alone are reached directly, as those of `no_proxy` are.
+//! Cameras are mostly on the same network as the box, to which no proxy leads. So private addresses
+//! and names of a local network are connected directly, like those of `no_proxy`.
 
 use ureq::{Proxy, ProxyProtocol};
 use url::{Host, Url};
 
-/// The proxy for an address, `None` for a direct connection.
+/// Returns the proxy for a URL, `None` for a direct connection.
 pub(super) fn proxy_for(url: &Url) -> Option<Proxy> {
     proxy_by(url, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
@@ -33,7 +33,7 @@ fn proxy_by(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> Option<Prox
     proxy
 }
 
-/// Whether a host is on this machine or on a network of its own.
+/// Returns true if a host is on this machine or on a local network.
 fn is_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -47,7 +47,8 @@ fn is_local(url: &Url) -> bool {
     }
 }
 
-/// Whether a host is in a list of `no_proxy`: `*`, names with all names below them, addresses.
+/// Returns true if a host is in a `no_proxy` list: `*`, domain names with their subdomains,
+/// addresses.
 fn is_excepted(host: &str, list: &str) -> bool {
     list.split([',', ' ']).filter(|entry| !entry.is_empty()).any(|entry| {
         let name = entry.trim_start_matches('*').trim_start_matches('.');

@@ -1,7 +1,8 @@
-//! Heads of answers that break the rules of HTTP, as those of many cameras do, put in order before `ureq` reads them.
+//! Repairs the heads of HTTP responses that break the rules, as those of many cameras do, before
+//! `ureq` parses them.
 //!
-//! The rest of a connection passes through as it is. ureq calls its interface for transports unversioned: a new minor
-//! version may change it, and the compiler says so.
+//! The rest of a connection passes through unchanged. The transport interface of ureq is
+//! unversioned: a minor version may change it, and the compiler reports that.
 
 use std::ops::Range;
 
@@ -10,17 +11,17 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-/// Largest head that is put in order; ureq takes none that is larger.
+/// Largest head that is repaired, in bytes; ureq accepts no larger one.
 const MAX_HEAD: usize = 64 << 10;
 
-/// What stands before a user name of a login that goes out as it is, between quotation marks; `ureq` sends none with letters
-/// beyond ASCII. The name has its escapes, and a comma behind it.
+/// Prefix that marks a user name to be sent unescaped, in quotation marks: `ureq` sends no header
+/// values with non-ASCII letters. The name follows with percent escapes, then a comma.
 pub(super) const USER: &str = "username*=BYTES''";
 
-/// Most lines of a head.
+/// Largest number of header lines.
 const MAX_LINES: usize = 100;
 
-/// Puts the heads of answers in order; behind the connector that makes connections.
+/// Connector that repairs response heads; it is chained behind the one that opens connections.
 #[derive(Debug)]
 pub(super) struct TolerantConnector;
 
@@ -34,23 +35,23 @@ impl<In: Transport> Connector<In> for TolerantConnector {
     ) -> Result<Option<Self::Out>, ureq::Error> {
         let (input, output) =
             (details.config.input_buffer_size(), details.config.output_buffer_size());
-        // Room for a head that has grown, with all that came behind it.
+        // Room for a repaired head, which may have grown, and for all data after it.
         let buffers = LazyBuffers::new(input + 2 * MAX_HEAD, output);
         Ok(chained.map(|inner| TolerantTransport { inner, buffers, head: None }))
     }
 }
 
-/// A connection that puts heads in order.
+/// A connection with repaired response heads.
 #[derive(Debug)]
 pub(super) struct TolerantTransport<In> {
     inner: In,
     buffers: LazyBuffers,
-    /// What came of a head so far, while one is expected.
+    /// Bytes of the head received so far, while one is expected.
     head: Option<Vec<u8>>,
 }
 
 impl<In: Transport> TolerantTransport<In> {
-    /// Hands on what has come.
+    /// Passes received bytes on to ureq.
     fn give(&mut self, bytes: &[u8]) -> Result<(), ureq::Error> {
         let room = self.buffers.input_append_buf();
         let Some(room) = room.get_mut(..bytes.len()) else {
@@ -69,7 +70,7 @@ impl<In: Transport> Transport for TolerantTransport<In> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         let mut request = self.buffers.output()[..amount].to_vec();
-        // Requests of cameras begin so; what goes to a proxy does not.
+        // Requests to cameras start with this; those to a proxy do not.
         if request.starts_with(b"GET ") {
             self.head = Some(Vec::new());
             request = with_user(request);
@@ -105,7 +106,7 @@ impl<In: Transport> Transport for TolerantTransport<In> {
         match in_order(&head) {
             Some(ordered) => self.give(&ordered)?,
             None if more && head.len() < MAX_HEAD => self.head = Some(head),
-            // ureq says what is wrong with it.
+            // ureq reports the error in the head.
             None => self.give(&head)?,
         }
         Ok(more)
@@ -120,7 +121,7 @@ impl<In: Transport> Transport for TolerantTransport<In> {
     }
 }
 
-/// A request with its user name in the letters that were meant.
+/// Replaces a marked user name in a request by its unescaped form.
 fn with_user(request: Vec<u8>) -> Vec<u8> {
     let Some(Range { start, end }) = user_of(&request) else { return request };
     let escaped = String::from_utf8_lossy(&request[start + USER.len()..end]).into_owned();
@@ -134,18 +135,20 @@ fn with_user(request: Vec<u8>) -> Vec<u8> {
     [&request[..start], &b"username=\""[..], &user[..], &b"\""[..], &request[end..]].concat()
 }
 
-/// Where a user name stands that is marked by [`USER`].
+/// Range of a user name and its mark [`USER`].
 fn user_of(request: &[u8]) -> Option<Range<usize>> {
     let start = memchr::memmem::find(request, USER.as_bytes())?;
     let length = memchr::memchr(b',', &request[start..])?;
     Some(start..start + length)
 }
 
-/// A head in order, and what came behind it; `None` as long as it is not complete, or is none.
+/// Returns the repaired head and the bytes after it; `None` if the head is incomplete or there is
+/// none.
 ///
-/// Lines that are no `Name: value` are left out, blanks before the colon as well. `ICY` is HTTP/1.0. A length that is no
-/// number, and that of a stream, which has none, are left out: a stream ends when its connection does. Of two types, the
-/// first is that of the answer; the other one belongs to the first part of a stream that does not begin with a boundary.
+/// Lines without the form `Name: value` are dropped, and so are blanks before the colon. `ICY`
+/// becomes HTTP/1.0. A `Content-Length` that is no number is dropped, and so is that of a stream,
+/// which ends with its connection. Of two content types, the first is that of the response; the
+/// second belongs to the first part of a stream without a boundary at its start.
 fn in_order(bytes: &[u8]) -> Option<Vec<u8>> {
     let http: Vec<u8>;
     let bytes = match bytes.strip_prefix(b"ICY ") {
@@ -190,7 +193,7 @@ fn in_order(bytes: &[u8]) -> Option<Vec<u8>> {
         }
         ordered.extend_from_slice(line.name.as_bytes());
         ordered.extend_from_slice(b": ");
-        // A value that goes on in the next line.
+        // A header value may continue on the next line.
         ordered.extend(value.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }));
         ordered.extend_from_slice(b"\r\n");
     }
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_complete_head_is_left_as_it_is() {
+    fn an_incomplete_head_is_not_repaired() {
         for head in
             ["", "ICY", "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n", "\u{ff}\u{d8} picture"]
         {

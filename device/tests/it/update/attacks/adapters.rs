@@ -1,4 +1,5 @@
-//! Files that were signed and are no good: a publisher's mistake, or all of his keys in wrong hands.
+//! Signed files with invalid content: a mistake of the publisher, or all of the publisher's keys
+//! stolen.
 
 use fmlora_device::Thing;
 use fmlora_learner::format::AdapterFile;
@@ -8,11 +9,11 @@ use crate::update::scene::{Attack, Scene, applied, repelled};
 use crate::update::site::Listed;
 use crate::update::workshop::{BROUGHT, Workshop, content, sealed};
 
-/// Two numbers whose four bytes in f16 nothing else has: 1 + 333 / 1024 and 1 + 777 / 1024.
+/// Two numbers with four bytes in f16 that occur nowhere else: 1 + 333 / 1024 and 1 + 777 / 1024.
 const MARKS: [f32; 2] = [1.325_195_3, 1.758_789_1];
 const MARKED: [u8; 4] = [0x4d, 0x3d, 0x09, 0x3f];
 
-/// The largest varint: what a length may claim.
+/// The largest varint, as the claim of a length.
 const HUGE: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
 
 fn rank_0(scene: &Scene) -> AdapterFile {
@@ -28,13 +29,13 @@ fn offer_file(scene: &mut Scene, adapter: &AdapterFile, file: Vec<u8>) {
     scene.site.publish_wrong(|next| next.listed.push(listed));
 }
 
-/// As a careless program would write it.
+/// Offers an adapter in the encoding of a careless program.
 fn offer_unchecked(scene: &mut Scene, adapter: &AdapterFile) {
     let content = postcard::to_stdvec(adapter).expect("postcard encodes everything");
     offer_file(scene, adapter, sealed(&content));
 }
 
-/// The adapter with these bytes where the content begins that follows the facts.
+/// Offers the adapter with these bytes in place of the content that follows the facts.
 fn offer_after_facts(scene: &mut Scene, adapter: &AdapterFile, rest: &[u8]) {
     let facts = postcard::to_stdvec(&adapter.facts).expect("encoded");
     offer_file(scene, adapter, sealed(&[&facts, rest].concat()));
@@ -192,7 +193,9 @@ fn a_network_that_is_not_the_published_one_is_refused() {
             says: "the change of the network is missing",
             make: |scene| {
                 let mut adapter = moving(scene);
-                (adapter.task, adapter.drift, adapter.rank) = (None, None, 0);
+                adapter.task = None;
+                adapter.drift = None;
+                adapter.rank = 0;
                 offer_unchecked(scene, &adapter);
             },
         },
@@ -203,7 +206,8 @@ fn a_network_that_is_not_the_published_one_is_refused() {
                 let mut adapter = moving(scene);
                 let task = adapter.task.as_mut().expect("a task");
                 for factors in task.update.factors.values_mut() {
-                    (factors.m, factors.n) = (Matrix::zeros(3, 2), Matrix::zeros(3, 2));
+                    factors.m = Matrix::zeros(3, 2);
+                    factors.n = Matrix::zeros(3, 2);
                 }
                 task.grams.values_mut().for_each(|gram| *gram = Matrix::identity(3));
                 offer_unchecked(scene, &adapter);
@@ -232,7 +236,7 @@ fn a_network_that_is_not_the_published_one_is_refused() {
     ]);
 }
 
-/// What was found to be no good is not fetched a second time.
+/// A file that was found to be invalid is not downloaded a second time.
 #[test]
 fn a_file_in_quarantine_is_not_tried_again() {
     let mut scene = Scene::updated(Workshop::toy());

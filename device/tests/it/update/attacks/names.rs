@@ -1,4 +1,4 @@
-//! Names of files that would lead out of their folder.
+//! File names that would lead out of their folder.
 
 use fmlora_device::Thing;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::update::scene::{Scene, applied};
 use crate::update::site::Listed;
 use crate::update::workshop::Workshop;
 
-/// All at once: they stand beside a good adapter, which is taken, and nobody asks for their files.
+/// All names at once, beside a good adapter that is in use. Their files are never requested.
 #[test]
 fn a_name_that_is_a_path_is_left_alone() {
     let scene = &mut Scene::updated(Workshop::toy());

@@ -1,4 +1,4 @@
-//! What is signed beside an adapter: for whom it is.
+//! Signed offers of adapters for other devices.
 
 use fmlora_device::Thing;
 use fmlora_learner::BaseId;
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::update::scene::{Attack, Scene, repelled};
 use crate::update::site::Listed;
 
-/// Offers a sound adapter with something else signed beside it.
+/// Offers a sound adapter with a changed offer signed beside it.
 fn offered(scene: &mut Scene, change: impl FnOnce(&mut Value)) {
     let mut listed = Listed::of(&scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]));
     change(&mut listed.custom);
     scene.site.publish_wrong(|next| next.listed.push(listed));
 }
 
-/// Of another base than any.
+/// Id of a base that does not exist.
 const OTHER: [u8; 32] = [7; 32];
 
 #[test]
@@ -93,7 +93,7 @@ fn an_adapter_for_somebody_else_is_left_alone() {
     ]);
 }
 
-/// The file says what it is for, and so does the repository; who fetches one for the other is told.
+/// The file and the repository both state the facts of an adapter. A difference is refused.
 #[test]
 fn an_adapter_that_is_not_what_was_offered_is_refused() {
     repelled(&[
@@ -139,7 +139,8 @@ fn an_adapter_that_is_not_what_was_offered_is_refused() {
                 let mut adapter = scene.workshop.rank_0("box", 2, &[("box", Thing::Box)]);
                 let sound = adapter.facts.clone();
                 let other = BaseId::new(OTHER).feature_space();
-                (adapter.facts.space_before, adapter.facts.space_after) = (other, other);
+                adapter.facts.space_before = other;
+                adapter.facts.space_after = other;
                 let file = fmlora_learner::format::encode_adapter(&adapter).expect("encoded");
                 let listed = Listed::with_file(&sound, file);
                 scene.site.publish_wrong(|next| next.listed.push(listed));

@@ -1,4 +1,4 @@
-//! Who signed.
+//! Metadata signed by wrong keys.
 
 use serde_json::Value;
 use tough::schema::{RoleType, Root};
@@ -7,27 +7,28 @@ use crate::update::key::{Key, signed, written};
 use crate::update::scene::{Attack, Scene, repelled};
 use crate::update::server::Fault;
 
-fn by_nobody_known(scene: &mut Scene, role: RoleType) {
+fn signed_by_unknown_key(scene: &mut Scene, role: RoleType) {
     scene.site.publish_wrong(|next| next.sheet(role).keys = vec![Key::new()]);
 }
 
-/// The next root as the publisher would make it, and the keys of root before and after; the honest repository stays as it
-/// was.
+/// Returns the next root as the publisher would make it, and the root keys before and after. The
+/// honest repository stays unchanged.
 fn next_root(scene: &mut Scene, roles: &[RoleType]) -> (Root, Vec<Key>, Vec<Key>) {
-    let (keys, root) = (scene.site.keys.clone(), scene.site.root.clone());
+    let keys = scene.site.keys.clone();
+    let root = scene.site.root.clone();
     let (next, _) = scene.site.next_root(roles);
     let new = std::mem::replace(&mut scene.site.keys, keys);
     scene.site.root = root;
     (next, scene.site.keys[&RoleType::Root].clone(), new[&RoleType::Root].clone())
 }
 
-/// Whoever asks for the next root is shown this one.
+/// Serves this root for requests of the next root.
 fn show_root(scene: &Scene, root: &Root, signers: &[Key]) {
     let fault = Fault::Instead(written(&signed(root, signers)));
     scene.server.fail("metadata/2.root.json", fault);
 }
 
-/// Changes what was signed, and leaves the signature.
+/// Changes signed metadata, and leaves the signature.
 fn alter(scene: &Scene, path: &str, change: impl FnOnce(&mut Value)) {
     let mut role: Value = serde_json::from_slice(&scene.site.read(path)).expect("JSON");
     change(&mut role);
@@ -40,17 +41,17 @@ fn metadata_that_the_right_keys_did_not_sign_is_refused() {
         Attack {
             name: "timestamp signed by another key",
             says: "timestamp metadata: Signature threshold of 1 not met",
-            make: |scene| by_nobody_known(scene, RoleType::Timestamp),
+            make: |scene| signed_by_unknown_key(scene, RoleType::Timestamp),
         },
         Attack {
             name: "snapshot signed by another key",
             says: "snapshot metadata: Signature threshold of 1 not met",
-            make: |scene| by_nobody_known(scene, RoleType::Snapshot),
+            make: |scene| signed_by_unknown_key(scene, RoleType::Snapshot),
         },
         Attack {
             name: "targets signed by another key",
             says: "targets metadata: Signature threshold of 1 not met",
-            make: |scene| by_nobody_known(scene, RoleType::Targets),
+            make: |scene| signed_by_unknown_key(scene, RoleType::Targets),
         },
         Attack {
             name: "targets signed by the key of the timestamp",

@@ -1,4 +1,4 @@
-//! What is too old, by clocks that are right and by clocks that are not.
+//! Expired metadata, with clocks that are right and clocks that are wrong.
 
 use tough::schema::RoleType;
 
@@ -11,7 +11,7 @@ fn expired(scene: &mut Scene, role: RoleType) {
     scene.site.publish_wrong(|next| next.sheet(role).expires = in_days(-1));
 }
 
-/// The box is told this time.
+/// Sets the clock of the device to this time.
 fn at(scene: &mut Scene, time: &str) {
     scene.failpoints = format!("update-clock=return({time})");
 }
@@ -42,7 +42,8 @@ fn what_expired_is_refused() {
                 root.expires = in_days(-1);
                 scene.site.put_root(&root, &signers);
                 assert!(scene.update().stderr.contains("root expired at"));
-                // The publisher mends it by the next root; until the attack is over nobody sees that one.
+                // The publisher mends it by the next root, which is hidden until the attack is
+                // over.
                 let (root, signers) = scene.site.next_root(&[]);
                 scene.site.put_root(&root, &signers);
                 scene.server.fail("metadata/3.root.json", Fault::Status(404));
@@ -70,14 +71,14 @@ fn a_clock_that_is_wrong_lets_nothing_old_in_and_nothing_good_stay_out_for_long(
     ]);
 }
 
-/// The time that is signed is a floor for clocks; nobody may lift it for good.
+/// The signed time is a lower bound for the clock. A thief must not raise it for good.
 #[test]
 fn a_thief_who_signs_for_a_far_time_is_outlived() {
     let mut scene = Scene::updated(Workshop::toy());
     scene.site.publish_wrong(|next| next.issued = in_days(3000));
     assert_eq!(scene.update().code, 0);
     scene.offer(2);
-    // A time after the end of what it is signed in counts for nothing.
+    // A time after the expiry of its own metadata does not count.
     scene.taken("garden-2.fmla");
     scene.site.publish_wrong(|next| {
         for role in ROLES {
@@ -93,7 +94,7 @@ fn a_thief_who_signs_for_a_far_time_is_outlived() {
     scene.taken("garden-3.fmla");
 }
 
-/// A box without a battery for its clock starts in 1970 or whenever it was built.
+/// The clock of a device without a battery starts in 1970, or at the time of its build.
 #[test]
 fn a_clock_that_is_back_keeps_no_good_update_away() {
     let mut scene = Scene::updated(Workshop::toy());

@@ -1,4 +1,4 @@
-//! What a server, or whoever sits on the line, can do to the bytes.
+//! Attacks on the bytes by a server, or by a man in the middle.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use crate::update::server::Fault;
 use crate::update::site::Listed;
 use crate::update::workshop::Workshop;
 
-/// Publishes the next release honestly, and serves its file so.
+/// Publishes the next release honestly, and serves its file with a fault.
 fn serve_target(scene: &mut Scene, fault: impl FnOnce(&[u8]) -> Fault) {
     scene.offer(2);
     let listed = scene.site.listed.pop().expect("the release");
     scene.server.fail(&listed.path(), fault(&listed.file));
 }
 
-/// Publishes honestly, and serves one file of the metadata so.
+/// Publishes honestly, and serves one file of the metadata with a fault.
 fn serve_metadata(scene: &mut Scene, name: &str, fault: impl FnOnce(&[u8]) -> Fault) {
     scene.offer(2);
     scene.site.listed.pop();
@@ -185,13 +185,14 @@ fn an_adapter_that_does_not_come_is_told() {
     ]);
 }
 
-/// Nobody keeps a box waiting for as long as he likes.
+/// A server cannot keep a device waiting without limit.
 #[test]
 fn a_server_that_stops_in_the_middle_is_given_up() {
     let mut scene = Scene::updated(Workshop::toy());
     scene.offer(2);
     let file = scene.site.listed[1].path();
-    let (silence, whole) = ("update-patience=return(300)", "update-whole=return(1000)");
+    let silence = "update-patience=return(300)";
+    let whole = "update-whole=return(1000)";
     for (path, fault, time, says) in [
         ("metadata/timestamp.json", Fault::Stalls, silence, "Failed to parse timestamp metadata"),
         (file.as_str(), Fault::Stalls, silence, "bytes came; the rest is asked for the next time"),
@@ -201,7 +202,7 @@ fn a_server_that_stops_in_the_middle_is_given_up() {
         scene.server.fail(path, fault.clone());
         let started = Instant::now();
         scene.not_taken(says);
-        // Far more than it takes, and far less than all of a file may take.
+        // Far more than needed, and far less than the time-out of a whole file.
         assert!(started.elapsed() < Duration::from_mins(1), "{path}, {fault:?}");
         scene.server.heal();
     }

@@ -1,4 +1,4 @@
-//! What was true once is shown again.
+//! Replay of old metadata, and use of revoked keys.
 
 use tough::schema::RoleType;
 
@@ -7,7 +7,7 @@ use crate::update::server::Fault;
 use crate::update::site::ROLES;
 use crate::update::workshop::Workshop;
 
-/// The box has seen a newer state than the one that these files are.
+/// Lets the device see a newer state, and puts the present files back.
 fn replay(scene: &mut Scene) {
     let old = scene.site.files();
     let next = scene.site.next();
@@ -16,7 +16,7 @@ fn replay(scene: &mut Scene) {
     scene.site.put_all(&old);
 }
 
-/// Two rotations of all keys, which the box follows.
+/// Rotates all keys twice. The device follows.
 fn rotate_twice(scene: &mut Scene) {
     let all = [RoleType::Root, RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
     for roles in [&all[..], &all] {
@@ -26,15 +26,19 @@ fn rotate_twice(scene: &mut Scene) {
     }
 }
 
-/// Metadata of a version never seen, signed by keys that were taken away.
+/// Signs metadata of a new version by revoked keys.
 fn signed_by_old_keys(scene: &mut Scene, hide_roots: bool) {
-    let (old_keys, old_root) = (scene.site.keys.clone(), scene.site.root.clone());
+    let old_keys = scene.site.keys.clone();
+    let old_root = scene.site.root.clone();
     rotate_twice(scene);
-    let (keys, root) = (scene.site.keys.clone(), scene.site.root.clone());
-    (scene.site.keys, scene.site.root) = (old_keys, old_root);
+    let keys = scene.site.keys.clone();
+    let root = scene.site.root.clone();
+    scene.site.keys = old_keys;
+    scene.site.root = old_root;
     let wrong = scene.site.next();
     scene.site.write(&wrong);
-    (scene.site.keys, scene.site.root) = (keys, root);
+    scene.site.keys = keys;
+    scene.site.root = root;
     if hide_roots {
         for version in [2, 3] {
             let path = format!("metadata/{version}.root.json");
@@ -55,9 +59,10 @@ fn an_old_state_is_refused() {
             name: "an old snapshot under a new timestamp",
             says: "snapshot has version 1, but version 2 was seen before",
             make: |scene| {
-                scene
-                    .site
-                    .publish_wrong(|next| (next.snapshot.version, next.targets.version) = (1, 1));
+                scene.site.publish_wrong(|next| {
+                    next.snapshot.version = 1;
+                    next.targets.version = 1;
+                });
             },
         },
         Attack {
@@ -120,7 +125,7 @@ fn an_old_state_is_refused() {
     ]);
 }
 
-/// The same length, so that nothing but the hash tells.
+/// Pads to the same length, so that only the hash differs.
 fn padded(mut bytes: Vec<u8>, length: usize) -> Vec<u8> {
     bytes.resize(length, b' ');
     bytes
@@ -151,8 +156,8 @@ fn keys_that_were_taken_away_stay_away() {
     ]);
 }
 
-/// A thief of the three keys below root counts up to the end, so that nothing newer can follow; with the keys that replace
-/// them the count begins anew.
+/// A thief of the three keys below root raises the versions to the maximum, so that nothing newer
+/// can follow. With the keys that replace them, the versions begin anew.
 #[test]
 fn a_thief_who_counts_to_the_end_is_outlived() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -170,19 +175,20 @@ fn a_thief_who_counts_to_the_end_is_outlived() {
     scene.taken("garden-2.fmla");
 }
 
-/// Replaces keys of roles; nothing is signed by them yet.
+/// Replaces keys of roles. Nothing is signed by the new keys yet.
 fn next_root(scene: &mut Scene, roles: &[RoleType]) {
     let (root, signers) = scene.site.next_root(roles);
     scene.site.put_root(&root, &signers);
 }
 
-/// The operator gives the root of this version from now on.
+/// Makes the root of this version the one that the operator gives.
 fn give(scene: &Scene, version: u64) {
     let root = scene.site.read(&format!("metadata/{version}.root.json"));
     std::fs::write(scene.setting.path("root.json"), root).expect("a file");
 }
 
-/// An older root that the operator gives brings no key back that was taken away, and a newer one no old state.
+/// An older root from the operator does not bring back a revoked key, and a newer one does not
+/// bring back an old state.
 #[test]
 fn a_root_of_the_same_line_takes_nothing_back() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -200,14 +206,15 @@ fn a_root_of_the_same_line_takes_nothing_back() {
     let mut scene = Scene::updated(Workshop::toy());
     scene.offer(2);
     scene.taken("garden-2.fmla");
-    // The keys of the snapshot are others; what was seen of the other roles counts.
+    // The snapshot has other keys. The versions seen of the other roles count.
     next_root(&mut scene, &[RoleType::Snapshot]);
     give(&scene, 2);
     scene.site.publish_wrong(|next| next.timestamp.version = 2);
     scene.not_taken("timestamp has version 2, but version 3 was seen before");
 }
 
-/// After the loss of two root keys the operator begins anew, with the keys below root that are still good.
+/// After the loss of two root keys, the operator starts anew, with the keys below root that are
+/// still good.
 #[test]
 fn a_root_of_other_root_keys_begins_anew() {
     let mut scene = Scene::updated(Workshop::toy());
@@ -228,7 +235,7 @@ fn a_box_follows_so_many_roots_a_round_and_keeps_those_that_it_has_seen() {
     let old = scene.site.files();
     scene.site.rotate(&[RoleType::Timestamp]);
     scene.not_taken("64");
-    // The rest of this round fails, but its root is seen.
+    // The rest of this round fails, but its root is stored.
     scene.server.fail("metadata/timestamp.json", Fault::Status(500));
     scene.not_taken("500");
     scene.server.heal();

@@ -1,4 +1,4 @@
-//! The block that is summed up gives what the whole block gives, forwards and backwards.
+//! The block with sums computes the same as the whole block, forward and backward.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -7,13 +7,13 @@ use crate::side_branch::Site;
 use crate::vit::Vit;
 use crate::{VitConfig, VitWeights};
 
-/// The same numbers, added up in another order.
+/// The same terms, summed in another order.
 const TOLERANCE: f32 = 1e-5;
 
 const PATCHES: usize = 25;
 const RANK: usize = 3;
 
-/// Pictures in a batch: fewer than cores, one a core, uneven and several groups.
+/// Numbers of pictures in a batch: fewer than cores, one per core, uneven, and several groups.
 const BATCHES: [usize; 4] = [1, 2, 3, 8];
 
 /// Registers and prompt between the class token and the patches.
@@ -44,7 +44,7 @@ fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-/// Class token and mean of the patches of all tokens.
+/// Returns class token and mean of the patches of all tokens.
 fn summed(tokens: &Tensor<3>) -> Tensor<3> {
     let n = tokens.dims()[1];
     let mean = tokens.clone().narrow(1, n - PATCHES, PATCHES).mean_dim(1);
@@ -55,7 +55,7 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec::<f32>().expect("f32 on the CPU")
 }
 
-/// Largest difference, as a share of the largest number.
+/// Returns the largest difference, as a share of the largest number.
 fn apart(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |l, v| l.max(v.abs()));
@@ -85,20 +85,23 @@ fn class_token_and_mean_are_those_of_the_whole_block() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Output and the gradients of tokens and branches.
+/// Returns the output and the gradients of tokens and branches.
 fn step(block: &PackedBlock, config: &VitConfig, shape: [usize; 3], short: bool) -> [Vec<f32>; 4] {
     let mut sizes = BranchSizes::default();
-    let (mut lefts, mut rights) = (0, 0);
+    let mut lefts = 0;
+    let mut rights = 0;
     for site in Site::ALL {
         sizes.push(site, RANK, config);
         lefts += site.d_in(config) * RANK;
         rights += RANK * site.d_out(config);
     }
     let leaf = |t: Tensor<1>| t.mul_scalar(0.2).autodiff().require_grad();
-    let (lefts, rights) = (leaf(wave([lefts], 0.71)), leaf(wave([rights], 0.53)));
+    let lefts = leaf(wave([lefts], 0.71));
+    let rights = leaf(wave([rights], 0.53));
     let tokens = wave(shape, 0.37).autodiff().require_grad();
     let wanted = if short { Wanted::ClassAndMean { n_patches: PATCHES } } else { Wanted::Tokens };
-    let (l, r) = (lefts.clone(), rights.clone());
+    let l = lefts.clone();
+    let r = rights.clone();
     let output = run_with(block, tokens.clone(), l, r, sizes, wanted, 0..shape[1]);
     let output = if short { output } else { summed(&output) };
     let gradients = (output.clone() * wave(output.dims(), 0.19)).sum().backward();
