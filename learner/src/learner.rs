@@ -144,32 +144,34 @@ impl Learner {
         Ok(Operation { kind, changes, adapter: None })
     }
 
-    /// Adds a task that changed the network: `state` is what it left there, `moved` are all classes known
-    /// before with their statistics in the new features, and `shots` are in the new features too.
+    /// Puts a trained network to use: `state` is the state that the task left in it, `moved` are all classes known before the task with
+    /// their statistics in the new features, and `shots` are those of the task, in the new features too. The classes of the
+    /// task may already be known by their statistics: they are computed anew.
     ///
     /// # Errors
     ///
-    /// As [`Learner::teach`], and [`LearnError::NoSuchClass`] if `moved` lacks a class.
+    /// As [`Learner::teach`], and [`LearnError::NoSuchClass`] if a class is neither among `moved` nor among `shots`.
     pub fn adapt(
         &self,
         state: AdapterState,
         moved: &[Arc<Class>],
         shots: &[(ClassName, Shots)],
     ) -> Result<Operation, LearnError> {
+        let kind = OperationKind::Train;
         let after = Some(Arc::new(state));
         let mut next = Self { adapter: after.clone(), ..Self::new(self.d_feature) };
         next.classes.extend(moved.iter().map(|class| (class.name.key(), Arc::clone(class))));
+        next.apply(&next.teach(kind, shots)?);
         for class in self.classes.values() {
             next.class(&class.name)?;
         }
-        next.apply(&next.teach(OperationKind::Learn, shots)?);
         let change = |(key, class): (&String, &Arc<Class>)| Change {
             before: self.classes.get(key).cloned(),
             after: Some(Arc::clone(class)),
         };
         let changes = next.classes.iter().map(change).collect();
         let adapter = Some(AdapterChange { before: self.adapter.clone(), after });
-        Ok(Operation { kind: OperationKind::Learn, changes, adapter })
+        Ok(Operation { kind, changes, adapter })
     }
 
     /// Takes a class away. What remains equals a state that never saw it.
@@ -249,4 +251,48 @@ fn distinct<'a>(names: impl Iterator<Item = &'a ClassName>) -> Result<(), LearnE
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ClassName {
+        ClassName::new(text).expect("a name")
+    }
+
+    fn shots(class: &str, n: usize, value: f32) -> (ClassName, Shots) {
+        (name(class), vec![vec![value; 4]; n].into())
+    }
+
+    #[test]
+    fn a_training_computes_the_classes_of_its_task_anew_and_loses_none() {
+        let mut learner = Learner::new(4);
+        let known = learner.teach(OperationKind::Teach, &[shots("cup", 3, 0.1)]);
+        learner.apply(&known.expect("sound shots"));
+        let moved: Vec<Arc<Class>> = learner.classes().cloned().collect();
+        let task = learner.teach(OperationKind::Learn, &[shots("plant", 5, 0.2)]);
+        learner.apply(&task.expect("sound shots"));
+        let taught = learner.clone();
+
+        let empty = BTreeMap::new();
+        let state = AdapterState { grams: empty.clone(), merged: empty, n_seen: 5, prompt: None };
+        let operation = learner.adapt(state.clone(), &moved, &[shots("plant", 5, 0.3)]);
+        let mut operation = operation.expect("every class is there");
+        assert_eq!(operation.to_string(), "train the network (2 classes)");
+        learner.apply(&operation);
+        assert_eq!(learner.class(&name("plant")).expect("known").count(), 5);
+        assert_eq!(learner.adapter().map(AsRef::as_ref), Some(&state));
+
+        for change in &mut operation.changes {
+            std::mem::swap(&mut change.before, &mut change.after);
+        }
+        let change = operation.adapter.as_mut().expect("a change of the network");
+        std::mem::swap(&mut change.before, &mut change.after);
+        learner.apply(&operation);
+        assert_eq!(learner, taught);
+
+        let lost = learner.adapt(state, &[], &[shots("plant", 5, 0.3)]);
+        assert!(matches!(lost, Err(LearnError::NoSuchClass { name, .. }) if name == "cup"));
+    }
 }

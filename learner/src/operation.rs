@@ -22,6 +22,8 @@ pub enum OperationKind {
     Import,
     /// An adapter from outside put to use, or taken back.
     Update,
+    /// A network trained on a task was put to use.
+    Train,
 }
 
 /// One class before and after an operation; `None` where it does not exist.
@@ -62,6 +64,7 @@ impl fmt::Display for OperationKind {
             Self::Rename => "rename",
             Self::Import => "import",
             Self::Update => "update",
+            Self::Train => "train",
         })
     }
 }
@@ -69,6 +72,11 @@ impl fmt::Display for OperationKind {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
+        if self.kind == OperationKind::Train {
+            // A training changes every class, so their names would not describe it.
+            let n = self.changes.len();
+            return write!(f, " the network ({n} {})", if n == 1 { "class" } else { "classes" });
+        }
         for (i, change) in self.changes.iter().enumerate() {
             let name = |class: &Option<Arc<Class>>| class.as_ref().map(|c| c.name.to_string());
             let name = match (name(&change.before), name(&change.after)) {
