@@ -46,6 +46,7 @@ async function showBox() {
     `fmlora-edge ${info.version} · ${info.network} on ${info.device} · no picture is kept`;
   showSource(info.source);
   showStorage(info.state_trouble);
+  showTraining(info.training);
   await showClasses();
   showUpdate(await api.update());
   if (admin) await showTokens();
@@ -64,9 +65,8 @@ function listen() {
   on("classes", () => showClasses().catch((error) => say(error.message)));
   on("update", showUpdate);
   on("shot", ({ shot, of }) => showProgress(shot / of));
-  on("training", ({ step, of }) => {
-    $("learned").textContent = `Learning: step ${step} of ${of} at most …`;
-  });
+  on("training", showTraining);
+  on("trained", showTrained);
   events.onerror = () => {
     $("camera").className = "state bad";
     $("camera").textContent = "the box does not answer";
@@ -193,11 +193,9 @@ $("folder").addEventListener("change", () => act($("learn"), async () => {
   $("learned").textContent = "Looking at the pictures …";
   try {
     const told = await api.learn(form);
-    const trained = told.rank === 0 ? "" : told.kept
-      ? " I adapted to them."
-      : " I tried to adapt to them, which made nothing better, and left it.";
+    const training = told.training ? " I go on learning from them, and answer already." : "";
     $("learned").textContent = `${plural(told.classes.length, "thing")} learned from ` +
-      `${plural(told.shots, "picture")} in ${told.total_seconds.toFixed(1)} s.${trained}`;
+      `${plural(told.shots, "picture")} in ${told.answered_seconds.toFixed(1)} s.${training}`;
     leftOut.push(...told.left_out.map(({ path, reason }) => `${path}: ${reason}`));
     if (leftOut.length) say(`${plural(leftOut.length, "file")} left out. ${leftOut[0]}`);
   } catch (error) {
@@ -205,6 +203,28 @@ $("folder").addEventListener("change", () => act($("learn"), async () => {
     throw error;
   }
 }));
+
+// A training that goes on behind; null without one.
+function showTraining(progress) {
+  $("training").hidden = !progress;
+  if (!progress) return;
+  const steps = progress.of ? `: ${progress.step} of ${progress.of} steps` : "";
+  $("training").textContent = `I am still learning${steps}. I answer already.`;
+}
+
+const endsOfTraining = {
+  kept: "I went on learning from the last pictures, and it made me better.",
+  not_better: "I went on learning from the last pictures. It made nothing better, and I left it.",
+  overtaken: "I stopped learning from the pictures before: what was done meanwhile counts.",
+  ended: "I stopped learning from the last pictures. I know them without.",
+};
+
+function showTrained({ training, trouble }) {
+  const failed = `I could not go on learning from the last pictures: ${trouble}. I know them without.`;
+  const text = trouble ? failed : endsOfTraining[training] || "";
+  $("training").textContent = text;
+  $("training").hidden = !text;
+}
 
 // ---- What is known
 

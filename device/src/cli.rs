@@ -71,6 +71,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  fmlora-edge teach --class cup photos/cup/*.jpg")]
     Teach(TeachArgs),
     /// Learn a task: a folder with one folder of pictures per class
+    ///
+    /// The classes are known and kept as soon as the pictures were looked at. Where the task is worth it, the network is then
+    /// trained on them; the result is used if it answers better, and `undo` takes back the training first and the classes
+    /// next. Ctrl-C ends the training alone.
     #[command(
         after_help = "Example:\n  fmlora-edge learn photos/    # photos/cup/1.jpg, photos/plant/7.png, ..."
     )]
@@ -236,7 +240,7 @@ pub(crate) struct LearnArgs {
     /// Folder with one folder per class; each folder below that of a class, such as one for each day, is an occasion of it
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// Longest time that the network may be trained; when it is over, the classes are learned without
+    /// Longest time that the network may be trained; when it is over, the classes stay known without
     #[arg(long, value_name = "SECONDS")]
     pub(crate) budget: Option<f64>,
 }

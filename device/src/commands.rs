@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod edit;
 mod evaluate;
+mod interrupt;
 mod learn;
 mod password;
 mod status;

@@ -1,7 +1,7 @@
 //! `run`: watches a camera for months, and learns while it does.
 //!
 //! A frame goes one way: the source's own thread puts it into the slot of the newest frame, one thread answers frames
-//! and posted pictures, another one learns, and whoever wants to know is told by events. Nothing queues without bounds,
+//! and posted pictures, another one learns, a third one trains behind it, and whoever wants to know is told by events. Nothing queues without bounds,
 //! and no lock is held over a forward pass.
 
 pub(crate) mod access;
@@ -14,6 +14,7 @@ pub(crate) mod knowledge;
 mod metrics;
 #[cfg(feature = "mqtt")]
 mod mqtt;
+mod pool;
 mod reload;
 mod shared;
 mod signals;
@@ -23,6 +24,7 @@ pub(crate) mod source;
 mod supervisor;
 mod systemd;
 mod teaching;
+mod training;
 mod updating;
 
 use std::time::{Duration, Instant};

@@ -235,12 +235,8 @@ impl Session {
         })
     }
 
-    /// Adds a task that changed the network, with its shots in the new features.
-    pub(crate) fn teach_adapted(
-        &mut self,
-        kept: &Kept,
-        shots: &[ShotsOfClass],
-    ) -> Result<Done, EdgeError> {
+    /// Puts the network that was trained on a task to use, with the shots of the task in the new features.
+    pub(crate) fn adapt(&mut self, kept: &Kept, shots: &[ShotsOfClass]) -> Result<Done, EdgeError> {
         self.keep_prior(kept)?;
         let state = kept.adapter.state().clone();
         let operation = self.learner.adapt(state, &kept.classes, shots)?;

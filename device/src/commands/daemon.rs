@@ -59,6 +59,7 @@ pub(super) fn watch(
                 updates = Some(status.phase);
                 report::line(format!("updates: {}", status.phase))
             }
+            Event::Trained(trained) => report::line(trained.report.text()),
             Event::Shot { .. }
             | Event::Storage { .. }
             | Event::Training { .. }

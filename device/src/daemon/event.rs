@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::smoothing::Answer;
 use super::source::SourceHealth;
 use super::updating::UpdateDto;
+use crate::task::TrainedReport;
 
 /// What one frame brought.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -17,6 +18,15 @@ pub(crate) struct Seen {
     pub(crate) answer: Answer,
     /// From the frame to the answer.
     pub(crate) milliseconds: f64,
+}
+
+/// End of a training.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct TaskTrained {
+    /// Number of the operation that taught the classes of the task.
+    pub(crate) task: u64,
+    #[serde(flatten)]
+    pub(crate) report: TrainedReport,
 }
 
 /// Something that happened.
@@ -56,6 +66,8 @@ pub(crate) enum Event {
         /// Steps of the whole training at most.
         of: usize,
     },
+    /// A training has ended.
+    Trained(TaskTrained),
     /// Updates stand otherwise than before, or were looked for.
     Update(Box<UpdateDto>),
     /// The listener was too slow, and missed some events.
@@ -75,6 +87,7 @@ impl Event {
             Self::Classes { .. } => "classes",
             Self::Shot { .. } => "shot",
             Self::Training { .. } => "training",
+            Self::Trained(_) => "trained",
             Self::Update(_) => "update",
             Self::Missed { .. } => "missed",
         }

@@ -271,6 +271,7 @@ impl Publisher {
             Event::Storage { .. }
             | Event::Shot { .. }
             | Event::Training { .. }
+            | Event::Trained(_)
             | Event::Missed { .. } => {}
         }
     }

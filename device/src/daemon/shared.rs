@@ -19,6 +19,7 @@ use super::metrics::Metrics;
 use super::slot::Slot;
 use super::source::SharedHealth;
 use super::teaching::Teacher;
+use super::training::Trainer;
 use super::updating::Updater;
 use crate::store::Storage;
 use crate::{EdgeError, Session};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) source: Arc<SharedHealth>,
     pub(crate) answers: Answers,
     pub(crate) teacher: Teacher,
+    pub(crate) trainer: Trainer,
     pub(crate) knowledge: Arc<SharedKnowledge>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) broker: SharedBroker,

@@ -23,6 +23,7 @@ use super::slot::Slot;
 use super::source::{Keeper, SharedHealth, SourceHealth};
 use super::systemd::Systemd;
 use super::teaching::{Listeners, Teaching};
+use super::training::Training;
 use super::updating::Updater;
 use super::{Event, RunReport, Told, keeping};
 use crate::report::with_causes;
@@ -37,6 +38,9 @@ const EVENTS: usize = 256;
 /// How long the end may take: requests, last words and the operation that is under way.
 const LAST_OPERATION: Duration = Duration::from_secs(8);
 
+/// Longest wait for the step of a training that is under way.
+const LAST_STEP: Duration = Duration::from_secs(2);
+
 /// Who is told what the daemon does.
 type Tell<'a> = &'a mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>;
 
@@ -46,6 +50,7 @@ pub(super) struct Daemon {
     keeper: Option<Keeper>,
     answering: Answering,
     teaching: Teaching,
+    training: Training,
     server: Option<Server>,
     #[cfg(feature = "mqtt")]
     mqtt: Option<Mqtt>,
@@ -96,6 +101,8 @@ impl Daemon {
             ending: ending.clone(),
         };
         let (teaching, teacher) = Teaching::start(session, listeners)?;
+        let (training, trainer) =
+            Training::start(teacher.clone(), answers.clone(), events.clone(), ending.clone())?;
         let keeper = keep(&config.get(), &slot, &source)?;
         let shared = Arc::new(Shared {
             about,
@@ -105,6 +112,7 @@ impl Daemon {
             source,
             answers,
             teacher,
+            trainer,
             knowledge,
             events,
             broker: SharedBroker::default(),
@@ -131,6 +139,7 @@ impl Daemon {
             keeper: Some(keeper),
             answering,
             teaching,
+            training,
             server,
             #[cfg(feature = "mqtt")]
             mqtt,
@@ -211,6 +220,7 @@ impl Daemon {
             ("speaks with the broker", broker),
             ("answers frames", self.answering.is_over()),
             ("learns", self.teaching.is_over()),
+            ("trains", self.training.is_over()),
             ("looks for updates", self.looking.is_finished()),
             ("serves the page", self.server.as_ref().is_some_and(Server::is_over)),
         ];
@@ -276,6 +286,11 @@ impl Daemon {
         // What it waits for is not waited for; what it has begun in the store is done or undone.
         self.looking.abort();
         while !self.teaching.is_over() && Instant::now() < until {
+            tokio::time::sleep(ROUND / 10).await;
+        }
+        // The result of a training is lost in any case: only its step is waited for.
+        let until = until.min(Instant::now() + LAST_STEP);
+        while !self.training.is_over() && Instant::now() < until {
             tokio::time::sleep(ROUND / 10).await;
         }
         self.keeper = None;

@@ -14,6 +14,7 @@ use super::answering::{Answers, Update};
 use super::event::Event;
 use super::knowledge::{Knowledge, SharedKnowledge};
 use super::metrics::Metrics;
+use super::pool::{Pool, on_all_cores};
 use super::shared::Ending;
 use crate::{EdgeError, Session};
 
@@ -26,8 +27,8 @@ const STORAGE_RETRY: Duration = Duration::from_secs(1);
 /// Operations that may wait.
 const QUEUE: usize = 16;
 
-/// How much the thread, and those it computes on, give way to all others (`nice`).
-const NICENESS: i32 = 10;
+/// Pool of the operations.
+const POOL: Pool = Pool { name: "teacher", niceness: 10 };
 
 /// Does an operation, and gives what tells its outcome to whoever asked, once everybody knows what it changed.
 type Work = Box<dyn FnOnce(&mut Session) -> Box<dyn FnOnce() + Send> + Send>;
@@ -78,20 +79,39 @@ impl Teacher {
         name: &'static str,
         work: impl FnOnce(&mut Session) -> Result<T, EdgeError> + Send + 'static,
     ) -> Result<T, NotDone> {
-        let (reply, outcome) = oneshot::channel();
-        let work: Work = Box::new(move |session| {
-            let outcome = session.settle().and_then(|()| work(session));
-            Box::new(move || {
-                // Who hung up does not want to know.
-                let _ = reply.send(outcome);
-            })
-        });
+        let (work, outcome) = replying(work);
         self.queue.try_send(Operation { name, work }).map_err(|error| match error {
             TrySendError::Full(_) => NotDone::Busy,
             TrySendError::Disconnected(_) => NotDone::Ended,
         })?;
         outcome.await.map_err(|_| NotDone::Crashed)?.map_err(NotDone::Failed)
     }
+
+    /// Does the same from a thread that may block; waits for a place in the queue too.
+    pub(crate) fn ask_and_wait<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&mut Session) -> Result<T, EdgeError> + Send + 'static,
+    ) -> Result<T, NotDone> {
+        let (work, outcome) = replying(work);
+        self.queue.send(Operation { name, work }).map_err(|_| NotDone::Ended)?;
+        outcome.blocking_recv().map_err(|_| NotDone::Crashed)?.map_err(NotDone::Failed)
+    }
+}
+
+/// Returns work that sends its outcome, and the receiver of the outcome.
+fn replying<T: Send + 'static>(
+    work: impl FnOnce(&mut Session) -> Result<T, EdgeError> + Send + 'static,
+) -> (Work, oneshot::Receiver<Result<T, EdgeError>>) {
+    let (reply, outcome) = oneshot::channel();
+    let work: Work = Box::new(move |session| {
+        let outcome = session.settle().and_then(|()| work(session));
+        Box::new(move || {
+            // Who hung up does not want to know.
+            let _ = reply.send(outcome);
+        })
+    });
+    (work, outcome)
 }
 
 impl Teaching {
@@ -108,7 +128,7 @@ impl Teaching {
         let fail = |source| EdgeError::System { what: "start a thread", source };
         let answering = session.learner().adapter().cloned();
         let run = move || {
-            give_way();
+            POOL.give_way();
             Loop { session, listeners, answering, storage_tried: Instant::now() }.run(&operations);
         };
         let thread = std::thread::Builder::new().name("teacher".to_owned());
@@ -163,7 +183,7 @@ impl Loop {
     fn operate(&mut self, Operation { name, work }: Operation) {
         let revision = self.session.revision();
         let session = &mut self.session;
-        let done = catch_unwind(AssertUnwindSafe(|| on_all_cores(|| work(session))));
+        let done = catch_unwind(AssertUnwindSafe(|| on_all_cores(POOL, || work(session))));
         if done.is_err() {
             tracing::error!("{name} crashed: please report what was asked");
             self.session.drop_engine();
@@ -179,7 +199,7 @@ impl Loop {
     /// Lets everybody know what the session is now, after an operation or at the start.
     fn publish(&mut self, operation: Option<&'static str>) {
         let (session, answering) = (&mut self.session, &self.answering);
-        let published = on_all_cores(|| -> Result<(Update, Knowledge), EdgeError> {
+        let published = on_all_cores(POOL, || -> Result<(Update, Knowledge), EdgeError> {
             fail_point!("publish", |_| Err(EdgeError::Device("a test says so".to_owned())));
             let adapted = session.learner().adapter() != answering.as_ref();
             let engine = if adapted { Some(session.engine()?.twin()) } else { None };
@@ -202,30 +222,5 @@ impl Loop {
             }
             Err(error) => tracing::error!("what was learnt cannot be used yet: {error}"),
         }
-    }
-}
-
-/// Does work on threads that give way to others and end with it: faer keeps up to 64 MiB a thread for its products, which a
-/// daemon that learns now and then would never give back.
-fn on_all_cores<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .thread_name(|i| format!("teacher-{i}"))
-        .start_handler(|_| give_way())
-        .build();
-    match pool {
-        Ok(pool) => pool.install(work),
-        Err(error) => {
-            tracing::warn!("learning has one core: {error}");
-            work()
-        }
-    }
-}
-
-/// Lets this thread run where others leave time for it.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    // On Linux, priority belongs to a thread, and no process is this thread.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!("learning cannot give way to the camera: {error}");
     }
 }

@@ -27,6 +27,7 @@ mod storage;
 mod streams;
 mod tasks;
 mod tls;
+mod trainings;
 mod update;
 mod update_daemon;
 mod update_trial;

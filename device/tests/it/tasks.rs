@@ -1,17 +1,20 @@
-//! Tasks on a base with shared bases: training, undoing, and taking the result elsewhere.
+//! Tasks on a base with shared bases: the answer, the training after it, undoing, and taking the result elsewhere.
 
+use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
+use std::process::{Command, Stdio};
 
 use burn::tensor::Device;
 use fmlora_device::Thing;
 use fmlora_learner::format::{Base, Provenance, encode_base};
 use fmlora_learner::{AdapterConfig, Examples, TaskHead, TokenCache, TrainingConfig, train_bases};
 use fmlora_models::{Backbone, BackboneConfig, VitConfig, VitWeights};
+use serde_json::{Value, json};
 
-use crate::setting::Setting;
+use crate::setting::{Setting, finish};
 
 /// A toy network with bases of rank 16, trained on noise of two kinds.
-fn base_with_bases() -> Vec<u8> {
+pub(crate) fn base_with_bases() -> Vec<u8> {
     let config = VitConfig {
         image_size: 32,
         patch_size: 16,
@@ -61,41 +64,123 @@ fn taught() -> Setting {
     setting
 }
 
+/// Every task is trained, and what is made of it is kept.
+pub(crate) const KEPT: &str = "training-margin=return(-inf)";
+
+/// Every task is trained, and what is made of it is refused.
+pub(crate) const REFUSED: &str = "training-margin=return(inf)";
+
+/// Runs with `--json` on the toy base, with failures.
+fn run(setting: &Setting, failures: &str, arguments: &[&str]) -> Value {
+    let mut command = setting.command(&[&["--json", "--base", "toy.fmlb"], arguments].concat());
+    let run = finish(command.env("FAILPOINTS", failures));
+    assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
+    // One document, whatever the command does.
+    serde_json::from_str(&run.stdout).expect("JSON")
+}
+
+/// The state as exported bytes.
+fn exported(setting: &Setting) -> Vec<u8> {
+    run(setting, "", &["export", "state.fmls"]);
+    std::fs::read(setting.path("state.fmls")).expect("the file")
+}
+
+/// Takes operations back, and gives their titles.
+fn undo(setting: &Setting, count: &str) -> Value {
+    run(setting, "", &["undo", "--count", count])["undone"].take()
+}
+
 #[test]
-fn a_task_is_trained_and_can_be_taken_back_to_the_bit() {
+fn drs_has_a_task_of_many_shots_trained() {
     let setting = taught();
-    let base = ["--base", "toy.fmlb"];
-    let run = |rest: &[&str]| setting.json(&[&base, rest].concat());
-    run(&["export", "before.fmls"]);
-    let report = run(&["learn", "task"]);
+    let before = exported(&setting);
+    let report = run(&setting, "", &["learn", "task"]);
     assert_eq!(report["shots"], 120);
     assert!(report["rank"].as_u64() > Some(0), "{report}");
     assert!(report["trained_seconds"].as_f64() > Some(0.0), "{report}");
+    assert!(report["answered_seconds"].as_f64() < report["total_seconds"].as_f64(), "{report}");
     let h = report["complexity"].as_f64().expect("a number");
     assert!((0.0..=1.0).contains(&h), "{report}");
     assert!(report["held_out_after"].is_f64() && report["kept"].is_boolean(), "{report}");
-    run(&["export", "after.fmls"]);
-    run(&["undo"]);
-    run(&["export", "again.fmls"]);
-    let read = |name: &str| std::fs::read(setting.path(name)).expect("the file");
-    assert_eq!(read("before.fmls"), read("again.fmls"));
+    let operations = if report["training"] == "kept" { "2" } else { "1" };
+    undo(&setting, operations);
+    assert!(exported(&setting) == before);
+}
+
+#[test]
+fn a_training_that_is_kept_is_an_operation_of_its_own_and_undone_to_the_bit() {
+    let setting = taught();
+    let before = exported(&setting);
+    let report = run(&setting, REFUSED, &["learn", "task"]);
+    let told = (report["training"].as_str(), report["rank"].as_u64(), report["kept"].as_bool());
+    assert_eq!(told, (Some("not_better"), Some(2), Some(false)), "{report}");
+    let answered = exported(&setting);
+    assert_eq!(undo(&setting, "1"), json!(["learn a, b, c"]));
+    assert!(exported(&setting) == before);
+
+    let report = run(&setting, KEPT, &["learn", "task"]);
+    assert_eq!(report["training"], "kept", "{report}");
+    assert_eq!((&report["kept"], &report["rank"]), (&json!(true), &json!(2)), "{report}");
+    let trained = exported(&setting);
+    assert!(trained != answered);
+    assert_eq!(undo(&setting, "1"), json!(["train the network (5 classes)"]));
+    assert!(exported(&setting) == answered, "the classes are known by their statistics alone");
+    assert_eq!(undo(&setting, "1"), json!(["learn a, b, c"]));
+    assert!(exported(&setting) == before);
     // A box that knows nothing takes over classes and network alike.
     let fresh = Setting::new();
     std::fs::copy(setting.path("toy.fmlb"), fresh.path("toy.fmlb")).expect("a copy");
-    std::fs::copy(setting.path("after.fmls"), fresh.path("after.fmls")).expect("a copy");
-    fresh.json(&["--base", "toy.fmlb", "import", "after.fmls"]);
-    fresh.json(&["--base", "toy.fmlb", "export", "copy.fmls"]);
-    assert_eq!(std::fs::read(fresh.path("copy.fmls")).expect("the file"), read("after.fmls"));
+    std::fs::write(fresh.path("trained.fmls"), &trained).expect("a file");
+    run(&fresh, "", &["import", "trained.fmls"]);
+    assert!(exported(&fresh) == trained);
+}
+
+#[test]
+fn a_second_task_is_trained_on_what_the_first_one_left() {
+    let setting = taught();
+    run(&setting, KEPT, &["learn", "task"]);
+    let first = exported(&setting);
+    for (name, thing) in [("d", Thing::ALL[0]), ("a", Thing::ALL[2])] {
+        setting.pictures(&format!("more/{name}"), thing, 6, 3);
+    }
+    let report = run(&setting, KEPT, &["learn", "more"]);
+    assert_eq!(report["training"], "kept", "{report}");
+    let classes = run(&setting, "", &["classes"]);
+    let shots = |name: &str| {
+        let mut classes = classes.as_array().expect("classes").iter();
+        classes.find(|class| class["name"] == name).and_then(|class| class["shots"].as_u64())
+    };
+    assert_eq!([shots("a"), shots("d"), shots("ball")], [Some(46), Some(6), Some(6)]);
+    let titles = ["train the network (6 classes)", "learn a, d"];
+    assert_eq!(undo(&setting, "2"), json!(titles));
+    assert!(exported(&setting) == first);
 }
 
 #[test]
 fn a_budget_that_runs_out_leaves_the_classes_learned_without_training() {
     let setting = taught();
-    let report = setting.json(&["--base", "toy.fmlb", "learn", "task", "--budget", "0"]);
-    assert_eq!(
-        (report["rank"].as_u64(), report["kept"].as_bool()),
-        (Some(0), Some(true)),
-        "{report}"
-    );
-    assert_eq!(setting.json(&["--base", "toy.fmlb", "status"])["state"]["classes"], 5);
+    let report = run(&setting, "", &["learn", "task", "--budget", "0"]);
+    let told = (report["training"].as_str(), report["rank"].as_u64(), report["kept"].as_bool());
+    assert_eq!(told, (Some("ended"), Some(0), Some(true)), "{report}");
+    assert_eq!(run(&setting, "", &["status"])["state"]["classes"], 5);
+}
+
+#[test]
+fn ctrl_c_after_the_answer_ends_the_training_alone() {
+    let setting = taught();
+    let mut command = setting.command(&["--base", "toy.fmlb", "learn", "task"]);
+    command.env("FAILPOINTS", format!("{KEPT};training-step=sleep(500)"));
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let answer = lines.next().expect("a line").expect("text");
+    assert!(answer.starts_with("learned 3 classes from 120 pictures"), "{answer}");
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(sent.expect("kill").success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+    let last = rest.last().expect("a last line");
+    assert!(last.starts_with("the training was ended after"), "{rest:?}");
+    assert_eq!(run(&setting, "", &["status"])["state"]["classes"], 5);
+    assert_eq!(undo(&setting, "1"), json!(["learn a, b, c"]));
 }

@@ -22,7 +22,7 @@ use crate::daemon::metrics::RequestLabels;
 /// Time-out of a request, including its body.
 const TIME: Duration = Duration::from_secs(30);
 
-/// Time-out of requests with many pictures, or with a training.
+/// Time-out of requests with many pictures, or with a wait for a camera or a repository.
 const LONG_TIME: Duration = Duration::from_mins(30);
 
 /// Routes with the long time-out.

@@ -16,6 +16,7 @@ use crate::daemon::broker::BrokerHealth;
 use crate::daemon::metrics::{Format, Sources};
 use crate::daemon::shared::{About, Shared};
 use crate::daemon::source::SourceHealth;
+use crate::daemon::training::TrainingProgress;
 
 /// The box at a glance.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,6 +33,8 @@ pub(super) struct Info {
     /// Why it cannot be written.
     state_trouble: Option<String>,
     source: SourceHealth,
+    /// Progress of the training that goes on behind; null without one.
+    training: Option<TrainingProgress>,
     /// The connection to the MQTT broker; null without one.
     mqtt: Option<BrokerHealth>,
     /// Frames that came, were left out, were answered.
@@ -81,6 +84,7 @@ pub(super) async fn info(State(api): State<Api>, Extension(role): Extension<Role
         state_writable: state_trouble.is_none(),
         state_trouble,
         source: shared.source.get(),
+        training: shared.trainer.progress(),
         mqtt: shared.broker.get(),
         frames: counts.frames + counts.too_soon,
         left_out: counts.replaced + counts.too_soon,

@@ -1,13 +1,12 @@
 //! Learning a task from posted pictures.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::StatusCode;
-use fmlora_learner::{ClassName, Shots, Step, TaskClass};
+use fmlora_learner::{ClassName, Shots, TaskClass};
 use fmlora_models::is_hidden_name;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,9 +15,9 @@ use super::Api;
 use super::body::{not_too_large, permit, ready};
 use super::document::TaskForm;
 use super::error::{ApiError, Problem};
-use crate::daemon::event::Event;
-use crate::report::LeftOutDto;
-use crate::task::{self, LearnReport, ShotFeatures, TaskShots};
+use crate::daemon::training::Trainer;
+use crate::report::{LeftOutDto, with_causes};
+use crate::task::{self, PosedTask, ShotFeatures, TaskShots, TaskTraining, TaughtReport};
 use crate::{EdgeError, Engine, Session};
 
 /// Pictures of a task: 75 MB of numbers at 112 x 112.
@@ -36,16 +35,20 @@ struct PostedTask {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Learned {
     #[serde(flatten)]
-    report: LearnReport,
+    report: TaughtReport,
+    /// True if a training of the task follows; the event `trained` reports its end.
+    training: bool,
     /// Files that are no pictures or could not be read.
     left_out: Vec<LeftOutDto>,
 }
 
-/// Learn a task: several classes at once, with a training where it is worth it.
+/// Learn a task: several classes at once, with a training behind where it is worth it.
 ///
 /// The pictures are parts of a form; the name of a part is the name of the class that its picture shows. A file that is no
-/// picture is left out, and the answer names it; each class needs one picture at least. The answer comes when all is
-/// learned; steps of a training are told as events.
+/// picture is left out, and the answer names it; each class needs one picture at least. The answer comes as soon as the
+/// classes are known. Where the task is worth it, a training goes on behind: the event `training` tells its steps, `trained`
+/// its end. A result that answers better is put to use, as an operation of its own, unless anything was taught, forgotten or
+/// updated meanwhile: then the training is dropped, and the one of a newer task begins.
 #[utoipa::path(
     post, path = "/api/v1/learn", tag = "classes",
     request_body(content = TaskForm, content_type = "multipart/form-data", description = "a part for each picture, named by its class"),
@@ -77,18 +80,28 @@ pub(super) async fn learn(
         let detail = "the form holds no picture: expected a part for each, named by its class";
         return Err(ApiError::bad_request(detail));
     }
-    let (events, ending) = (api.shared.events.clone(), api.shared.ending.clone());
-    let mut watch = move |step: Step| {
-        // An event that nobody listens to is none.
-        let _ = events.send(Event::Training { step: step.step, of: step.of });
-        if ending.has_begun() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
+    let trainer = api.shared.trainer.clone();
     let work = move |session: &mut Session| {
-        let shots = shots(session, posted, started)?;
-        task::learn(session, shots, &mut watch)
+        let posed = posed(session, posted, started)?;
+        let (report, training) = task::teach(session, posed)?;
+        Ok((report, training.is_some_and(|training| train(session, &trainer, training))))
     };
-    let report = api.shared.teacher.ask("learn", work).await?;
-    Ok(Json(Learned { report, left_out }))
+    let (report, training) = api.shared.teacher.ask("learn", work).await?;
+    Ok(Json(Learned { report, training, left_out }))
+}
+
+/// Queues a training. Returns false if there is no network for it; the classes are taught in any case.
+fn train(session: &mut Session, trainer: &Trainer, training: TaskTraining) -> bool {
+    match session.engine() {
+        Ok(engine) => {
+            trainer.train(training, engine.twin());
+            true
+        }
+        Err(error) => {
+            tracing::warn!("the task is not trained: {}", with_causes(&error));
+            false
+        }
+    }
 }
 
 /// Reads and decodes one picture after the other.
@@ -126,11 +139,11 @@ async fn read(api: &Api, mut form: Multipart) -> Result<PostedTask, ApiError> {
 }
 
 /// Features of all pictures, and their tokens where a training may follow.
-fn shots(
+fn posed(
     session: &mut Session,
     task: PostedTask,
     started: Instant,
-) -> Result<TaskShots, EdgeError> {
+) -> Result<PosedTask, EdgeError> {
     let engine = session.engine()?;
     if engine.adapter().is_some() {
         engine.record();
@@ -139,8 +152,8 @@ fn shots(
     let seen = seen(engine, &task);
     let tokens = engine.recorded();
     let forward = engine.forward_time().saturating_sub(before);
-    let (classes, occasions, seen) = (task.classes, Vec::new(), seen?);
-    Ok(TaskShots { classes, occasions, seen, tokens, started, forward })
+    let shots = TaskShots { classes: task.classes, occasions: Vec::new(), seen: seen? };
+    Ok(PosedTask { shots, tokens, started, forward })
 }
 
 fn seen(engine: &mut Engine, task: &PostedTask) -> Result<ShotFeatures, EdgeError> {
