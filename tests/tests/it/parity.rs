@@ -45,7 +45,7 @@ fn every_golden_case_is_reproduced(device: &Device) {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-fn embedded_base() -> Vit {
+fn base_of_112_pixels() -> Vit {
     let path = "../models/base/vit_small6_patch14_112.fmlb";
     let file = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the base");
     let (base, _) = decode_base(&file).expect("a sound base");
@@ -53,16 +53,16 @@ fn embedded_base() -> Vit {
 }
 
 #[test]
-fn the_embedded_base_is_reproduced() {
+fn the_base_of_112_pixels_is_reproduced() {
     let golden = Golden::load(&golden_dir().join("vit-base/trace.safetensors"));
     let mut failures = Vec::new();
-    compare("vit-base", &embedded_base(), &golden, &Device::flex(), &mut failures);
+    compare("vit-base", &base_of_112_pixels(), &golden, &Device::flex(), &mut failures);
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
 /// The same on real pictures, which are not part of the project.
 #[test]
-fn the_embedded_base_is_reproduced_on_real_pictures() {
+fn the_base_of_112_pixels_is_reproduced_on_real_pictures() {
     let Some(data) = data_dir() else { return };
     let trace = data.join("../golden/vit-pretrained/trace.safetensors");
     if !trace.is_file() {
@@ -72,7 +72,7 @@ fn the_embedded_base_is_reproduced_on_real_pictures() {
     let mut failures = Vec::new();
     compare(
         "vit-pretrained",
-        &embedded_base(),
+        &base_of_112_pixels(),
         &Golden::load(&trace),
         &Device::flex(),
         &mut failures,
