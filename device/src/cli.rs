@@ -120,7 +120,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether the command runs until it is told to end.
+    /// Returns true for commands that run until a signal ends them.
     pub(crate) fn is_daemon(&self) -> bool {
         match self {
             Self::Run(_) => true,
@@ -129,7 +129,7 @@ impl Command {
         }
     }
 
-    /// Whether the command leaves the state other than it was.
+    /// Returns true for commands that change the state.
     pub(crate) fn changes_state(&self) -> bool {
         match self {
             Self::Teach(_)
@@ -215,7 +215,7 @@ pub(crate) enum TokenRole {
 }
 
 impl TokenRole {
-    /// As configurations write it.
+    /// Returns the name of the role in configurations.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -337,11 +337,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
-/// Reads the command line. A variable of the environment that is empty is one that is not set.
+/// Parses the command line. An empty environment variable counts as not set.
 ///
 /// # Errors
 ///
-/// clap's error, which prints itself: wrong usage, `--help` or `--version`.
+/// clap's error for wrong usage, `--help` or `--version`. It formats its own output.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = without_empty_variables(Cli::command());
     let matches = command.try_get_matches_from_mut(arguments)?;

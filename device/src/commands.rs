@@ -1,4 +1,4 @@
-//! The commands, one file each or one for a family.
+//! The commands: one file for each, or for a group of them.
 
 mod check;
 mod classify;
@@ -21,7 +21,7 @@ use crate::cli::{Cli, Command};
 /// Runs the command that the command line names.
 pub(crate) fn run(cli: &Cli) -> Result<(), EdgeError> {
     match dispatch(cli) {
-        // Commands that change the state print after they have done so: what is lost is the report.
+        // Commands that change the state print afterwards: only the report is lost.
         Err(EdgeError::Output(error)) if cli.command.changes_state() => {
             eprintln!("warning: done, but the report cannot be written: {error}");
             Ok(())

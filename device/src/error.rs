@@ -1,4 +1,4 @@
-//! Why a command failed.
+//! Errors of commands.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::StoreError;
 use crate::daemon::config::ConfigError;
 
-/// Why a command failed; the state is what it was before.
+/// Error of a command. The state is unchanged.
 #[derive(Debug, Error)]
 pub enum EdgeError {
     /// A file or folder cannot be read or written.
@@ -19,9 +19,9 @@ pub enum EdgeError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried.
+        /// The attempted action.
         what: &'static str,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The base cannot be used.
@@ -29,7 +29,7 @@ pub enum EdgeError {
     Base {
         /// File, or "(embedded)".
         name: String,
-        /// What is wrong with it.
+        /// Cause.
         source: BaseError,
     },
     /// The program holds no base and none was named.
@@ -41,13 +41,13 @@ pub enum EdgeError {
     /// The state cannot be opened, read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A name that no class may have.
+    /// The name of a class is invalid.
     #[error(transparent)]
     Name(#[from] ClassNameError),
-    /// The learner refused.
+    /// The learner refused the operation.
     #[error(transparent)]
     Learn(#[from] LearnError),
-    /// The statistics give no head.
+    /// No head can be fitted to the statistics.
     #[error(transparent)]
     Head(#[from] HeadError),
     /// An exported state cannot be used.
@@ -55,10 +55,10 @@ pub enum EdgeError {
     Import {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Cause.
         source: StateError,
     },
-    /// An exported state of another base.
+    /// An exported state belongs to another base.
     #[error("{}: taught with base {}, but this is base {}", path.display(), short(.found), short(.expected))]
     OtherBase {
         /// The file.
@@ -68,7 +68,7 @@ pub enum EdgeError {
         /// Base in use.
         expected: String,
     },
-    /// Classes about other features than this device makes.
+    /// The classes of an exported state belong to another feature space.
     #[error(
         "{}: its classes are about a network that other tasks have changed; import it into an empty --state",
         path.display()
@@ -77,7 +77,7 @@ pub enum EdgeError {
         /// The file.
         path: PathBuf,
     },
-    /// An import would change the features that updates in use were made for.
+    /// An import would change the feature space of the updates in use.
     #[error(
         "{}: its classes are about another network, and updates are in use on this one; take them back first (rollback), or import it into an empty --state",
         path.display()
@@ -86,31 +86,31 @@ pub enum EdgeError {
         /// The file.
         path: PathBuf,
     },
-    /// What was learnt does not fit the base's shared bases.
+    /// The adapter state does not fit the base's shared bases.
     #[error("what tasks have left does not fit the base")]
     Adapter(#[from] AdapterError),
-    /// A task could not be learnt.
+    /// A task could not be learned.
     #[error("the task could not be learnt")]
     Adapt(#[from] AdaptError),
-    /// Not one of the pictures could be read.
+    /// None of the pictures could be read.
     #[error("{what}: none of the {} pictures could be read; the first: {first}", .count)]
     NoPictures {
         /// The class or request.
         what: String,
         /// Pictures tried.
         count: usize,
-        /// What is wrong with the first.
+        /// Error of the first.
         first: String,
     },
-    /// A folder without pictures where some were expected.
+    /// A folder has no pictures.
     #[error("{}: {expected}", path.display())]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
     },
-    /// More operations to undo than there are.
+    /// The journal has fewer operations than an undo asks for.
     #[error("cannot undo {asked} operations, only {possible} are kept")]
     NothingToUndo {
         /// Operations asked for.
@@ -118,47 +118,47 @@ pub enum EdgeError {
         /// Operations that can be undone.
         possible: usize,
     },
-    /// The device asked for is not there.
+    /// The requested device does not exist.
     #[error(transparent)]
     NoDevice(OpenDeviceError),
     /// The tensor backend failed.
     #[error("computing features failed: {0}")]
     Device(String),
-    /// A configuration with mistakes.
+    /// The configuration has mistakes.
     #[error(transparent)]
     Config(ConfigError),
-    /// The system refused something that every program may do.
+    /// The system refused an ordinary request, such as a new thread.
     #[error("cannot {what}")]
     System {
-        /// What was tried.
+        /// The attempted action.
         what: &'static str,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The address of the page is not to be had.
+    /// The address of the page cannot be bound.
     #[error("http.listen = \"{address}\": cannot be served")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// An update did not happen; what was in use is in use.
+    /// An update failed; the adapters in use stay in use.
     #[error("update: {0}")]
     Update(String),
-    /// Who may use the daemon cannot be read or written.
+    /// The accounts of the daemon cannot be read or written.
     #[error("accounts: {0}")]
     Access(String),
-    /// A thread of the daemon is over though nobody asked it to end.
+    /// A thread of the daemon has ended unexpectedly.
     #[error("the part that {part} has ended: see the log")]
     Part {
-        /// What it does.
+        /// Work of the thread.
         part: &'static str,
     },
-    /// The daemon ends before this was done.
+    /// The daemon ended before the work was done.
     #[error("the daemon ends")]
     Ending,
-    /// Output that cannot be written.
+    /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
 }

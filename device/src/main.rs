@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A daemon runs for months, and what learning frees has to go back to the system: docs/performance.md has several
-/// allocators measured.
+/// Returns memory to the system after learning, because a daemon runs for months.
+/// docs/performance.md compares several allocators.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

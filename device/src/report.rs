@@ -1,4 +1,4 @@
-//! What commands print: text for people, JSON for scripts. The JSON keys are a contract.
+//! Output of commands: text for people, JSON for scripts. The JSON keys are a contract.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,7 +27,7 @@ pub(crate) struct LeftOutDto {
     pub(crate) reason: String,
 }
 
-/// Files that text output names one by one.
+/// Limit of left-out files that text output names.
 const NAMED: usize = 20;
 
 /// A pair of classes that is mixed up.
@@ -91,22 +91,22 @@ pub(crate) struct PredictionDto {
     pub(crate) top: Vec<GuessDto>,
 }
 
-/// Accuracy on another day from which on nothing more needs to be taught.
+/// Smallest accuracy on another day for the advice "enough".
 const ENOUGH: f64 = 0.9;
 
-/// Gain by one more occasion of every class below which the accuracy has levelled off.
+/// Accuracy counts as levelled off if one more occasion of every class gains less than this.
 const LEVEL: f64 = 0.02;
 
-/// Occasions, as far as they differ, from which on a class was shown on more than one.
+/// Effective number of occasions from which on a class counts as shown on several.
 const SEVERAL_OCCASIONS: f64 = 1.5;
 
-/// Shots below which an estimate is too rough to say that they are enough.
+/// Fewest shots of a class for the advice "enough": with fewer, an estimate is too rough.
 const FEWEST_SHOTS: u32 = 5;
 
-/// Pairs of classes that are worth naming.
+/// Limit of confused pairs in an estimate.
 const CONFUSIONS: usize = 3;
 
-/// Classes that an advice names.
+/// Limit of class names in an advice.
 const ADVISED: usize = 5;
 
 impl EstimateDto {
@@ -146,7 +146,7 @@ impl EstimateDto {
         }
     }
 
-    /// For people: two to six lines.
+    /// Returns the estimate as text of two to six lines.
     pub(crate) fn text(&self) -> String {
         let classes = self.per_class.values().flatten().count();
         let percent = |share: f64| format!("{:.0} %", 100.0 * share);
@@ -158,15 +158,15 @@ impl EstimateDto {
             format!("expected accuracy on another day: about {}", percent(self.another_day)),
         ];
         for c in &self.confused {
-            let (class, other, share) = (&c.class, &c.taken_for, percent(c.share));
-            lines.push(format!("  {class} is taken for {other} in {share} of cases"));
+            let share = percent(c.share);
+            lines.push(format!("  {} is taken for {} in {share} of cases", c.class, c.taken_for));
         }
         lines.push(format!("enough? {}", self.advice));
         lines.join("\n")
     }
 }
 
-/// The next thing to do.
+/// Returns the advice: the next thing to do.
 fn advice(
     estimate: &Estimate,
     enough: bool,
@@ -196,7 +196,7 @@ fn advice(
     }
 }
 
-/// Names, the first few of many.
+/// Lists names: the first few, and the number of the others.
 fn listed(names: &[String]) -> String {
     let shown = names.iter().take(ADVISED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(ADVISED) {
@@ -227,7 +227,8 @@ pub(crate) fn skipped(items: &[Skipped]) -> Vec<SkippedDto> {
     items.iter().map(dto).collect()
 }
 
-/// All files that were left out: those that hold no picture, then those that could not be read.
+/// Returns all files that were left out: first the files without a picture, then the unreadable
+/// ones.
 pub(crate) fn left_out(no_pictures: &[LeftOut], skipped: &[Skipped]) -> Vec<LeftOutDto> {
     let path = |path: &std::path::Path| path.display().to_string();
     let first = no_pictures
@@ -239,7 +240,7 @@ pub(crate) fn left_out(no_pictures: &[LeftOut], skipped: &[Skipped]) -> Vec<Left
     first.chain(then).collect()
 }
 
-/// Says on the error stream which files were left out.
+/// Prints the files that were left out to standard error.
 pub(crate) fn warn_left_out(files: &[LeftOutDto]) {
     for file in files.iter().take(NAMED) {
         eprintln!("left out {}: {}", file.path, file.reason);
@@ -260,7 +261,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), EdgeError> {
     line(text)
 }
 
-/// Says on the error stream why a command failed, with all causes.
+/// Prints the error of a command to standard error, with all causes.
 pub(crate) fn print_error(error: &EdgeError, as_json: bool) {
     let text = with_causes(error);
     if as_json {
@@ -270,7 +271,7 @@ pub(crate) fn print_error(error: &EdgeError, as_json: bool) {
     }
 }
 
-/// What an error says, and what its causes say beyond that.
+/// Returns the message of an error, followed by those of its causes that it does not contain.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -284,6 +285,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
 #[cfg(test)]
 mod tests {
     use fmlora_learner::{ClassEstimate, ClassName, Confusion};
@@ -294,7 +296,8 @@ mod tests {
         ClassName::new(text).expect("a name")
     }
 
-    /// Two classes, right in so many cases on another day and after one more occasion.
+    /// Returns an estimate of two classes with the given accuracies on another day and after one
+    /// more occasion.
     fn estimate(occasions: [f64; 2], another_day: f64, after_one_more: f64) -> Estimate {
         let class = |(text, occasions): (&str, f64)| ClassEstimate {
             class: name(text),

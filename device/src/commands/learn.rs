@@ -1,4 +1,4 @@
-//! `learn`: a task, that is a folder with one folder of pictures per class.
+//! `learn`: learns a task from a folder with one folder of pictures per class.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -46,7 +46,8 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
     report::warn_left_out(&left_out);
     let posed = posed(&mut session, &folders, taken, started)?;
     let (mut taught, training) = task::teach(&mut session, posed)?;
-    // Ctrl-C is about the training from here on, so it is watched before the answer is printed.
+    // From here on Ctrl-C ends the training only, so its handler starts before the answer is
+    // printed.
     let training = training.map(|training| (training, Interrupt::watch()));
     // An answer that cannot be printed does not prevent the training.
     let answered = if global.json { Ok(()) } else { tell_taught(&taught) };
@@ -87,14 +88,15 @@ fn posed(
     Ok(PosedTask { shots, tokens, started, forward })
 }
 
-/// Views of each picture of a class, by how many were taken together.
+/// Returns the number of views of each picture of a class. It depends on the number of pictures of
+/// the occasion.
 fn n_views(folder: &ClassFolder) -> Vec<usize> {
     let together = |occasion: &usize| folder.occasions.iter().filter(|o| *o == occasion).count();
     folder.occasions.iter().map(together).map(Shots::n_views).collect()
 }
 
-/// Trains on a task whose classes are taught, and puts the result to use if it is judged better. A failure leaves the classes
-/// taught.
+/// Trains a task after its classes are taught, and puts the result to use if it is judged better. A
+/// failure leaves the classes taught.
 fn train(
     session: &mut Session,
     training: &TaskTraining,
@@ -153,9 +155,11 @@ fn tell_trained(taught: &TaughtReport, trained: &TrainedReport) -> Result<(), Ed
     taught.estimate.as_ref().map_or(Ok(()), |estimate| report::line(estimate.text()))
 }
 
-/// The classes with the places of their pictures among those that could be read.
+/// Returns the classes with the rows of their readable pictures.
 fn rows_of_classes(folders: &[ClassFolder], taken: &Intake) -> Result<Vec<TaskClass>, EdgeError> {
-    let (mut classes, mut end, mut row) = (Vec::with_capacity(folders.len()), 0, 0);
+    let mut classes = Vec::with_capacity(folders.len());
+    let mut end = 0;
+    let mut row = 0;
     for folder in folders {
         end += folder.pictures.len();
         let first = row;
