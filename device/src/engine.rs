@@ -1,7 +1,7 @@
-//! The network on its device: pictures to features, in batches, and the training of tasks.
+//! The network on its device: computes features of pictures in batches, and trains tasks.
 //!
-//! A device that fails is left at once: what it was doing is done again on the processor, and everything after
-//! it too. Nothing learnt is on the device alone.
+//! If the device fails, the engine falls back to the processor at once: it repeats the failed work
+//! there, and does all later work there too. Nothing learned is on the device alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,31 +19,31 @@ use rayon::prelude::*;
 
 use crate::EdgeError;
 
-/// Pictures of one forward pass: enough to fill the caches, little enough to start soon.
+/// Pictures per forward pass: enough to fill the caches, few enough to start soon.
 pub(crate) const BATCH: usize = 16;
 
-/// The network and what tasks have left in it, owned by the one thread that computes with tensors.
+/// The network with the adapter state of all tasks. One thread owns it and computes with tensors.
 #[derive(Debug)]
 pub struct Engine {
     base: Arc<Base<'static>>,
     hardware: Hardware,
     parity: Option<Parity>,
     refused: Option<String>,
-    /// As the base has it.
+    /// Network of the base, without adapter.
     backbone: Backbone,
-    /// With everything learnt folded into its weights.
+    /// Network with the adapter folded into its weights.
     adapted: Backbone,
-    /// Shared bases, if the base has any, with everything learnt.
+    /// Shared bases with the state of all tasks; `None` if the base has no shared bases.
     adapter: Option<Adapter>,
-    /// Tokens since [`Engine::record`]; they live no longer than the task.
+    /// Tokens recorded since [`Engine::record`]; they live no longer than the task.
     recording: Option<Recording>,
     forward: Duration,
 }
 
-/// Most bytes of tokens that are kept for a training: some 6,600 pictures and views of the embedded base.
+/// Limit of recorded tokens in bytes: about 6,600 pictures and views on the embedded base.
 const MAX_RECORDED_BYTES: usize = 512 << 20;
 
-/// Tokens of pictures and of their views, kept for a training.
+/// Tokens of pictures and of their views, recorded for a training.
 #[derive(Debug)]
 struct Recording {
     pictures: TokenCache,
@@ -56,20 +56,21 @@ impl Recording {
     }
 }
 
-/// What a batch gives: `[pictures, d_feature]`, and the tokens that were made on the way if they are kept.
+/// Result of a batch: features `[pictures, d_feature]`, and the tokens if they are recorded.
 struct Computed {
     features: Vec<f32>,
     tokens: Option<Vec<f32>>,
 }
 
 impl Engine {
-    /// Builds the network of a base, with what tasks have left, on the device that is asked for, or on the
-    /// processor if that device computes something else.
+    /// Builds the network of a base with the adapter state of its tasks, on the requested device,
+    /// or on the processor if the results of that device differ.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::NoDevice`] if there is no such device, [`EdgeError::Backbone`] if the base's parts do not fit
-    /// together, [`EdgeError::Adapter`] if what tasks have left does not fit the base.
+    /// [`EdgeError::NoDevice`] if the device does not exist, [`EdgeError::Backbone`] if the base's
+    /// parts do not fit together, [`EdgeError::Adapter`] if the adapter state does not fit the
+    /// base.
     pub fn new(
         base: Arc<Base<'static>>,
         state: Option<&AdapterState>,
@@ -104,7 +105,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// A second engine that computes the same, for another thread; the weights are shared.
+    /// Returns a second engine with the same network for another thread. Both share the weights.
     pub(crate) fn twin(&self) -> Self {
         Self {
             base: self.base.clone(),
@@ -119,43 +120,45 @@ impl Engine {
         }
     }
 
-    /// Folds what tasks have left into the network, or nothing if they have left nothing.
+    /// Folds the adapter state of all tasks into the network; `None` is the base without tasks.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Adapter`] if it does not fit the base, [`EdgeError::Device`] if even the processor fails.
+    /// [`EdgeError::Adapter`] if the state does not fit the base, [`EdgeError::Device`] if even the
+    /// processor fails.
     pub(crate) fn follow(&mut self, state: Option<&AdapterState>) -> Result<(), EdgeError> {
         let Some(adapter) = self.base.adapter.clone() else { return Ok(()) };
-        let learnt = state.map(|state| adapter.with_state(state.clone())).transpose()?;
-        self.set_adapter(learnt.unwrap_or(adapter))
+        let learned = state.map(|state| adapter.with_state(state.clone())).transpose()?;
+        self.set_adapter(learned.unwrap_or(adapter))
     }
 
-    /// Where the network computes.
+    /// Returns the hardware on which the network computes.
     pub fn hardware(&self) -> &Hardware {
         &self.hardware
     }
 
-    /// How the network multiplies where it does not train.
+    /// Returns the precision of matrix products outside training.
     pub fn precision(&self) -> Precision {
         self.backbone.precision()
     }
 
-    /// How far the device is from the processor; `None` on the processor.
+    /// Returns the differences between the device and the processor; `None` on the processor.
     pub fn parity(&self) -> Option<Parity> {
         self.parity
     }
 
-    /// What would have been used first and why it is not.
+    /// Returns the preferred device that is not in use, and the reason; `None` if there is none.
     pub fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
 
-    /// Shared bases with everything learnt; `None` for a base without.
+    /// Returns the shared bases with the state of all tasks; `None` if the base has no shared
+    /// bases.
     pub(crate) fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
     }
 
-    /// Folds another adapter into the network.
+    /// Replaces the adapter, and folds the new one into the network.
     fn set_adapter(&mut self, adapter: Adapter) -> Result<(), EdgeError> {
         let fold = |engine: &mut Self| {
             let branches = adapter.side_branches(engine.backbone.device());
@@ -166,7 +169,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a task adapt the network as the base has it; nothing of the engine changes.
+    /// Trains a task on the network of the base, and returns the result; `None` if the base has no
+    /// shared bases. The adapter of the engine does not change.
     pub(crate) fn adapt(
         &mut self,
         known: &[Arc<Class>],
@@ -178,7 +182,8 @@ impl Engine {
         let outcome = self.on_device(|engine| {
             let outcome = adapt(&engine.backbone, &adapter, known, task, config, &mut *watch);
             match outcome {
-                // What diverges on the processor too is the task's fault, and is said there.
+                // The processor repeats the training: if it diverges there too, the task is the
+                // cause.
                 Err(AdaptError::Train(
                     error @ (TrainError::Device(_) | TrainError::Diverged { .. }),
                 )) if engine.hardware != Hardware::Cpu => Err(error.to_string()),
@@ -188,31 +193,32 @@ impl Engine {
         Ok(Some(outcome??))
     }
 
-    /// Keeps the tokens of the pictures and views that follow, for a training.
+    /// Starts to record the tokens of pictures and views for a training.
     pub(crate) fn record(&mut self) {
         let vit = self.backbone.vit_config();
         let empty = TokenCache::new(vit.n_tokens(), vit.d_model);
         self.recording = Some(Recording { pictures: empty.clone(), views: empty });
     }
 
-    /// The tokens kept since [`Engine::record`]: one row a picture, then one row a view. None are kept from here on, and
-    /// there are none if they would have been more than a small box can hold.
+    /// Ends the recording, and returns the tokens since [`Engine::record`]: one row a picture, then
+    /// one row a view. Returns `None` if they exceed the memory of a small box.
     pub(crate) fn recorded(&mut self) -> Option<TokenCache> {
         let Recording { mut pictures, views } = self.recording.take()?;
         pictures.append(&views).ok().map(|()| pictures)
     }
 
-    /// How pictures become numbers.
+    /// Returns the preprocessing of pictures.
     pub fn preprocess(&self) -> Preprocess {
         self.backbone.config().preprocess
     }
 
-    /// Time spent in forward passes so far; pictures that follow may have been loaded meanwhile.
+    /// Returns the total time of forward passes. The next pictures may have been loaded in that
+    /// time.
     pub fn forward_time(&self) -> Duration {
         self.forward
     }
 
-    /// Features of preprocessed pictures, in order.
+    /// Computes the features of preprocessed pictures, in order.
     ///
     /// # Errors
     ///
@@ -221,7 +227,7 @@ impl Engine {
         self.recorded_features(pictures, |recording| &mut recording.pictures)
     }
 
-    /// Features of random views of each picture, `n` of each.
+    /// Computes the features of `n` random views of each picture.
     ///
     /// # Errors
     ///
@@ -245,7 +251,8 @@ impl Engine {
         Ok(features)
     }
 
-    /// Features of pictures, whose tokens go to a part of the recording if there is one.
+    /// Computes the features of pictures, and adds their tokens to a part of the recording if one
+    /// runs.
     fn recorded_features(
         &mut self,
         pictures: &[Vec<f32>],
@@ -273,7 +280,8 @@ impl Engine {
     fn compute(&self, batch: &[Vec<f32>]) -> Result<Computed, String> {
         let mut pixels = batch.concat();
         if self.hardware != Hardware::Cpu {
-            // Every new shape costs a graphics adapter a search for its quickest kernels.
+            // A GPU searches for its fastest kernels at each new shape, so all batches have one
+            // shape.
             pixels.resize(BATCH * self.backbone.n_pixels(), 0.0);
         }
         let tokens = self.backbone.tokens(pixels);
@@ -286,7 +294,7 @@ impl Engine {
         Ok(Computed { features, tokens })
     }
 
-    /// Does something on the device, and once more on the processor if the device fails.
+    /// Runs `work` on the device, and again on the processor if the device fails.
     fn on_device<T>(
         &mut self,
         mut work: impl FnMut(&mut Self) -> Result<T, String>,
@@ -315,16 +323,18 @@ impl Engine {
             Some(adapter) => self.backbone.folded(&adapter.side_branches(&cpu.device)),
             None => self.backbone.clone(),
         };
-        (self.hardware, self.parity, self.refused) = (cpu.hardware, None, Some(why));
+        self.hardware = cpu.hardware;
+        self.parity = None;
+        self.refused = Some(why);
         Ok(())
     }
 }
 
-/// The numbers of the first pictures of a batch.
+/// Returns the numbers of the first `n` pictures of a batch.
 fn leading<const D: usize>(tensor: Tensor<D>, n: usize) -> Result<Vec<f32>, String> {
     let size = tensor.dims()[1..].iter().product::<usize>();
-    let numbers = tensor.try_into_data().map_err(|e| e.to_string())?;
-    let mut numbers = numbers.try_into_vec::<f32>().map_err(|e| e.to_string())?;
+    let data = tensor.try_into_data().map_err(|e| e.to_string())?;
+    let mut numbers = data.try_into_vec::<f32>().map_err(|e| e.to_string())?;
     numbers.truncate(n * size);
     Ok(numbers)
 }

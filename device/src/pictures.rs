@@ -1,5 +1,5 @@
-//! Picture files to features: the next pictures are read, decoded and resized while the network is built and while
-//! those before them go through it.
+//! Computes features of picture files. The next pictures are read, decoded and resized while the
+//! network is built, and while it computes the previous ones.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -15,28 +15,29 @@ use thiserror::Error;
 use crate::engine::BATCH;
 use crate::{EdgeError, Session};
 
-/// Largest picture file that is read: far beyond any camera's, far below what would hurt a small box.
+/// Size limit of a picture file: far above the files of cameras, far below the memory of a small
+/// box.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
-/// Why one picture is skipped.
+/// Reason for skipping a picture.
 #[derive(Debug, Error)]
 pub(crate) enum PictureError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    /// It is a folder, a pipe or a device.
+    /// The path is a folder, a pipe or a device.
     #[error("not a file")]
     NotAFile,
-    /// Larger than any picture.
+    /// The file exceeds the size limit.
     #[error("{bytes} bytes are more than the {} MiB allowed", MAX_FILE_BYTES >> 20)]
     TooLarge {
         /// Size of the file.
         bytes: u64,
     },
-    /// The decoder crashed, which is a mistake of ours, not of the picture.
+    /// The decoder crashed: a bug of this program, not a fault of the picture.
     #[error("the decoder crashed on it: please report this picture")]
     Crashed,
-    /// The bytes are no usable picture.
+    /// The bytes cannot be decoded.
     #[error("{}", chain(.0))]
     Decode(#[from] DecodeError),
 }
@@ -48,25 +49,25 @@ fn chain(error: &DecodeError) -> String {
     }
 }
 
-/// A picture that was skipped, and why.
+/// A skipped picture, and the reason.
 #[derive(Debug)]
 pub(crate) struct Skipped {
     pub(crate) path: PathBuf,
     pub(crate) error: PictureError,
 }
 
-/// Features of the pictures that could be read, by their place in the request, and what was skipped.
+/// Features of the readable pictures by position in the request, and the skipped pictures.
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     pub(crate) features: Vec<(usize, Vec<f32>)>,
-    /// Features of the views of each, in the same order; none where no views were asked for.
+    /// Features of the views of each picture, in the same order; empty if no views were requested.
     pub(crate) views: Vec<Vec<Vec<f32>>>,
     pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Decodes and preprocesses one file.
 fn load(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> {
-    // Asked before it is opened: opening a pipe waits for somebody to write.
+    // Checked before the file is opened: opening a pipe blocks until a writer opens it.
     let about = std::fs::metadata(path)?;
     if !about.is_file() {
         return Err(PictureError::NotAFile);
@@ -76,40 +77,41 @@ fn load(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> 
     }
     let file = std::fs::File::open(path)?;
     let mut bytes = Vec::with_capacity(about.len() as usize);
-    // A file may grow while it is read.
+    // The limit holds for a file that grows while it is read, too.
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     decoded(&bytes, preprocess)
 }
 
 /// Decodes and preprocesses a picture.
 pub(crate) fn decoded(bytes: &[u8], preprocess: &Preprocess) -> Result<Vec<f32>, PictureError> {
-    // One picture must not take the program with it, whatever is in it.
+    // A panic of the decoder must not end the program.
     let decoded = std::panic::catch_unwind(|| -> Result<Vec<f32>, DecodeError> {
         Ok(preprocess.apply(&decode_picture(bytes)?))
     });
     Ok(decoded.map_err(|_| PictureError::Crashed)??)
 }
 
-/// What became of some files, with their places.
+/// Receives the loaded pictures of a batch, with their positions.
 type Loaded = Receiver<(usize, Result<Vec<f32>, PictureError>)>;
 
-/// Batches that are loaded ahead. While the network is built some cores have nothing to do, for as long as a few
-/// batches take.
+/// Number of batches that are loaded ahead. Some cores are idle while the network is built, which
+/// takes as long as loading a few batches.
 const AHEAD: usize = 3;
 
-/// What is kept of the pictures beside their features.
+/// Data that is kept beside the features of the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// Nothing.
+    /// Nothing else.
     Features,
     /// Features of views.
     Views,
-    /// Features of views, and tokens for a training, in the engine, where the base has shared bases.
+    /// Features of views, and, if the base has shared bases, tokens for a training, recorded in the
+    /// engine.
     Tokens,
 }
 
-/// Computes the features of picture files, in their order, with a progress bar on a terminal when it
-/// takes long. `n_views` says how many views of a picture are looked at, by its place.
+/// Computes the features of picture files, in their order. Long work shows a progress bar on a
+/// terminal. `n_views` returns the number of views of the picture at a position.
 pub(crate) fn intake(
     session: &mut Session,
     paths: &[PathBuf],
@@ -119,14 +121,14 @@ pub(crate) fn intake(
     let preprocess = session.preprocess();
     let places: Vec<usize> = (0..paths.len()).collect();
     let batches: Vec<&[usize]> = places.chunks(BATCH).collect();
-    // Files are loaded by the pool that the CPU computes with, so that no core has two threads to share.
+    // Files are loaded by the pool that computes on the CPU, so that each core has one thread.
     rayon::in_place_scope(|scope| {
         let load_all = |batch: &&[usize]| -> Loaded {
             let (send, loaded) = channel();
             for &place in *batch {
                 let send = send.clone();
                 scope.spawn(move |_| {
-                    // Nobody listens any more when the network has failed.
+                    // The receiver is gone if the network has failed.
                     let _ = send.send((place, load(&paths[place], &preprocess)));
                 });
             }
@@ -144,7 +146,8 @@ pub(crate) fn intake(
             ahead.extend(batches.get(n + AHEAD).map(load_all));
             let mut loaded: Vec<_> = loaded.into_iter().flatten().collect();
             loaded.sort_by_key(|(place, _)| *place);
-            let (mut places, mut pixels) = (Vec::new(), Vec::new());
+            let mut places = Vec::new();
+            let mut pixels = Vec::new();
             for (place, found) in loaded {
                 match found {
                     Ok(picture) => {
@@ -175,18 +178,20 @@ pub(crate) fn intake(
     })
 }
 
-/// A class needs at least one picture that can be read.
+/// Returns the error for a class without a readable picture.
 pub(crate) fn no_pictures(
     name: &ClassName,
     pictures: &[PathBuf],
     skipped: &[Skipped],
 ) -> EdgeError {
-    let first = skipped.iter().find(|s| pictures.contains(&s.path));
-    let first = first.map_or_else(String::new, |s| format!("{}: {}", s.path.display(), s.error));
+    let first = skipped
+        .iter()
+        .find(|s| pictures.contains(&s.path))
+        .map_or_else(String::new, |s| format!("{}: {}", s.path.display(), s.error));
     EdgeError::NoPictures { what: format!("class {name}"), count: pictures.len(), first }
 }
 
-/// A bar that stays hidden for work of less than about two seconds.
+/// Returns a progress bar, hidden for work of less than about two seconds.
 fn progress_bar(n: usize) -> ProgressBar {
     if n <= 4 * BATCH {
         return ProgressBar::hidden();

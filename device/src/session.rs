@@ -1,4 +1,4 @@
-//! One command's view: base, store, classes and head, kept in step.
+//! The session: keeps base, store, classes and head consistent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use crate::{EdgeError, Engine, Store, StoreError};
 
 /// Base, store, classes and head.
 ///
-/// An operation happens in this order: compute what it changes, fit the head that follows, write both to
-/// disk as one transaction, then change what is in memory. Whatever fails leaves all as it was.
+/// An operation has four steps: compute the changes, fit the new head, write both to disk as one
+/// transaction, change memory. A failed step leaves everything unchanged.
 pub struct Session {
     base: BaseFile,
-    /// Where the network is to compute.
+    /// Requested device of the network.
     device: DeviceSpec,
     engine: Option<Engine>,
     store: Store,
     learner: Learner,
     moved_prior: Option<MovedPrior>,
     predictor: Option<Arc<Predictor>>,
-    /// What is to be expected of the classes, where it was worked out since the last operation.
+    /// Expected accuracy of the classes, if it was estimated since the last operation.
     expected: Expected,
-    /// Operations since it was opened.
+    /// Number of operations since the session was opened.
     revision: u64,
-    /// An operation could not be written: the disk may hold the state before it or after it.
+    /// True after a failed write: the disk may hold the state before the operation or after it.
     unsettled: bool,
 }
 
-/// The prior in the features that a task left.
+/// The prior, moved to the feature space after a task.
 #[derive(Debug, Serialize, Deserialize)]
 struct MovedPrior {
     space: FeatureSpaceId,
@@ -46,23 +46,23 @@ struct MovedPrior {
 }
 
 impl MovedPrior {
-    /// Key of the store, and the version of what stands there.
+    /// Key and version of the value in the store.
     const KEY: &'static str = "prior";
     const VERSION: u16 = 1;
 }
 
-/// The accuracy to expect.
+/// Estimate of the accuracy.
 enum Expected {
-    /// Not worked out yet.
+    /// Not estimated yet.
     Open,
-    /// `None` while there is too little to say anything.
+    /// `None` if there is too little data for an estimate.
     Known(Option<Estimate>),
 }
 
 /// The features of one class's shots.
 pub(crate) type ShotsOfClass = (ClassName, Shots);
 
-/// What an operation brought.
+/// Result of an operation.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) head: FittedHead,
@@ -71,17 +71,17 @@ pub(crate) struct Done {
 }
 
 impl Session {
-    /// Opens base and state as the command line names them.
+    /// Opens the base and the state of the command line.
     pub(crate) fn open(global: &Global, access: Access) -> Result<Self, EdgeError> {
         Self::open_at(global, &Self::state_directory(global), access)
     }
 
-    /// Where the state is: as the command line says, or the platform's data directory.
+    /// Returns the state directory: that of the command line, or the platform's data directory.
     pub(crate) fn state_directory(global: &Global) -> PathBuf {
         global.state.clone().unwrap_or_else(default_state_directory)
     }
 
-    /// Opens the base as the command line names it and the state in `directory`.
+    /// Opens the base of the command line, and the state in `directory`.
     pub(crate) fn open_at(
         global: &Global,
         directory: &Path,
@@ -129,17 +129,17 @@ impl Session {
         &self.learner
     }
 
-    /// Operations since the session was opened, those taken back included.
+    /// Returns the number of operations since the session was opened; each undo counts too.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Compares what is in memory with what is on disk, after a write that failed. A write that fails at its very end may
-    /// have reached the disk all the same: then the session takes over what is there.
+    /// Compares memory with the disk after a failed write. A write that fails at its very end may
+    /// have reached the disk all the same: then the session takes over the state on disk.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::Store`] while the disk cannot be read; nothing is changed then.
+    /// [`EdgeError::Store`] while the disk cannot be read; the session is then unchanged.
     pub(crate) fn settle(&mut self) -> Result<(), EdgeError> {
         if !self.unsettled {
             return Ok(());
@@ -154,28 +154,28 @@ impl Session {
         Ok(())
     }
 
-    /// Tries whether a state that could not be written can be written again.
+    /// Checks whether the storage can be written again after a failed write.
     pub(crate) fn try_storage(&mut self) {
         let storage = self.store.storage();
         storage.look_after();
-        // While the disk fails, what it holds is read again and again; the log says once that it fails.
+        // A failing disk is checked repeatedly, but logged once.
         let works = storage.trouble().is_none();
         if works && let Err(error) = self.settle() {
             tracing::error!("{}", with_causes(&error));
         }
     }
 
-    /// Lets the network be built anew when it is next needed: what was under way with it broke off.
+    /// Drops the network after a crash of its work. It is built again at the next use.
     pub(crate) fn drop_engine(&mut self) {
         self.engine = None;
     }
 
-    /// How pictures become numbers; known before the network is built.
+    /// Returns the preprocessing of pictures. It does not need the network.
     pub(crate) fn preprocess(&self) -> Preprocess {
         self.base.preprocess()
     }
 
-    /// The network, built when it is first needed.
+    /// Returns the network, which is built at the first use.
     pub(crate) fn engine(&mut self) -> Result<&mut Engine, EdgeError> {
         if let Some(engine) = self.engine.take() {
             return Ok(self.engine.insert(engine));
@@ -188,7 +188,7 @@ impl Session {
         Ok(self.engine.insert(engine))
     }
 
-    /// The head in use.
+    /// Returns the head in use.
     pub(crate) fn predictor(&mut self) -> Result<&Arc<Predictor>, EdgeError> {
         let predictor = match self.predictor.take() {
             Some(predictor) => predictor,
@@ -197,7 +197,7 @@ impl Session {
         Ok(self.predictor.insert(predictor))
     }
 
-    /// What is to be expected of the classes as they are.
+    /// Returns the expected accuracy of the current classes.
     pub(crate) fn estimate(&mut self) -> Result<Option<&Estimate>, EdgeError> {
         if let Expected::Open = self.expected {
             self.expected = Expected::Known(self.fit(&self.learner, &[])?.estimate);
@@ -208,7 +208,7 @@ impl Session {
         }
     }
 
-    /// Adds shots to classes; the shots themselves are gone when this returns.
+    /// Adds shots to classes. Only their statistics are stored.
     pub(crate) fn teach(
         &mut self,
         kind: OperationKind,
@@ -218,7 +218,7 @@ impl Session {
         self.commit(&operation, shots)
     }
 
-    /// Adds shots of one class, and says what that brought.
+    /// Adds shots to one class, and returns a report.
     pub(crate) fn teach_one(
         &mut self,
         name: &ClassName,
@@ -243,12 +243,12 @@ impl Session {
         self.commit(&operation, shots)
     }
 
-    /// Does an operation that adds no shots.
+    /// Commits an operation that adds no shots.
     pub(crate) fn apply(&mut self, operation: &Operation) -> Result<Done, EdgeError> {
         self.commit(operation, &[])
     }
 
-    /// Does an operation that cannot be undone by [`Session::undo`], together with values of the store.
+    /// Commits an operation that [`Session::undo`] cannot undo, together with values of the store.
     pub(crate) fn switch(
         &mut self,
         operation: &Operation,
@@ -263,12 +263,12 @@ impl Session {
         Ok(())
     }
 
-    /// The head that would follow from another state; nothing changes.
+    /// Fits the head to another state. The session does not change.
     pub(crate) fn fit_to(&self, next: &Learner) -> Result<FittedHead, EdgeError> {
         self.fit(next, &[])
     }
 
-    /// Takes the last operations back and gives their titles.
+    /// Undoes the last `count` operations, and returns their titles.
     pub(crate) fn undo(&mut self, count: u32) -> Result<Vec<String>, EdgeError> {
         let Some(undo) = self.store.undo(&self.learner, count as usize)? else {
             let possible = self.store.journal()?.len();
@@ -295,13 +295,14 @@ impl Session {
         Ok(Done { head, fit_time, write_time: started.elapsed().saturating_sub(fit_time) })
     }
 
-    /// Remembers that a write failed.
+    /// Records a failed write.
     fn written(&mut self, written: Result<(), StoreError>) -> Result<(), EdgeError> {
         self.unsettled |= written.is_err();
         Ok(written?)
     }
 
-    /// Takes over a state; a network that tasks had changed otherwise follows, or is built anew when it is needed.
+    /// Takes over a state. If its adapter state differs, the network changes too, or is built again
+    /// at the next use.
     fn follow(&mut self, next: Learner, head: &FittedHead) {
         if self.learner.adapter() != next.adapter()
             && let Some(mut engine) = self.engine.take()
@@ -315,20 +316,21 @@ impl Session {
         self.revision += 1;
     }
 
-    /// The prior in the features of now; `None` where it is not known.
+    /// Returns the prior in the current feature space; `None` if it is unknown.
     pub(crate) fn prior(&self) -> Option<&Prior> {
         self.prior_of(&self.learner)
     }
 
-    /// The prior of the base is about the features that its own network makes; a task that changes them moves it.
+    /// Returns the prior in the feature space of `learner`. The prior of the base holds for the
+    /// base's own network; a task that changes the features moves it.
     fn prior_of(&self, learner: &Learner) -> Option<&Prior> {
         let Some(state) = learner.adapter() else { return self.base.prior() };
         let space = self.base.id.feature_space_after(state).ok()?;
         self.moved_prior.as_ref().filter(|moved| moved.space == space).map(|moved| &moved.prior)
     }
 
-    /// Keeps the prior in the features that a task leaves. It serves these features alone, so that it may be written before
-    /// the task is.
+    /// Stores the prior in the feature space after a task. It is used in this feature space only,
+    /// so it may be written before the task.
     fn keep_prior(&mut self, kept: &Kept) -> Result<(), EdgeError> {
         let space = self.base.id.feature_space_after(kept.adapter.state()).ok();
         let (Some(space), Some(prior)) = (space, &kept.prior) else { return Ok(()) };
@@ -364,7 +366,7 @@ pub(crate) fn teach_shots(
     session.teach_one(name, shots)
 }
 
-/// Where the platform keeps a program's data.
+/// Returns the state directory in the platform's data directory.
 fn default_state_directory() -> PathBuf {
     let platform = directories::ProjectDirs::from("", "", "fmlora");
     platform
@@ -377,7 +379,7 @@ mod tests {
 
     use super::*;
 
-    /// The last flush of a commit fails: the operation is told as failed, but it is on disk.
+    /// The last flush of a commit fails: the operation returns an error, but it is on disk.
     #[test]
     fn an_operation_that_reached_the_disk_all_the_same_is_taken_over() {
         let _scenario = fail::FailScenario::setup();

@@ -1,4 +1,4 @@
-//! A task: classes with their shots. The classes are taught by statistics at once; a training may follow.
+//! A task: classes with their shots. Teaching adds their statistics at once; a training may follow.
 
 mod training;
 
@@ -17,7 +17,7 @@ use crate::{EdgeError, Session};
 
 pub(crate) use training::{TaskTraining, TrainedReport, TrainingEnd};
 
-/// A task as its pictures were computed.
+/// A task with the features of its pictures.
 pub(crate) struct PosedTask {
     pub(crate) shots: TaskShots,
     /// Tokens of `shots.seen.rows`, recorded if the base has shared bases.
@@ -46,7 +46,7 @@ pub(crate) struct ShotFeatures {
 }
 
 impl ShotFeatures {
-    /// Features of shots; their views follow by [`ShotFeatures::push_views`].
+    /// Starts with the features of shots. [`ShotFeatures::push_views`] adds their views.
     pub(crate) fn of_shots(shots: Vec<Vec<f32>>) -> Self {
         Self { views: vec![0..0; shots.len()], rows: shots }
     }
@@ -78,7 +78,7 @@ pub(crate) struct TaughtReport {
 }
 
 impl TaughtReport {
-    /// Replaces the estimate by that of the classes as they are now.
+    /// Replaces the estimate.
     pub(crate) fn expect(&mut self, estimate: Option<EstimateDto>) {
         self.accuracy_after = estimate.as_ref().map(|estimate| estimate.accuracy);
         self.estimate = estimate;
@@ -120,7 +120,7 @@ pub(crate) fn teach(
     posed: PosedTask,
 ) -> Result<(TaughtReport, Option<TaskTraining>), EdgeError> {
     let PosedTask { shots, tokens, started, forward } = posed;
-    // The accuracy before is over the classes known before.
+    // This accuracy is over the classes known before.
     let accuracy_before = session.estimate()?.map(|e| e.accuracy);
     let task = session.store().next_operation();
     let known: Vec<Arc<Class>> = session.learner().classes().cloned().collect();

@@ -1,4 +1,4 @@
-//! The training of a task whose classes are already taught by their statistics.
+//! The training of a task, after its classes are taught by their statistics.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl TrainedReport {
         Self { trouble: Some(why), ..Self::without_result(TrainingEnd::Failed, seconds) }
     }
 
-    /// Records the end of a training whose result was judged better.
+    /// Records whether a result that was judged better is in use.
     pub(crate) fn put_to_use(&mut self, done: Result<TrainingEnd, String>) {
         self.training = done.as_ref().copied().unwrap_or(TrainingEnd::Failed);
         self.trouble = done.err();
@@ -182,8 +182,8 @@ impl TaskTraining {
         }
     }
 
-    /// Puts a result to use as an operation of its own, unless the session did another operation since the task was
-    /// taught.
+    /// Puts a result to use as an operation of its own. Drops it if another operation followed the
+    /// teaching of the task.
     pub(crate) fn take_over(
         &self,
         session: &mut Session,
@@ -198,9 +198,9 @@ impl TaskTraining {
     }
 }
 
-/// Returns how tasks are trained.
+/// Returns the configuration of trainings.
 fn config() -> AdaptationConfig {
-    // Tests train every task, and set by how many standard errors the result has to be better.
+    // Tests train every task, and set the margin of the judgement in standard errors.
     fail_point!("training-margin", |margin| AdaptationConfig {
         fixed_rank: Some(2),
         margin: margin.and_then(|margin| margin.parse().ok()).unwrap_or_default(),
