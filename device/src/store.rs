@@ -4,22 +4,22 @@
 //! |---|---|---|
 //! | `meta` | `about` | postcard [`About`]: format, base, feature space, next number of the journal |
 //! | `classes` | key of the class name | postcard `Class` |
-//! | `parts` | key of the class name | postcard `Parts`: what adapters brought to the class |
-//! | `meta` | `adapter` | postcard `AdapterState`: what tasks have left in the network |
-//! | `journal` | number of the operation | postcard `Entry`: what takes the operation back |
-//! | `journal-parts` | number of the operation | what adapters had brought to its classes before it |
-//! | `adapters` | number of an operation that changed the network | what tasks had left before it |
-//! | `meta` | `prior` | the prior in the features that a task left: see `Session` |
-//! | `meta` | `accounts` | postcard `Accounts`: who may use the daemon's interfaces |
-//! | `meta` | `update`, `update-...` | what is remembered of updates: see `Updates` |
+//! | `parts` | key of the class name | postcard `Parts`: the parts of the class that come from adapters |
+//! | `meta` | `adapter` | postcard `AdapterState`: the adapter state of all tasks |
+//! | `journal` | number of the operation | postcard `Entry`: the data for undo |
+//! | `journal-parts` | number of the operation | parts of its classes from adapters, before it |
+//! | `adapters` | number of an operation that changed the network | adapter state before it |
+//! | `meta` | `prior` | the prior in the feature space after a task: see `Session` |
+//! | `meta` | `accounts` | postcard `Accounts`: passwords and tokens of the daemon's interfaces |
+//! | `meta` | `update`, `update-...` | state of the update client: see `Updates` |
 //! | `head` | `predictor` | postcard `Predictor`, fitted to the classes of the same transaction |
 //!
 //! A checksum follows each value (`store/tables.rs`).
 //!
-//! redb commits by writing everything new beside the old and then switching one of two roots, each with a
-//! checksum: after a power cut the file holds the last commit that was acknowledged. All checksums are compared when the
-//! file is opened. The file is locked, so that only one process owns a state. Commands that only look work on a copy in
-//! memory.
+//! redb commits by writing all new pages beside the old ones and then switching one of two roots,
+//! each with a checksum: after a power cut the file holds the last commit that was acknowledged.
+//! All checksums are compared when the file is opened. The file is locked, so that only one process
+//! owns a state. Read-only commands work on a copy in memory.
 
 mod damage;
 mod error;
@@ -54,13 +54,13 @@ use storage::{End, read_only};
 pub(crate) use storage::{Storage, refusal};
 use tables::{CLASSES, HEAD, META, PARTS};
 
-/// Version of what the tables hold.
+/// Version of the tables.
 const FORMAT: u16 = 4;
 
 /// Name of the file in the state directory.
 pub(crate) const FILE: &str = "state.redb";
 
-/// What a state is about.
+/// Description of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct About {
     format: u16,
@@ -70,7 +70,8 @@ struct About {
 }
 
 impl Record {
-    /// The features that the classes are about, read from the value `about`; `None` before the first operation.
+    /// Returns the feature space of the classes, read from the value `about`; `None` before the
+    /// first operation.
     ///
     /// # Errors
     ///
@@ -87,17 +88,17 @@ pub struct Store {
     adapter: Option<Arc<AdapterState>>,
 }
 
-/// Whether a command changes the state.
+/// Access of a command to the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Only look; several processes may.
+    /// Read only; several processes may have it.
     Read,
-    /// Own the state.
+    /// Read and write; one process owns the state.
     Write,
 }
 
 impl Store {
-    /// Opens the state in `directory` for a base; makes it if it is to be written.
+    /// Opens the state in `directory` for a base. With write access, creates it if it is missing.
     pub(crate) fn open(
         directory: &Path,
         base_id: BaseId,
@@ -119,28 +120,29 @@ impl Store {
         let store = Self { storage: Arc::new(storage), about, adapter };
         let expected = store.feature_space_of(store.adapter.as_deref(), base_id)?;
         if store.about.base_id != base_id || store.about.feature_space_id != expected {
-            let (found, expected) = (store.about.base_id.to_string(), base_id.to_string());
+            let found = store.about.base_id.to_string();
+            let expected = base_id.to_string();
             return Err(StoreError::OtherBase { path, found, expected });
         }
         Ok(store)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.storage.path()
     }
 
-    /// The open file, for other threads.
+    /// Returns the open file, for other threads.
     pub(crate) fn storage(&self) -> &Arc<Storage> {
         &self.storage
     }
 
-    /// Bytes of the file.
+    /// Returns the size of the file in bytes.
     pub fn n_bytes(&self) -> u64 {
         std::fs::metadata(self.path()).map_or(0, |m| m.len())
     }
 
-    /// The features that the classes are about.
+    /// Returns the feature space of the classes.
     pub fn feature_space_id(&self) -> FeatureSpaceId {
         self.about.feature_space_id
     }
@@ -155,12 +157,12 @@ impl Store {
         found.map_err(|e| self.damaged("the state of the network".to_owned(), e.to_string()))
     }
 
-    /// Number that the next operation will have.
+    /// Returns the number of the next operation.
     pub fn next_operation(&self) -> u64 {
         self.about.next_operation
     }
 
-    /// All classes.
+    /// Reads all classes.
     ///
     /// # Errors
     ///
@@ -169,11 +171,11 @@ impl Store {
         self.storage.read(|transaction| learner(transaction, d_feature, self.adapter.clone()))
     }
 
-    /// Reads anew what the file holds, and gives the classes.
+    /// Reads the file again, and returns the classes.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Storage`] or [`StoreError::Damaged`]; what was known before stays.
+    /// [`StoreError::Storage`] or [`StoreError::Damaged`]; the store is then unchanged.
     pub(crate) fn reload(&mut self, d_feature: usize) -> Result<Learner, StoreError> {
         let read = |transaction: &ReadTransaction| {
             let (about, adapter) = described(transaction)?;
@@ -181,15 +183,16 @@ impl Store {
             Ok((about, adapter, learner))
         };
         let (about, adapter, learner) = self.storage.read(read)?;
-        (self.about, self.adapter) = (about, adapter);
+        self.about = about;
+        self.adapter = adapter;
         Ok(learner)
     }
 
-    /// The head that was fitted to the classes, if it can serve this program.
+    /// Reads the head that was fitted to the classes; `None` if this program cannot use it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Storage`]; a damaged head is as good as none.
+    /// [`StoreError::Storage`]; a damaged head counts as missing.
     pub fn predictor(&self, learner: &Learner) -> Result<Option<Predictor>, StoreError> {
         let stored = self.storage.read(|transaction| match HEAD.read(transaction)? {
             Some(rows) => rows.get::<Predictor>("predictor"),
@@ -202,17 +205,17 @@ impl Store {
         Ok(stored.filter(|p| p.is_current(learner.d_feature(), learner.classes().len())))
     }
 
-    /// A value beside what was learnt that another thread keeps.
+    /// Returns a handle to a value of the table `meta`, for another thread.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Storage`] if the state was not opened to be written.
+    /// [`StoreError::Storage`] if the state was opened without write access.
     pub(crate) fn record(&self, key: &'static str) -> Result<Record, StoreError> {
         self.writable()?;
         Ok(Record::new(self.storage.clone(), key))
     }
 
-    /// A value of the table `meta` that stands behind this version; also of a state that was opened to be read.
+    /// Reads a value of the table `meta` that has this version; also with read-only access.
     ///
     /// # Errors
     ///
@@ -225,7 +228,7 @@ impl Store {
         Record::new(self.storage.clone(), key).versioned(version).load()
     }
 
-    /// Changes the state, with the head that follows, as one transaction.
+    /// Writes a change of the state and the new head as one transaction.
     fn write(
         &mut self,
         mut about: About,
@@ -245,7 +248,8 @@ impl Store {
             HEAD.write(transaction)?.insert("predictor", head)?;
             Ok(((), End::Commit))
         })?;
-        (self.about, self.adapter) = (about, adapter);
+        self.about = about;
+        self.adapter = adapter;
         Ok(())
     }
 
@@ -261,7 +265,7 @@ impl Store {
     }
 }
 
-/// The description, and what tasks have left in the network.
+/// Reads the description and the adapter state.
 fn described(transaction: &ReadTransaction) -> Result<(About, Option<Arc<AdapterState>>), Fault> {
     let missing = || Fault::Damaged {
         what: "the description of the state".to_owned(),
@@ -303,7 +307,7 @@ fn learner(
     Ok(learner)
 }
 
-/// Puts an operation's classes in the place of those before it.
+/// Replaces the classes of an operation by their new versions.
 fn write_classes(transaction: &WriteTransaction, operation: &Operation) -> Result<(), Fault> {
     let mut classes = CLASSES.write(transaction)?;
     let mut parts = PARTS.write(transaction)?;
@@ -320,7 +324,7 @@ fn write_classes(transaction: &WriteTransaction, operation: &Operation) -> Resul
     Ok(())
 }
 
-/// Writes something that changes nothing.
+/// Writes the description unchanged, as a test of the disk.
 fn touch(transaction: &WriteTransaction) -> Result<((), End), Fault> {
     let mut meta = META.write(transaction)?;
     if let Some(about) = meta.bytes("about")? {

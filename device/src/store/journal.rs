@@ -1,4 +1,4 @@
-//! Operations on disk: each one transaction, with what takes it back.
+//! The journal: writes each operation as one transaction, with its undo data.
 
 use std::sync::Arc;
 
@@ -12,37 +12,38 @@ use super::error::Fault;
 use super::tables::{ADAPTERS, JOURNAL, JOURNAL_PARTS};
 use super::{About, Parts, Store, StoreError, write_classes};
 
-/// Operations that can be undone.
+/// Number of operations that can be undone.
 pub const JOURNAL_LIMIT: usize = 20;
 
-/// What takes one operation back: classes to remove, classes to put back.
+/// Undo data of one operation: classes to remove, and classes to restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     kind: OperationKind,
     title: String,
-    /// For each class: how it was, and its key after the operation.
+    /// For each class: the class before the operation, and its key after it.
     changes: Vec<(Option<Arc<Class>>, Option<String>)>,
 }
 
-/// What tasks had left in the network before an operation that changed it.
+/// Adapter state before an operation that changed the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct AdapterBefore {
     state: Option<Arc<AdapterState>>,
 }
 
-/// The last operations taken back.
+/// Undo of the last operations.
 #[derive(Debug)]
 pub struct Undo {
-    /// Each operation taken back, the last one first.
+    /// Inverse of each operation, the last operation first.
     pub(crate) steps: Vec<Operation>,
-    /// What they were.
+    /// Titles of the operations.
     pub(crate) titles: Vec<String>,
+    /// Number of the earliest operation.
     first: u64,
 }
 
 impl Store {
-    /// Writes an operation, what takes it back, and the head that follows from it, as one transaction
-    /// that is on disk when this returns.
+    /// Writes an operation, its undo data and the new head as one transaction, which is on disk
+    /// when this returns.
     ///
     /// # Errors
     ///
@@ -81,7 +82,7 @@ impl Store {
         })
     }
 
-    /// Titles of the operations that can be undone, the last first.
+    /// Returns the titles of the operations that can be undone, the last one first.
     ///
     /// # Errors
     ///
@@ -91,7 +92,7 @@ impl Store {
         Ok(entries.into_iter().map(|(_, entry)| entry.title).collect())
     }
 
-    /// What takes the last `count` operations back, as one operation; `None` if there are fewer.
+    /// Returns the undo of the last `count` operations; `None` if there are fewer.
     ///
     /// # Errors
     ///
@@ -127,7 +128,8 @@ impl Store {
         Ok(Some(Undo { steps, titles, first: entries.get(count - 1).map_or(0, |(n, _)| *n) }))
     }
 
-    /// Writes what [`Store::undo`] gave, and drops the journal's entries that it took back.
+    /// Writes the result of [`Store::undo`], and removes the entries of the undone operations from
+    /// the journal.
     ///
     /// # Errors
     ///
@@ -148,7 +150,7 @@ impl Store {
     }
 }
 
-/// What tasks had left before an operation; `None` if it did not change that.
+/// Reads the adapter state before an operation; `None` if the operation did not change it.
 fn adapter_before(
     transaction: &ReadTransaction,
     number: u64,
@@ -156,7 +158,7 @@ fn adapter_before(
     ADAPTERS.read(transaction)?.map_or(Ok(None), |rows| rows.get(number))
 }
 
-/// The journal, the last operation first.
+/// Reads the journal, the last operation first.
 fn entries(transaction: &ReadTransaction) -> Result<Vec<(u64, Entry)>, Fault> {
     let mut entries = Vec::new();
     if let Some(rows) = JOURNAL.read(transaction)? {
