@@ -1,8 +1,9 @@
-//! `run`: watches a camera for months, and learns while it does.
+//! `run`: the daemon, which watches a camera for months and learns meanwhile.
 //!
-//! A frame goes one way: the source's own thread puts it into the slot of the newest frame, one thread answers frames
-//! and posted pictures, another one learns, a third one trains behind it, and whoever wants to know is told by events. Nothing queues without bounds,
-//! and no lock is held over a forward pass.
+//! Frames go one way. The thread of the source puts each frame into a slot that holds the newest
+//! one. One thread answers frames and posted pictures, a second one learns, and a third one trains.
+//! Interfaces receive events. Queues of frames, pictures, operations and events are bounded, and no
+//! lock is held over a forward pass.
 
 pub(crate) mod access;
 mod answering;
@@ -42,50 +43,51 @@ use source::{Keeping, SourceSpec};
 use supervisor::Daemon;
 pub(crate) use updating::{InUseDto, QuarantinedDto};
 
-/// How long threads that only wait are waited for.
+/// Time limit for blocking threads when the runtime shuts down.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
-/// Requests that are decoded, encoded, hashed at a time, beside those that only wait.
+/// Limit of blocking threads: they decode, encode, hash, or wait for a frame.
 const BLOCKING_THREADS: usize = 32;
 
-/// What a run brought.
+/// Statistics of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunReport {
-    /// Frames that came.
+    /// Frames from the source.
     pub(crate) frames: u64,
-    /// Frames that were left out because newer ones came first.
+    /// Frames that were dropped: newer ones came first, or they came too soon.
     pub(crate) left_out: u64,
-    /// Pictures that were damaged.
+    /// Damaged pictures.
     pub(crate) damaged: u64,
-    /// Frames that were answered.
+    /// Answered frames.
     pub(crate) answered: u64,
-    /// How often the source was opened.
+    /// Number of times that the source was opened.
     pub(crate) openings: u64,
-    /// How long it ran.
+    /// Duration of the run.
     pub(crate) seconds: f64,
     /// Mean time from a frame to its answer.
     pub(crate) milliseconds: f64,
 }
 
-/// What the daemon tells whoever started it.
+/// Message from the daemon to the command that runs it.
 pub(crate) enum Told<'a> {
-    /// The page is served there.
+    /// URL of the page.
     Page(&'a str),
-    /// The administrator's password, which is told this once.
+    /// The administrator's new password. It is shown only once.
     Password(&'a str),
-    /// Something happened.
+    /// An event.
     Event(&'a Event),
 }
 
-/// How a run is begun and ended.
+/// Arguments of [`run`].
 pub(crate) struct Run<'a> {
     pub(crate) config: DaemonConfig,
-    /// Opened to be written.
+    /// Session opened for writing.
     pub(crate) session: Session,
-    /// When it ends by itself.
+    /// Time at which the run ends by itself.
     pub(crate) until: Option<Instant>,
-    /// Reads the configuration anew.
+    /// Reads the configuration again.
     pub(crate) reread: &'a dyn Fn() -> Result<DaemonConfig, EdgeError>,
+    /// Receives the messages.
     pub(crate) tell: &'a mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>,
 }
 
@@ -93,8 +95,8 @@ pub(crate) struct Run<'a> {
 ///
 /// # Errors
 ///
-/// [`EdgeError::Config`] for a source that nobody can open, [`EdgeError::Listen`] and [`EdgeError::File`] for the page,
-/// [`EdgeError::Part`] if a thread fails, and whatever `tell` says.
+/// [`EdgeError::Config`] for an invalid source, [`EdgeError::Listen`] and [`EdgeError::File`] for
+/// the page, [`EdgeError::Part`] if a thread fails, and the errors of `tell`.
 pub(crate) fn run(run: Run<'_>) -> Result<RunReport, EdgeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -111,12 +113,12 @@ pub(crate) fn run(run: Run<'_>) -> Result<RunReport, EdgeError> {
         let report = daemon.end(watched.is_ok()).await;
         watched.map(|()| report)
     });
-    // What still waits for a frame is not waited for.
+    // Threads that still wait for a frame are abandoned.
     runtime.shutdown_timeout(LAST_MOMENT);
     report
 }
 
-/// How the configured source is kept open.
+/// Returns the settings by which the configured source is kept open.
 pub(crate) fn keeping(config: &DaemonConfig) -> Result<Keeping, EdgeError> {
     let camera = &config.camera;
     let spec = SourceSpec::of(camera).map_err(|what| {

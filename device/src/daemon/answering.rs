@@ -1,7 +1,8 @@
-//! The thread that answers: frames of the source, and pictures that somebody posted.
+//! The thread that answers frames of the source and posted pictures.
 //!
-//! It has an engine and a head of its own. What an operation changes reaches it whole, between two batches, so that
-//! no frame waits for a training and none is answered by half of a change.
+//! It has an engine and a head of its own, and takes over the changes of an operation as a whole
+//! between two batches. So no frame waits for a training, and each is answered by one consistent
+//! state.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
@@ -21,65 +22,65 @@ use crate::engine::BATCH;
 use crate::update::Ends;
 use crate::{EdgeError, Engine};
 
-/// How long the thread waits for a frame before it looks whether it is to end.
+/// Longest wait for a frame between two checks for the end of the thread.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Posted pictures that may wait: a second of work on a small box.
+/// Queue length of posted pictures: a second of work on a small box.
 const QUEUE: usize = 2 * BATCH;
 
-/// A picture that somebody posted, ready for the network.
+/// A posted picture, preprocessed for the network.
 struct Posted {
     pixels: Vec<f32>,
     reply: oneshot::Sender<Prediction>,
 }
 
-/// What an operation changed.
+/// Change of head and network by an operation.
 pub(crate) struct Update {
-    /// The head, which whoever learns has too.
+    /// The head, shared with the thread that learns.
     pub(crate) predictor: Arc<Predictor>,
-    /// The network, where a task changed it.
+    /// The network, if the operation changed it.
     pub(crate) engine: Option<Engine>,
-    /// Operations of the session that are in both.
+    /// Revision of the session that head and network correspond to.
     pub(crate) revision: u64,
 }
 
-/// How far the thread has come.
+/// Progress of the thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Operations that were in what answered the last frame.
+    /// Revision of the session that answered the last frame.
     pub(crate) revision: u64,
-    /// Frames that were answered.
+    /// Number of answered frames.
     pub(crate) frames: u64,
 }
 
-/// Why a posted picture has no answer.
+/// Reason why a posted picture has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// Too many others wait.
+    /// The queue is full.
     Busy,
-    /// The thread is over or failed.
+    /// The thread has ended or failed.
     Ended,
 }
 
-/// How others reach the thread.
+/// Handle for other threads.
 #[derive(Clone)]
 pub(crate) struct Answers {
     posted: SyncSender<Posted>,
     updates: Sender<Update>,
     slot: Arc<Slot>,
     progress: Arc<Mutex<Progress>>,
-    /// Operations in the last update that the thread was given.
+    /// Revision of the last update sent to the thread.
     given: Arc<AtomicU64>,
 }
 
-/// The thread; ends when this is dropped.
+/// The thread; it ends when this is dropped.
 pub(crate) struct Answering {
     stop: Arc<AtomicBool>,
     slot: Arc<Slot>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread works with.
+/// Arguments of the thread.
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) predictor: Arc<Predictor>,
@@ -87,12 +88,12 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<LiveConfig>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Told before a frame is answered.
+    /// Counts the ends of the program; notified before a frame is answered.
     pub(crate) ends: Ends,
 }
 
 impl Answers {
-    /// What a preprocessed picture shows.
+    /// Classifies a preprocessed picture on the thread.
     pub(crate) async fn ask(&self, pixels: Vec<f32>) -> Result<Prediction, NoAnswer> {
         let (reply, answer) = oneshot::channel();
         self.posted.try_send(Posted { pixels, reply }).map_err(|error| match error {
@@ -103,20 +104,21 @@ impl Answers {
         answer.await.map_err(|_| NoAnswer::Ended)
     }
 
-    /// Lets all that follows be answered with what an operation changed.
+    /// Sends an update to the thread. It answers all later frames and pictures.
     pub(crate) fn update(&self, update: Update) {
         let revision = update.revision;
-        // Nobody answers any more when the thread is over.
+        // Sending fails only after the end of the thread.
         let _ = self.updates.send(update);
         self.given.store(revision, Ordering::Release);
     }
 
-    /// Operations in the last update that the thread was given: in more of them there was nothing that could be used.
+    /// Returns the revision of the last update sent to the thread. A later revision of the session
+    /// could not be used yet.
     pub(crate) fn given(&self) -> u64 {
         self.given.load(Ordering::Acquire)
     }
 
-    /// How far the thread has come.
+    /// Returns the progress of the thread.
     pub(crate) fn progress(&self) -> Progress {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,20 +129,21 @@ impl Answering {
     ///
     /// # Errors
     ///
-    /// [`EdgeError::System`] if there is no thread to be had.
+    /// [`EdgeError::System`] if the thread cannot be started.
     pub(crate) fn start(parts: Parts) -> Result<(Self, Answers), EdgeError> {
         let (posted, pictures) = sync_channel(QUEUE);
         let (updates, changes) = channel();
-        let (stop, slot) = (Arc::new(AtomicBool::new(false)), parts.slot.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let slot = parts.slot.clone();
         let smoothing = Smoothing::new(parts.config.get().predict.smoothing_frames);
         let flag = stop.clone();
         let progress = Arc::<Mutex<Progress>>::default();
         let told = progress.clone();
         let run =
             Loop { parts, pictures, changes, smoothing, last: 0, revision: 0, told, stop: flag };
-        let thread = std::thread::Builder::new().name("answers".to_owned());
-        let thread = thread.spawn(move || run.run());
-        let thread = thread
+        let thread = std::thread::Builder::new()
+            .name("answers".to_owned())
+            .spawn(move || run.run())
             .map_err(|source| EdgeError::System { what: "start a thread", source })
             .map(Some)?;
         let given = Arc::default();
@@ -148,7 +151,7 @@ impl Answering {
         Ok((Self { stop, slot, thread }, answers))
     }
 
-    /// Whether the thread is over though nobody asked it to end.
+    /// Returns true after the end of the thread. It ends early only if it failed.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
@@ -159,7 +162,7 @@ impl Drop for Answering {
         self.stop.store(true, Ordering::Release);
         self.slot.wake();
         if let Some(thread) = self.thread.take() {
-            // It panicked or it ended: it is over.
+            // An error means that the thread panicked; it has ended too.
             let _ = thread.join();
         }
     }
@@ -170,9 +173,9 @@ struct Loop {
     pictures: Receiver<Posted>,
     changes: Receiver<Update>,
     smoothing: Smoothing,
-    /// Number of the last frame that was answered.
+    /// Number of the last answered frame.
     last: u64,
-    /// Operations that are in the network and the head.
+    /// Revision of the session that network and head correspond to.
     revision: u64,
     told: Arc<Mutex<Progress>>,
     stop: Arc<AtomicBool>,
@@ -184,13 +187,15 @@ impl Loop {
             let frame = self.parts.slot.next(self.last, PATIENCE);
             let room = BATCH - usize::from(frame.is_some());
             let posted: Vec<Posted> = self.pictures.try_iter().take(room).collect();
-            // After the pictures were taken: who knows of an operation is answered by what it changed.
+            // After the pictures were taken: a client that knows of an operation gets an answer
+            // with its changes.
             self.follow();
             if frame.is_none() && posted.is_empty() {
                 continue;
             }
             if posted.len() == room {
-                // More may wait, and nobody wakes this thread for them again.
+                // More pictures may wait. Their senders have woken this thread already, and will not
+                // do it again.
                 self.parts.slot.wake();
             }
             if let Err(error) = self.answer(frame.as_ref(), posted) {
@@ -205,7 +210,8 @@ impl Loop {
             if let Some(engine) = engine {
                 self.parts.engine = engine;
             }
-            (self.parts.predictor, self.revision) = (predictor, revision);
+            self.parts.predictor = predictor;
+            self.revision = revision;
             self.smoothing.forget();
         }
         self.smoothing.set_length(self.parts.config.get().predict.smoothing_frames);
@@ -216,7 +222,8 @@ impl Loop {
             self.parts.ends.count();
         }
         let preprocess = self.parts.engine.preprocess();
-        let (mut pixels, mut replies) = (Vec::new(), Vec::new());
+        let mut pixels = Vec::new();
+        let mut replies = Vec::new();
         pixels.extend(frame.map(|frame| preprocess.apply(&frame.picture)));
         for Posted { pixels: picture, reply } in posted {
             pixels.push(picture);
@@ -229,7 +236,7 @@ impl Loop {
         }
         for (reply, feature) in replies.into_iter().zip(features) {
             self.parts.metrics.pictures.inc();
-            // Who hung up does not want to know.
+            // Sending fails only if the client has disconnected.
             let _ = reply.send(self.predict(&feature));
         }
         Ok(())
@@ -245,7 +252,7 @@ impl Loop {
             *told = Progress { revision: self.revision, frames: told.frames + 1 };
         }
         let seen = Seen { frame: frame.number, answer, milliseconds: 1e3 * took.as_secs_f64() };
-        // An event that nobody listens to is none.
+        // Sending fails only without listeners.
         let _ = self.parts.events.send(Event::Prediction(seen));
     }
 

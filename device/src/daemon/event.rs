@@ -1,4 +1,4 @@
-//! What happens, for everybody who wants to know at once.
+//! Events of the daemon, broadcast to all interfaces.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -78,7 +78,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// Its name in the stream of events.
+    /// Returns the name of the event in the event stream.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Prediction(_) => "prediction",

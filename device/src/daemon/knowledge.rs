@@ -1,4 +1,4 @@
-//! What the box knows, for everybody who only wants to read it.
+//! Snapshot of the classes and their estimate, for readers without the session.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,30 +22,30 @@ pub(crate) struct ClassDto {
     pub(crate) forget_bytes: usize,
 }
 
-/// What the box knows after an operation.
+/// Classes, estimate and journal after an operation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Knowledge {
     pub(crate) classes: Vec<ClassDto>,
     pub(crate) estimate: Option<EstimateDto>,
-    /// Operations that can be taken back, the last one first.
+    /// Titles of the operations that can be undone, the last one first.
     pub(crate) undo: Vec<String>,
     pub(crate) state_bytes: u64,
-    /// The features that the classes are about.
+    /// Feature space of the classes.
     pub(crate) feature_space: String,
 }
 
-/// The newest knowledge.
+/// The newest snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct SharedKnowledge(Mutex<Arc<Knowledge>>);
 
 impl Knowledge {
-    /// What a session knows now.
+    /// Returns the snapshot of a session.
     pub(crate) fn of(session: &mut Session) -> Result<Self, EdgeError> {
         let estimate = session.estimate()?.map(EstimateDto::new);
         Ok(Self { estimate, ..Self::without_estimate(session)? })
     }
 
-    /// The same without what takes its time to work out.
+    /// Returns the snapshot without the estimate, which takes time.
     pub(crate) fn without_estimate(session: &Session) -> Result<Self, EdgeError> {
         Ok(Self {
             classes: classes(session),
@@ -57,23 +57,28 @@ impl Knowledge {
     }
 }
 
-/// The classes of a session.
+/// Returns the classes of a session.
 pub(crate) fn classes(session: &Session) -> Vec<ClassDto> {
     let one = |class: &Arc<fmlora_learner::Class>| {
         let (bytes, forget_bytes) = class.n_bytes();
-        let (name, shots) = (class.name.to_string(), class.count());
-        ClassDto { name, shots, modes: class.modes.len(), bytes, forget_bytes }
+        ClassDto {
+            name: class.name.to_string(),
+            shots: class.count(),
+            modes: class.modes.len(),
+            bytes,
+            forget_bytes,
+        }
     };
     session.learner().classes().map(one).collect()
 }
 
 impl SharedKnowledge {
-    /// As it is now.
+    /// Returns the newest snapshot.
     pub(crate) fn get(&self) -> Arc<Knowledge> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the place of what was known before.
+    /// Replaces the snapshot.
     pub(crate) fn set(&self, knowledge: Knowledge) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(knowledge);
     }

@@ -1,4 +1,4 @@
-//! What all interfaces of the daemon have in common.
+//! State shared by all interfaces of the daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ pub(crate) struct About {
     pub(crate) refused: Option<String>,
 }
 
-/// What a request works with.
+/// Shared state that requests use.
 pub(crate) struct Shared {
     pub(crate) about: About,
     pub(crate) config: Arc<LiveConfig>,
@@ -56,14 +56,14 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) updater: Updater,
     pub(crate) ending: Ending,
-    /// The state's file, and whether it can be written.
+    /// Storage of the state, which knows whether it can be written.
     pub(crate) storage: Arc<Storage>,
-    /// Random name of this device, made once.
+    /// Random id of this device, generated once.
     pub(crate) device: String,
     pub(crate) started: Instant,
 }
 
-/// Tells threads and tasks that the daemon ends.
+/// Shutdown signal for threads and tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
     flag: Arc<AtomicBool>,
@@ -71,7 +71,7 @@ pub(crate) struct Ending {
 }
 
 impl About {
-    /// Of a session; builds its network.
+    /// Returns the description of a session's network. Builds the network.
     pub(crate) fn of(session: &mut Session) -> Result<Self, EdgeError> {
         let engine = session.engine()?;
         let device = engine.hardware().to_string();
@@ -89,25 +89,25 @@ impl About {
 }
 
 impl Ending {
-    /// Nothing ends yet.
+    /// Returns a signal that is not set.
     pub(crate) fn new() -> Self {
         Self { flag: Arc::default(), watch: Arc::new(watch::channel(false).0) }
     }
 
-    /// From here on, everything ends.
+    /// Sets the signal: the daemon shuts down.
     pub(crate) fn begin(&self) {
         self.flag.store(true, Ordering::Release);
         self.watch.send_replace(true);
     }
 
-    /// Whether it has begun.
+    /// Returns true if the shutdown has begun.
     pub(crate) fn has_begun(&self) -> bool {
         self.flag.load(Ordering::Acquire)
     }
 
-    /// Waits until it begins.
+    /// Waits until the shutdown begins.
     pub(crate) async fn wait(&self) {
-        // The sender lives as long as this does.
+        // Waiting cannot fail: the sender lives as long as `self`.
         let _ = self.watch.subscribe().wait_for(|ending| *ending).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Starts all parts of the daemon, looks after them, ends them in order.
+//! The supervisor: starts all parts of the daemon, monitors them, and shuts them down in order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,22 +29,22 @@ use super::{Event, RunReport, Told, keeping};
 use crate::report::with_causes;
 use crate::{EdgeError, Session};
 
-/// How often the daemon looks after its parts.
+/// Period of the checks on all parts.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// Events that may wait for a slow listener.
+/// Event queue length of a slow listener.
 const EVENTS: usize = 256;
 
-/// How long the end may take: requests, last words and the operation that is under way.
+/// Time limit of the shutdown: requests, last MQTT messages and the running operation.
 const LAST_OPERATION: Duration = Duration::from_secs(8);
 
-/// Longest wait for the step of a training that is under way.
+/// Time limit for the running step of a training.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
-/// Who is told what the daemon does.
+/// Receiver of the daemon's messages.
 type Tell<'a> = &'a mut dyn FnMut(Told<'_>) -> Result<(), EdgeError>;
 
-/// All threads and tasks, and what they share.
+/// All threads and tasks, and their shared state.
 pub(super) struct Daemon {
     shared: Arc<Shared>,
     keeper: Option<Keeper>,
@@ -54,7 +54,7 @@ pub(super) struct Daemon {
     server: Option<Server>,
     #[cfg(feature = "mqtt")]
     mqtt: Option<Mqtt>,
-    /// Looks for updates.
+    /// The task that looks for updates.
     looking: JoinHandle<()>,
     systemd: Systemd,
 }
@@ -65,16 +65,18 @@ impl Daemon {
         mut session: Session,
         tell: Tell<'_>,
     ) -> Result<(Self, Receiver<Event>), EdgeError> {
-        let (started, ending) = (Instant::now(), Ending::new());
-        // First of all: what follows works with the adapter that is in use.
+        let started = Instant::now();
+        let ending = Ending::new();
+        // First, because it may change the adapter in use, which all other parts need.
         let updater = Updater::start(&mut session)?;
         let about = About::of(&mut session)?;
         let config = Arc::new(LiveConfig::new(config));
         let metrics = Arc::new(Metrics::new(config.clone(), &about));
         let (events, listening) = broadcast::channel(EVENTS);
-        let (slot, source) = (Arc::new(Slot::default()), Arc::new(SharedHealth::default()));
+        let slot = Arc::new(Slot::default());
+        let source = Arc::new(SharedHealth::default());
         let knowledge = Arc::new(SharedKnowledge::default());
-        // Whoever asks first knows of all classes; the accuracy to expect follows from the thread that learns.
+        // The first requests see all classes; the thread that learns adds the estimate.
         knowledge.set(Knowledge::without_estimate(&session)?);
         let preprocess = session.engine()?.preprocess();
         let (answering, answers) = Answering::start(Parts {
@@ -88,9 +90,9 @@ impl Daemon {
         })?;
         let storage = session.store().storage().clone();
         let accounts = configured(&config.get())?;
-        let gate = Gate::open(session.store().record("accounts")?, accounts);
-        let gate = gate.map_err(|error| EdgeError::Access(with_causes(&error)))?;
-        // Without it the page is served all the same.
+        let opened = Gate::open(session.store().record("accounts")?, accounts);
+        let gate = opened.map_err(|error| EdgeError::Access(with_causes(&error)))?;
+        // The page is served without the id of the device, too.
         let device =
             updater.status(&config.get().update).map_or_else(|_| String::new(), |s| s.device);
         let listeners = Listeners {
@@ -149,7 +151,7 @@ impl Daemon {
         Ok((daemon, listening))
     }
 
-    /// Looks after all parts until the daemon is to end.
+    /// Monitors all parts until a signal or the time limit ends the daemon, or a part fails.
     pub(super) async fn watch(
         &mut self,
         mut events: Receiver<Event>,
@@ -190,22 +192,22 @@ impl Daemon {
         }
     }
 
-    /// Tells everybody when the source changes between well and not.
+    /// Sends an event when the source fails or recovers.
     fn look_at_source(&self, before: &SourceHealth) -> SourceHealth {
         let now = self.shared.source.get();
         if (now.open, now.trouble.is_some()) != (before.open, before.trouble.is_some()) {
-            // An event that nobody listens to is none.
+            // Sending fails only without listeners.
             let _ = self.shared.events.send(Event::Source(now.clone()));
         }
         now
     }
 
-    /// Tells everybody when the state cannot be written any more, and when it can again.
+    /// Sends an event when the storage fails or recovers.
     fn look_at_storage(&self, before: Option<&str>) -> Option<String> {
         let trouble = self.shared.storage.trouble();
         if trouble.is_some() != before.is_some() {
             let event = Event::Storage { writable: trouble.is_none(), trouble: trouble.clone() };
-            // An event that nobody listens to is none.
+            // Sending fails only without listeners.
             let _ = self.shared.events.send(event);
         }
         trouble
@@ -230,7 +232,8 @@ impl Daemon {
         }
     }
 
-    /// Takes over what of a changed configuration can be taken over; a wrong one changes nothing.
+    /// Reloads the configuration, as far as it can change in a running daemon. An invalid one
+    /// changes nothing.
     async fn reload(&mut self, reread: &dyn Fn() -> Result<DaemonConfig, EdgeError>) {
         self.systemd.reloading();
         let reloaded = reread().map(|new| reload(&self.shared.config.get(), new));
@@ -258,7 +261,7 @@ impl Daemon {
             server.reload(&config.http).await?;
         }
         if camera {
-            // The old source is closed first: a camera can be open once.
+            // The old source is closed first, because a camera can be open only once.
             self.keeper = None;
             self.keeper = Some(keep(&config, &self.shared.slot, &self.shared.source)?);
         }
@@ -268,7 +271,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends all parts: first what takes requests, last what does them. An end that was asked for is no crash.
+    /// Shuts down all parts: first the interfaces, last the threads that do the work. A requested
+    /// end does not count as a crash.
     pub(super) async fn end(mut self, asked_for: bool) -> RunReport {
         let until = Instant::now() + LAST_OPERATION;
         if asked_for {
@@ -283,19 +287,21 @@ impl Daemon {
         if let Some(mqtt) = self.mqtt.take() {
             mqtt.end().await;
         }
-        // What it waits for is not waited for; what it has begun in the store is done or undone.
+        // A pending download is abandoned; a store transaction is committed or rolled back as a
+        // whole.
         self.looking.abort();
         while !self.teaching.is_over() && Instant::now() < until {
             tokio::time::sleep(ROUND / 10).await;
         }
-        // The result of a training is lost in any case: only its step is waited for.
+        // The result of a training is lost in any case, so only the running step is awaited.
         let until = until.min(Instant::now() + LAST_STEP);
         while !self.training.is_over() && Instant::now() < until {
             tokio::time::sleep(ROUND / 10).await;
         }
         self.keeper = None;
         let shared = &self.shared;
-        let (counts, (answered, time)) = (shared.slot.counts(), shared.metrics.answered());
+        let counts = shared.slot.counts();
+        let (answered, time) = shared.metrics.answered();
         let source = shared.source.get();
         RunReport {
             frames: counts.frames + counts.too_soon,
@@ -318,7 +324,7 @@ fn keep(
     keeper.map_err(|source| EdgeError::System { what: "start a thread", source })
 }
 
-/// Accounts and tokens that the configuration sets.
+/// Returns the accounts and tokens of the configuration.
 fn configured(config: &DaemonConfig) -> Result<Configured, EdgeError> {
     config.login.accounts().map_err(|mistakes| {
         let source_name = "configuration".to_owned();
@@ -326,7 +332,8 @@ fn configured(config: &DaemonConfig) -> Result<Configured, EdgeError> {
     })
 }
 
-/// Makes the administrator's password if a login needs one and there is none, and tells it this once.
+/// Generates the administrator's password if logins are enabled and none is set, and reports it
+/// once.
 fn tell_first_password(shared: &Shared, tell: Tell<'_>) -> Result<(), EdgeError> {
     let config = shared.config.get();
     if !config.http.enabled || !config.login.enabled {

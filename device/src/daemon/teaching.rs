@@ -1,4 +1,5 @@
-//! The thread that learns: it owns the session, and does one operation after the other, at low priority.
+//! The thread that learns. It owns the session, and runs one operation after the other at low
+//! priority.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,52 +19,53 @@ use super::pool::{Pool, on_all_cores};
 use super::shared::Ending;
 use crate::{EdgeError, Session};
 
-/// How long the thread waits for something to do before it looks whether it is to end.
+/// Longest wait for an operation between two checks for the end of the daemon.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How often a state that could not be written is tried again.
+/// Period of retries after the storage failed.
 const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
-/// Operations that may wait.
+/// Queue length of operations.
 const QUEUE: usize = 16;
 
 /// Pool of the operations.
 const POOL: Pool = Pool { name: "teacher", niceness: 10 };
 
-/// Does an operation, and gives what tells its outcome to whoever asked, once everybody knows what it changed.
+/// Runs an operation. Returns the function that sends its outcome to the caller; it is called after
+/// the changes are published.
 type Work = Box<dyn FnOnce(&mut Session) -> Box<dyn FnOnce() + Send> + Send>;
 
-/// Something to do.
+/// An operation in the queue.
 struct Operation {
     name: &'static str,
     work: Work,
 }
 
-/// Why an operation was not done.
+/// Reason why an operation was not done.
 #[derive(Debug)]
 pub(crate) enum NotDone {
-    /// Too many others wait.
+    /// The queue is full.
     Busy,
     /// The daemon ends.
     Ended,
-    /// It crashed, which is a mistake of ours.
+    /// The operation panicked, which is a bug of this program.
     Crashed,
-    /// It was refused, or failed; all is as it was.
+    /// The operation was refused or failed. The state is unchanged.
     Failed(EdgeError),
 }
 
-/// How others reach the thread.
+/// Handle for other threads.
 #[derive(Clone)]
 pub(crate) struct Teacher {
     queue: SyncSender<Operation>,
 }
 
-/// The thread; ends when the daemon does, after what waits is done.
+/// The thread. It ends with the daemon, after all queued operations.
 pub(crate) struct Teaching {
     thread: JoinHandle<()>,
 }
 
-/// Who is told of what an operation changed.
+/// Receivers of the changes by an operation.
 pub(crate) struct Listeners {
     pub(crate) answers: Answers,
     pub(crate) knowledge: Arc<SharedKnowledge>,
@@ -73,7 +75,8 @@ pub(crate) struct Listeners {
 }
 
 impl Teacher {
-    /// Lets the thread do something, and waits for its outcome. It is done even if nobody waits any more.
+    /// Queues an operation, and waits for its outcome. The operation runs even if the caller stops
+    /// waiting.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -87,7 +90,7 @@ impl Teacher {
         outcome.await.map_err(|_| NotDone::Crashed)?.map_err(NotDone::Failed)
     }
 
-    /// Does the same from a thread that may block; waits for a place in the queue too.
+    /// Does the same from a thread that may block. Also waits while the queue is full.
     pub(crate) fn ask_and_wait<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -107,7 +110,7 @@ fn replying<T: Send + 'static>(
     let work: Work = Box::new(move |session| {
         let outcome = session.settle().and_then(|()| work(session));
         Box::new(move || {
-            // Who hung up does not want to know.
+            // Sending fails only if the caller has stopped waiting.
             let _ = reply.send(outcome);
         })
     });
@@ -115,11 +118,11 @@ fn replying<T: Send + 'static>(
 }
 
 impl Teaching {
-    /// Starts the thread, with a session whose network is built.
+    /// Starts the thread. The network of the session must be built.
     ///
     /// # Errors
     ///
-    /// [`EdgeError::System`] if there are no threads to be had.
+    /// [`EdgeError::System`] if the thread cannot be started.
     pub(crate) fn start(
         session: Session,
         listeners: Listeners,
@@ -135,7 +138,7 @@ impl Teaching {
         Ok((Self { thread: thread.spawn(run).map_err(fail)? }, Teacher { queue }))
     }
 
-    /// Whether the thread is over.
+    /// Returns true after the end of the thread.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.is_finished()
     }
@@ -144,9 +147,9 @@ impl Teaching {
 struct Loop {
     session: Session,
     listeners: Listeners,
-    /// What tasks had left in the network that answers now.
+    /// Adapter state of the network that answers.
     answering: Option<Arc<AdapterState>>,
-    /// When the disk was last tried.
+    /// Time of the last check of the storage.
     storage_tried: Instant,
 }
 
@@ -164,7 +167,7 @@ impl Loop {
         }
     }
 
-    /// Tries now and then whether a state that could not be written can be written again.
+    /// Checks from time to time whether a failed storage can be written again.
     fn try_storage(&mut self) {
         if self.storage_tried.elapsed() < STORAGE_RETRY {
             return;
@@ -196,9 +199,10 @@ impl Loop {
         }
     }
 
-    /// Lets everybody know what the session is now, after an operation or at the start.
+    /// Publishes the state of the session to all receivers, after an operation or at the start.
     fn publish(&mut self, operation: Option<&'static str>) {
-        let (session, answering) = (&mut self.session, &self.answering);
+        let session = &mut self.session;
+        let answering = &self.answering;
         let published = on_all_cores(POOL, || -> Result<(Update, Knowledge), EdgeError> {
             fail_point!("publish", |_| Err(EdgeError::Device("a test says so".to_owned())));
             let adapted = session.learner().adapter() != answering.as_ref();
@@ -216,7 +220,7 @@ impl Loop {
                 listeners.knowledge.set(knowledge);
                 if let Some(operation) = operation {
                     listeners.metrics.operated(operation);
-                    // An event that nobody listens to is none.
+                    // Sending fails only without listeners.
                     let _ = listeners.events.send(Event::Classes { operation, classes });
                 }
             }

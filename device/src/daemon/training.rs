@@ -1,7 +1,7 @@
-//! The thread that trains on tasks whose classes are already taught, at the lowest priority.
+//! The thread that trains tasks after their classes are taught, at the lowest priority.
 //!
-//! A result fits only the state after its task was taught: any operation after that drops it. So at most one training runs and
-//! one waits, and a newer task replaces the one that waits.
+//! A result fits only the state after its task was taught: any operation after that drops it. So at
+//! most one training runs and one waits, and a newer task replaces the one that waits.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -112,7 +112,7 @@ impl Training {
     ///
     /// # Errors
     ///
-    /// [`EdgeError::System`] if there is no thread to be had.
+    /// [`EdgeError::System`] if the thread cannot be started.
     pub(crate) fn start(
         teacher: Teacher,
         answers: Answers,
