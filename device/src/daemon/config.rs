@@ -1,6 +1,8 @@
-//! What the daemon can be told: every key with its meaning, its default and its variable of the environment.
+//! Configuration of the daemon: every key with its meaning, its default and its environment
+//! variable.
 //!
-//! This is the one list of keys: the file that `check --example` prints and docs/config.md follow from it.
+//! This is the only list of keys: the output of `check --example` and docs/config.md are generated
+//! from it.
 
 mod http;
 mod load;
@@ -33,18 +35,18 @@ impl LiveConfig {
         Self(Mutex::new(Arc::new(config)))
     }
 
-    /// As it is now.
+    /// Returns the current configuration.
     pub(crate) fn get(&self) -> Arc<DaemonConfig> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the place of the one before.
+    /// Replaces the configuration.
     pub(crate) fn set(&self, config: DaemonConfig) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 }
 
-/// A file with every key, its meaning and its default.
+/// Returns a configuration file with every key, its meaning and its default.
 pub(crate) fn example() -> String {
     let mut options = confique::toml::FormatOptions::default();
     options.general.comments = true;
@@ -168,11 +170,11 @@ pub(crate) struct MqttConfig {
 }
 
 impl MqttConfig {
-    /// The password, read from its file if it stands in one.
+    /// Returns the password, which is read from `password_file` if that is set.
     ///
     /// # Errors
     ///
-    /// The mistake, with its key.
+    /// A [`Mistake`] with its key.
     pub(crate) fn password(&self) -> Result<Option<String>, Mistake> {
         let found = login::secret_of(
             "mqtt.password",
@@ -182,7 +184,7 @@ impl MqttConfig {
         Ok(found.map(|(_, password)| password))
     }
 
-    /// The certificates that a broker is checked with.
+    /// Returns the trusted certificates for connections to the broker.
     pub(crate) fn authorities(&self) -> Authorities {
         match &self.authority {
             None => Authorities::System,

@@ -1,7 +1,8 @@
-//! The interface by HTTP: routes, and what every request goes through.
+//! The HTTP interface: routes, limits and middleware.
 //!
-//! A request passes from the outside in: counting and headers, the host it was sent to, the rate of its address, a
-//! time-out, then the door of its group of routes. Only behind the door is its body read.
+//! Order of the middleware: security headers and metrics, check of the host name, rate limit of the
+//! address, time-out, then access control of the group of routes. The body is read only after
+//! access control.
 
 mod accounts;
 mod address;
@@ -43,36 +44,36 @@ use guard::Rates;
 use places::Places;
 pub(crate) use server::{Server, read_certificate};
 
-/// Posted pictures that are read and decoded at a time.
+/// Limit of posted pictures that are read and decoded at the same time.
 const UPLOADS: usize = 16;
-/// Listeners to events at a time.
+/// Limit of concurrent event streams.
 const LISTENERS: usize = 32;
-/// Viewers of the live picture at a time.
+/// Limit of concurrent live views.
 const VIEWERS: usize = 4;
-/// Passwords that wait to be checked.
+/// Limit of logins that wait for the check of the password.
 const LOGINS: usize = 4;
-/// A body that holds no picture.
+/// Size limit of a body without pictures, in bytes.
 const SMALL_BODY: usize = 64 << 10;
 
-/// What handlers work with.
+/// State of the handlers.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) shared: Arc<Shared>,
     limits: Arc<Limits>,
-    /// Name of the cookie. It holds a part of the device's name: browsers send the cookies of all boxes of one host to each
-    /// of them, whatever their ports are.
+    /// Name of the session cookie. It contains a part of the device's id, because browsers send the
+    /// cookies of a host to all its ports, and several boxes may share a host.
     cookie: Arc<str>,
 }
 
-/// How many may do the same at a time.
+/// Limits of concurrent requests, request rates and connections.
 struct Limits {
     uploads: Semaphore,
     listeners: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
     logins: Semaphore,
-    /// The camera shows one class at a time.
+    /// One class at a time is taught by the camera.
     showing: Semaphore,
-    /// A task holds all its pictures in memory.
+    /// One task at a time, because it holds all its pictures in memory.
     tasks: Semaphore,
     rates: Rates,
     places: Places,
@@ -90,7 +91,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>) -> Result<Server, EdgeError> {
     Server::bind(&config.http, routes, places).await
 }
 
-/// All routes.
+/// Builds the router of all routes.
 fn router(shared: &Arc<Shared>, places: Places) -> Router {
     let config = shared.config.get();
     let limits = Limits {
@@ -107,7 +108,7 @@ fn router(shared: &Arc<Shared>, places: Places) -> Router {
     let api = Api { shared: shared.clone(), limits: Arc::new(limits), cookie: Arc::from(cookie) };
     let pictures = DefaultBodyLimit::max(config.http.max_body_mib << 20);
 
-    let everybody = OpenApiRouter::new()
+    let open = OpenApiRouter::new()
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
         .routes(routes!(accounts::log_in))
@@ -144,12 +145,13 @@ fn router(shared: &Arc<Shared>, places: Places) -> Router {
         )
         .route_layer(from_fn_with_state((api.clone(), Role::Admin), door::open_for));
 
-    let all = OpenApiRouter::with_openapi(document::document());
-    let all =
-        all.merge(completed(everybody, Door::Open)).merge(completed(watchers, Door::Pictures));
-    let all = all.merge(completed(viewers, Door::Viewer)).merge(completed(admins, Door::Admin));
-    let (routes, document) = all.split_for_parts();
-    // Made once: a document that cannot be written is an empty one, which a test would see.
+    let (routes, document) = OpenApiRouter::with_openapi(document::document())
+        .merge(completed(open, Door::Open))
+        .merge(completed(watchers, Door::Pictures))
+        .merge(completed(viewers, Door::Viewer))
+        .merge(completed(admins, Door::Admin))
+        .split_for_parts();
+    // Serialized once. An error gives an empty document, which a test detects.
     let document = document.to_pretty_json().unwrap_or_default();
     routes
         .merge(page::routes(document))

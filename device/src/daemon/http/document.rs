@@ -1,5 +1,5 @@
-//! The `OpenAPI` document: what the handlers say of themselves, and what holds for all routes: logins, errors, kinds of
-//! pictures.
+//! The `OpenAPI` document: adds logins, errors and media types, which all routes share, to the
+//! descriptions of the handlers.
 
 use fmlora_learner::MAX_NAME_CHARS;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -15,15 +15,15 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{Api, error};
 
-/// Kind of the errors' bodies.
+/// Media type of error responses.
 const PROBLEM: &str = "application/problem+json";
 
-/// Who may use a group of routes.
+/// Role that a group of routes needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Door {
-    /// Everybody.
+    /// No login.
     Open,
-    /// Also clients of cameras.
+    /// Any role; clients of cameras have further ways to log in.
     Pictures,
     Viewer,
     Admin,
@@ -49,12 +49,12 @@ pub(super) enum Door {
 )]
 struct Document;
 
-/// The document before any route is in it.
+/// Returns the document without routes.
 pub(super) fn document() -> OpenApi {
     Document::openapi()
 }
 
-/// The ways to log in.
+/// Adds the security schemes.
 struct Schemes;
 
 impl Modify for Schemes {
@@ -88,7 +88,8 @@ impl Modify for Schemes {
 /// The name of a class, as `fmlora_learner::ClassName` takes it.
 pub(super) struct NameOfClass;
 
-/// No path separators, no control characters, none that turn text around; not space or dots alone.
+/// Pattern of class names: no path separators, control characters or characters that change the
+/// text direction; not only spaces or dots.
 const NAME: &str = r"^(?=[\s\S]*\S)(?!\s*\.+\s*$)[^/\\\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
 
 impl NameOfClass {
@@ -131,7 +132,7 @@ impl PartialSchema for TaskForm {
 
 impl ToSchema for TaskForm {}
 
-/// The routes with a document that says who may use them, and how each may fail.
+/// Adds the security requirements and the error responses to the document of a group of routes.
 pub(super) fn completed(mut routes: OpenApiRouter<Api>, door: Door) -> OpenApiRouter<Api> {
     for item in routes.get_openapi_mut().paths.paths.values_mut() {
         for operation in operations(item) {
@@ -189,7 +190,7 @@ fn of_problem() -> Content {
     Content::new(Some(Ref::from_schema_name("Problem")))
 }
 
-/// Says what a status means where the handler does not, and which kind the body of an error is.
+/// Adds the description of a status if the handler has none, and sets the media type of errors.
 fn describe(status: &str, response: &mut Response) {
     if response.description.is_empty() {
         meaning(status).clone_into(&mut response.description);

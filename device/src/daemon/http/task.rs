@@ -1,4 +1,4 @@
-//! Learning a task from posted pictures.
+//! Upload of a task: learns classes from posted pictures.
 
 use std::time::Instant;
 
@@ -20,10 +20,10 @@ use crate::report::{LeftOutDto, with_causes};
 use crate::task::{self, PosedTask, ShotFeatures, TaskShots, TaskTraining, TaughtReport};
 use crate::{EdgeError, Engine, Session};
 
-/// Pictures of a task: 75 MB of numbers at 112 x 112.
+/// Limit of pictures per task: 75 MB of numbers at 112 x 112.
 const MAX_PICTURES: usize = 500;
 
-/// A task that was posted: classes with the rows of their pictures.
+/// A posted task: classes with the rows of their pictures.
 #[derive(Debug, Default)]
 struct PostedTask {
     classes: Vec<TaskClass>,
@@ -65,8 +65,9 @@ pub(super) async fn learn(
     let _one = permit(&api.limits.tasks, "")
         .map_err(|_| ApiError::new(StatusCode::CONFLICT, "another task is being learned"))?;
     not_too_large(request.headers(), &api)?;
-    let form = Multipart::from_request(request, &api).await;
-    let form = form.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
+    let form = Multipart::from_request(request, &api)
+        .await
+        .map_err(|e| ApiError::new(e.status(), e.body_text()))?;
     let mut posted = read(&api, form).await?;
     let left_out = std::mem::take(&mut posted.left_out);
     if let Some(class) = posted.classes.iter().find(|class| class.rows.is_empty()) {
@@ -90,7 +91,8 @@ pub(super) async fn learn(
     Ok(Json(Learned { report, training, left_out }))
 }
 
-/// Queues a training. Returns false if there is no network for it; the classes are taught in any case.
+/// Queues a training. Returns false if the network cannot be built; the classes are taught in any
+/// case.
 fn train(session: &mut Session, trainer: &Trainer, training: TaskTraining) -> bool {
     match session.engine() {
         Ok(engine) => {
@@ -104,7 +106,7 @@ fn train(session: &mut Session, trainer: &Trainer, training: TaskTraining) -> bo
     }
 }
 
-/// Reads and decodes one picture after the other.
+/// Reads the form, and decodes one picture after the other.
 async fn read(api: &Api, mut form: Multipart) -> Result<PostedTask, ApiError> {
     let fail = |e: MultipartError| ApiError::new(e.status(), e.body_text());
     let mut task = PostedTask::default();
@@ -138,7 +140,7 @@ async fn read(api: &Api, mut form: Multipart) -> Result<PostedTask, ApiError> {
     Ok(task)
 }
 
-/// Features of all pictures, and their tokens where a training may follow.
+/// Computes the features of all pictures, and records their tokens if a training may follow.
 fn posed(
     session: &mut Session,
     task: PostedTask,
