@@ -1,4 +1,4 @@
-//! The host of all classes: checks what is asked and says what would change.
+//! The learner: holds all classes, checks requests, and computes the operations that they cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::{
     StatisticsError,
 };
 
-/// Why an operation is refused; the state is unchanged.
+/// Error of a refused operation. The state is unchanged.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum LearnError {
-    /// No class of that name.
+    /// No class has this name.
     #[error("there is no class {name:?}{}", suggestion(.known))]
     NoSuchClass {
         /// The name asked for.
@@ -26,7 +26,7 @@ pub enum LearnError {
     Exists {
         /// The name asked for.
         name: String,
-        /// How the existing class spells it.
+        /// Name of the existing class.
         existing: String,
     },
     /// One request names a class twice.
@@ -37,12 +37,12 @@ pub enum LearnError {
         /// The second spelling.
         second: String,
     },
-    /// A class whose shots cannot be summed up.
+    /// The statistics of a class are invalid, or cannot be computed from its shots.
     #[error("class {name:?}: {source}")]
     Statistics {
-        /// Its name.
+        /// Name of the class.
         name: String,
-        /// What is wrong.
+        /// Cause.
         source: StatisticsError,
     },
 }
@@ -61,8 +61,8 @@ fn spelt(name: &str, existing: &str) -> String {
 
 /// All classes of a device, by [`ClassName::key`].
 ///
-/// Operations are computed first and applied after: between the two a store writes them, so that what is
-/// in memory never runs ahead of what is on disk.
+/// Operations are computed first and applied later. A store writes them in between, so that memory
+/// is never ahead of the disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learner {
     d_feature: usize,
@@ -71,27 +71,27 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that knows nothing, for features of `d_feature` numbers.
+    /// Returns a learner without classes, for features of `d_feature` numbers.
     pub fn new(d_feature: usize) -> Self {
         Self { d_feature, adapter: None, classes: BTreeMap::new() }
     }
 
-    /// Numbers of a feature.
+    /// Returns the length of a feature.
     pub fn d_feature(&self) -> usize {
         self.d_feature
     }
 
-    /// What tasks have left in the network; `None` is the base as it was made.
+    /// Returns the adapter state of all tasks; `None` is the base without tasks.
     pub fn adapter(&self) -> Option<&Arc<AdapterState>> {
         self.adapter.as_ref()
     }
 
-    /// All classes, ordered by key.
+    /// Returns all classes, ordered by key.
     pub fn classes(&self) -> impl ExactSizeIterator<Item = &Arc<Class>> {
         self.classes.values()
     }
 
-    /// The class of that name, in any spelling.
+    /// Returns the class of a name, in any spelling.
     ///
     /// # Errors
     ///
@@ -103,12 +103,13 @@ impl Learner {
         })
     }
 
-    /// Adds shots to classes, known or new; all or none. Each entry is an occasion: those of one class follow one another.
+    /// Adds shots to known or new classes; all of them or none. Each entry is one occasion of its
+    /// class. Occasions of a class are added in order.
     ///
     /// # Errors
     ///
-    /// [`LearnError::Twice`] if two entries spell one class differently, [`LearnError::Statistics`] if a shot does
-    /// not fit.
+    /// [`LearnError::Twice`] if two entries spell one class differently, [`LearnError::Statistics`]
+    /// if a shot does not fit.
     pub fn teach(
         &self,
         kind: OperationKind,
@@ -121,7 +122,8 @@ impl Learner {
         for (name, shots) in shots {
             let fail = |source| LearnError::Statistics { name: name.to_string(), source };
             if let Some(odd) = shots.features.iter().find(|s| s.len() != self.d_feature) {
-                let (found, expected) = (odd.len(), self.d_feature);
+                let found = odd.len();
+                let expected = self.d_feature;
                 return Err(fail(StatisticsError::Length { found, expected }));
             }
             let is_of_class = |change: &&mut Change| {
@@ -144,13 +146,15 @@ impl Learner {
         Ok(Operation { kind, changes, adapter: None })
     }
 
-    /// Puts a trained network to use: `state` is the state that the task left in it, `moved` are all classes known before the task with
-    /// their statistics in the new features, and `shots` are those of the task, in the new features too. The classes of the
-    /// task may already be known by their statistics: they are computed anew.
+    /// Puts a trained network to use. `state` is its adapter state, `moved` are all classes known
+    /// before the task with their statistics in the new features, and `shots` are the shots of the
+    /// task in the new features. If the classes of the task already have statistics, these are
+    /// computed again.
     ///
     /// # Errors
     ///
-    /// As [`Learner::teach`], and [`LearnError::NoSuchClass`] if a class is neither among `moved` nor among `shots`.
+    /// As [`Learner::teach`], and [`LearnError::NoSuchClass`] if a class is neither among `moved`
+    /// nor among `shots`.
     pub fn adapt(
         &self,
         state: AdapterState,
@@ -174,7 +178,7 @@ impl Learner {
         Ok(Operation { kind, changes, adapter })
     }
 
-    /// Takes a class away. What remains equals a state that never saw it.
+    /// Forgets a class. The remaining state equals one that never had it.
     ///
     /// # Errors
     ///
@@ -185,7 +189,7 @@ impl Learner {
         Ok(Operation { kind: OperationKind::Forget, changes, adapter: None })
     }
 
-    /// Gives a class another name.
+    /// Renames a class.
     ///
     /// # Errors
     ///
@@ -194,7 +198,8 @@ impl Learner {
         let before = self.class(old)?.clone();
         let taken = self.classes.get(&new.key()).filter(|_| old.key() != new.key());
         if let Some(class) = taken {
-            let (name, existing) = (new.to_string(), class.name.to_string());
+            let name = new.to_string();
+            let existing = class.name.to_string();
             return Err(LearnError::Exists { name, existing });
         }
         let after = Class { name: new.clone(), ..(*before).clone() };
@@ -202,7 +207,7 @@ impl Learner {
         Ok(Operation { kind: OperationKind::Rename, changes, adapter: None })
     }
 
-    /// Adds classes of another state of the same feature space.
+    /// Imports classes of another state of the same feature space.
     ///
     /// # Errors
     ///
@@ -216,7 +221,8 @@ impl Learner {
             class.check(self.d_feature).map_err(fail)?;
             let before = self.classes.get(&class.name.key()).cloned();
             if let Some(taken) = before.as_ref().filter(|_| !replace) {
-                let (name, existing) = (class.name.to_string(), taken.name.to_string());
+                let name = class.name.to_string();
+                let existing = taken.name.to_string();
                 return Err(LearnError::Exists { name, existing });
             }
             changes.push(Change { before, after: Some(Arc::new(class)) });
@@ -224,7 +230,7 @@ impl Learner {
         Ok(Operation { kind: OperationKind::Import, changes, adapter: None })
     }
 
-    /// Does what an operation says.
+    /// Applies an operation.
     pub fn apply(&mut self, operation: &Operation) {
         if let Some(change) = &operation.adapter {
             self.adapter.clone_from(&change.after);
@@ -246,7 +252,8 @@ fn distinct<'a>(names: impl Iterator<Item = &'a ClassName>) -> Result<(), LearnE
     let mut seen: BTreeMap<String, &ClassName> = BTreeMap::new();
     for name in names {
         if let Some(first) = seen.insert(name.key(), name) {
-            let (first, second) = (first.to_string(), name.to_string());
+            let first = first.to_string();
+            let second = name.to_string();
             return Err(LearnError::Twice { first, second });
         }
     }

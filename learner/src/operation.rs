@@ -1,4 +1,4 @@
-//! What changes a state: a list of classes before and after, so that it can be undone.
+//! Operations change a state: a list of classes before and after, so that it can be undone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AdapterState, Class};
 
-/// What an operation was for.
+/// Kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperationKind {
-    /// Shots of one class.
+    /// Shots of one class were added.
     Teach,
-    /// A task: shots of several classes.
+    /// A task was learned: shots of several classes were added.
     Learn,
-    /// A class taken away.
+    /// A class was forgotten.
     Forget,
-    /// A class under another name.
+    /// A class was renamed.
     Rename,
-    /// Classes of another state.
+    /// Classes of another state were imported.
     Import,
-    /// An adapter from outside put to use, or taken back.
+    /// An adapter of an update was put to use or rolled back.
     Update,
     /// A network trained on a task was put to use.
     Train,
@@ -35,23 +35,24 @@ pub struct Change {
     pub after: Option<Arc<Class>>,
 }
 
-/// What tasks have left in the network, before and after an operation; `None` is the base as it was made.
+/// Adapter state before and after an operation; `None` is the base without tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterChange {
-    /// Before.
+    /// The state before.
     pub before: Option<Arc<AdapterState>>,
-    /// After.
+    /// The state after.
     pub after: Option<Arc<AdapterState>>,
 }
 
 /// A change of state that happens as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
-    /// What it was for.
+    /// Purpose of the operation.
     pub kind: OperationKind,
-    /// Classes that it changes, each once.
+    /// Changes of classes; each class occurs once.
     pub changes: Vec<Change>,
-    /// A task that changed the network, and with it the features of all classes.
+    /// Change of the network, and with it of the features of all classes; `None` if the network
+    /// stays.
     pub adapter: Option<AdapterChange>,
 }
 
