@@ -1,4 +1,5 @@
-//! Tasks on a base with shared bases: the answer, the training after it, undoing, and taking the result elsewhere.
+//! Tasks on a base with shared bases: the answer, the training after it, undo, and export and
+//! import of the result.
 
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::setting::{Setting, finish};
 
-/// A toy network with bases of rank 16, trained on noise of two kinds.
+/// Returns a toy base with shared bases of rank 16, trained on two kinds of noise.
 pub(crate) fn base_with_bases() -> Vec<u8> {
     let config = VitConfig {
         image_size: 32,
@@ -50,7 +51,7 @@ pub(crate) fn base_with_bases() -> Vec<u8> {
         .expect("a sound base")
 }
 
-/// A box that knows a ball and a mug, and pictures of three things to learn.
+/// Returns a box that was taught a ball and a mug, and has pictures of three things to learn.
 fn taught() -> Setting {
     let setting = Setting::new();
     std::fs::write(setting.path("toy.fmlb"), base_with_bases()).expect("a file");
@@ -64,28 +65,28 @@ fn taught() -> Setting {
     setting
 }
 
-/// Every task is trained, and what is made of it is kept.
+/// Fail point: every task is trained, and the result is kept.
 pub(crate) const KEPT: &str = "training-margin=return(-inf)";
 
-/// Every task is trained, and what is made of it is refused.
+/// Fail point: every task is trained, and the result is judged not better.
 pub(crate) const REFUSED: &str = "training-margin=return(inf)";
 
-/// Runs with `--json` on the toy base, with failures.
+/// Runs a command with `--json` on the toy base, with fail points.
 fn run(setting: &Setting, failures: &str, arguments: &[&str]) -> Value {
     let mut command = setting.command(&[&["--json", "--base", "toy.fmlb"], arguments].concat());
     let run = finish(command.env("FAILPOINTS", failures));
     assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
-    // One document, whatever the command does.
+    // Every command prints exactly one document.
     serde_json::from_str(&run.stdout).expect("JSON")
 }
 
-/// The state as exported bytes.
+/// Returns the exported state.
 fn exported(setting: &Setting) -> Vec<u8> {
     run(setting, "", &["export", "state.fmls"]);
     std::fs::read(setting.path("state.fmls")).expect("the file")
 }
 
-/// Takes operations back, and gives their titles.
+/// Undoes operations, and returns their titles.
 fn undo(setting: &Setting, count: &str) -> Value {
     run(setting, "", &["undo", "--count", count])["undone"].take()
 }
@@ -127,7 +128,7 @@ fn a_training_that_is_kept_is_an_operation_of_its_own_and_undone_to_the_bit() {
     assert!(exported(&setting) == answered, "the classes are known by their statistics alone");
     assert_eq!(undo(&setting, "1"), json!(["learn a, b, c"]));
     assert!(exported(&setting) == before);
-    // A box that knows nothing takes over classes and network alike.
+    // An empty box imports both the classes and the network.
     let fresh = Setting::new();
     std::fs::copy(setting.path("toy.fmlb"), fresh.path("toy.fmlb")).expect("a copy");
     std::fs::write(fresh.path("trained.fmls"), &trained).expect("a file");

@@ -1,4 +1,4 @@
-//! Trainings of the daemon, behind its answers.
+//! Trainings of the daemon, which follow its answers.
 
 use fmlora_device::Thing;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::served::{CAMERA, Daemon, OPEN, form, jpegs};
 use crate::setting::{Setting, text};
 use crate::tasks::{KEPT, REFUSED, base_with_bases};
 
-/// A box with the toy base that knows a ball and a mug.
+/// Returns a box with the toy base that was taught a ball and a mug.
 fn taught() -> Setting {
     let setting = Setting::new();
     std::fs::write(setting.path("toy.fmlb"), base_with_bases()).expect("a file");
@@ -72,7 +72,7 @@ fn the_answer_is_there_while_the_training_goes_on() {
     let picture = jpegs(Thing::ALL[2], 1, 9).remove(0);
     assert_eq!(daemon.post_picture("/api/v1/classify", &picture).0, 200);
     assert_eq!(daemon.post_picture("/api/v1/classes/a/shots", &picture).0, 201);
-    // A step that does not end is not waited for.
+    // The shutdown does not wait for a step that hangs.
     end(daemon);
     assert_eq!(setting.json(&["--base", "toy.fmlb", "status"])["state"]["classes"], 4);
 }
@@ -114,7 +114,8 @@ fn a_training_that_is_kept_takes_over_and_is_undone_to_the_bit() {
 
 #[test]
 fn what_is_taught_meanwhile_counts_and_the_training_is_dropped() {
-    // Once the training hears of it after a step, once only the thread that takes it over finds it.
+    // In the first case the training notices it after a step, in the second case the thread that
+    // takes the result over.
     for heard in ["", ";publish=2*off->1*return->off"] {
         let setting = taught();
         let failures = format!("{KEPT};training-step=1*sleep(4000)->off{heard}");
@@ -134,7 +135,8 @@ fn the_newest_task_is_trained_and_the_end_of_the_daemon_waits_for_none() {
     let setting = taught();
     let mut daemon = start(&setting, &format!("{KEPT};training-step=2*sleep(4000)->pause"));
     let tasks = [["a", "b"], ["c", "d"], ["e", "f"]].map(|names| learn(&mut daemon, names));
-    // The first one ends after its step, the second one has its place taken or ends after its own.
+    // The first one ends after its step; the second one is replaced in the queue, or ends after its
+    // step.
     let mut overtaken = Vec::new();
     while overtaken.len() < 2 {
         let line = daemon.any_line().expect("a line");
