@@ -1,8 +1,9 @@
-//! A whole task: rank, training, drift map, and the decision to keep it or to roll back.
+//! Adaptation to a whole task: rank selection, training, drift map, and the decision to keep the
+//! update or to roll it back.
 //!
-//! The decision rests on shots that the training did not see and on what is known of old classes: an
-//! update is kept only if the head that follows from it explains both better than before, by more than
-//! chance. A device never gets worse by learning, as far as its own shots can tell.
+//! The decision uses held-out shots of the task and the statistics of old classes. An update is
+//! kept only if the head fitted after it lowers their log-loss by more than chance. As far as its
+//! own shots can tell, a device never gets worse by learning.
 
 mod judge;
 mod task_shots;
@@ -26,65 +27,66 @@ use task_shots::Split;
 pub use judge::Judgement;
 pub use task_shots::{Task, TaskClass, with_task};
 
-/// How tasks are learnt.
+/// Configuration of the adaptation to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdaptationConfig {
-    /// The training of `M_t` and `N_t`.
+    /// Training of `M_t` and `N_t`.
     pub task: TaskConfig,
-    /// Rank of every task; `None` lets DRS choose.
+    /// Fixed rank of every task. `None`: dynamic rank selection (DRS) chooses it.
     pub fixed_rank: Option<usize>,
-    /// Weights of the merge that are tried, `a` in `S + a M N^T`; the best is kept.
+    /// Candidate merge weights, `a` in `S + a M N^T`. The best candidate is kept.
     pub merge_weights: Vec<f32>,
-    /// Ridge of the drift map; `None` leaves old statistics where they are.
+    /// Ridge penalty of the drift map. `None`: old statistics are not moved.
     pub drift_ridge: Option<f64>,
-    /// Share of each class's shots that the training does not see.
+    /// Share of each class's shots that is held out from the training.
     pub held_out: f64,
-    /// Standard errors by which the log-loss must fall for an update to be kept; minus infinity keeps
-    /// everything.
+    /// Margin of the decision: an update is kept if the log-loss falls by more than this many
+    /// standard errors. Minus infinity keeps every update.
     pub margin: f64,
 }
 
-/// What became of a task.
+/// Outcome of the adaptation to a task: trained rank, losses, judgements and the kept update.
 #[derive(Debug, Clone)]
 pub struct Adaptation {
-    /// How hard and how new the task is.
+    /// Difficulty and novelty of the task.
     pub complexity: Complexity,
-    /// Rank that was trained; 0 if there was nothing to train.
+    /// Trained rank. 0 if nothing was trained, or if the shots of a first task are too few to judge
+    /// its update.
     pub rank: usize,
-    /// Numbers that were trained.
+    /// Number of trained parameters.
     pub n_trained: usize,
-    /// Bytes of the task's factors in a file.
+    /// Size of the task's factors in a file, in bytes.
     pub n_bytes: usize,
-    /// Mean cross-entropy of each epoch.
+    /// Mean cross-entropy of each epoch, in nats.
     pub losses: Vec<f64>,
-    /// The candidates that were judged, by merge weight.
+    /// Judged candidates: merge weight and judgement of each.
     pub judgements: Vec<(f32, Judgement)>,
-    /// What to keep, if anything got better.
+    /// The update to keep. `None` if no candidate was better by the margin.
     pub kept: Option<Kept>,
 }
 
-/// An update that is worth keeping.
+/// An update to keep: new adapter, moved statistics and new features.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The adapter with the task merged.
     pub adapter: Adapter,
-    /// What the task added: for another device that had the same adapter before.
+    /// The task's own factors, for another device that had the same adapter before.
     pub task: AdapterTask,
-    /// Old classes with their statistics moved.
+    /// Old classes with their statistics moved by the drift map; unchanged without one.
     pub classes: Vec<Arc<Class>>,
     /// Features of the task's shots and views with the new adapter, by row of the cache.
     pub features: Vec<Vec<f32>>,
-    /// The prior in the new features; `None` without one, and without a drift map.
+    /// The prior in the new features. `None` if the task has no prior or there is no drift map.
     pub prior: Option<Prior>,
 }
 
-/// Why a task could not be learnt; nothing has changed.
+/// Error of the adaptation to a task. Adapter and statistics are unchanged.
 #[derive(Debug, Error)]
 pub enum AdaptError {
     /// The training failed or was stopped.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The features gave no drift map.
+    /// No drift map can be fitted to the features.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// Shots or moved statistics cannot be stored.
@@ -93,12 +95,12 @@ pub enum AdaptError {
     /// The prior cannot be moved.
     #[error(transparent)]
     Prior(#[from] PriorError),
-    /// No head followed from the statistics.
+    /// No head can be fitted to the statistics.
     #[error(transparent)]
     Head(#[from] HeadError),
 }
 
-/// Shots of a pass without gradients.
+/// Batch size of a forward pass without gradients, in shots.
 const PASS: usize = 32;
 
 impl Default for AdaptationConfig {
@@ -109,13 +111,13 @@ impl Default for AdaptationConfig {
             merge_weights: vec![1.0, 0.5],
             drift_ridge: Some(0.1),
             held_out: 0.2,
-            // One chance in twenty that an update which is worth nothing is kept.
+            // One-sided 5 %: an update without a gain is kept with a chance of one in twenty.
             margin: 1.64,
         }
     }
 }
 
-/// Features of rows of a cache with an adapter.
+/// Computes the features of all rows of a token cache with an adapter.
 ///
 /// # Errors
 ///
@@ -137,11 +139,14 @@ pub fn adapted_features(
     Ok(features)
 }
 
-/// Learns a task on top of an adapter. `known` are all classes known before, in the adapter's features.
+/// Trains a task on top of an adapter and decides whether to keep the update.
+///
+/// `known` holds all classes known before, in the adapter's features. Nothing is trained if the
+/// selected rank is 0 or the task has fewer than two classes.
 ///
 /// # Errors
 ///
-/// [`AdaptError`]; nothing has changed then.
+/// [`AdaptError`]. The inputs are unchanged.
 pub fn adapt(
     backbone: &Backbone,
     adapter: &Adapter,
@@ -204,11 +209,11 @@ pub fn adapt(
     Ok(adaptation)
 }
 
-/// Learns the first task: trains the shared bases on it, and keeps what they make of it if it is worth it.
+/// Trains the shared bases on the first task and decides whether to keep the task's own update.
 ///
-/// `kept` is `None` if the task is better off without, or its shots are too few to tell; the bases serve later
-/// tasks all the same, so they
-/// come back in any case, with nothing learnt in them.
+/// Returns an adapter with the bases and an empty merged state, because later tasks need the bases
+/// in any case. `kept` is `None` if the update is no better than none, or if the shots are too few
+/// to judge it.
 ///
 /// # Errors
 ///
@@ -226,7 +231,7 @@ pub fn adapt_first(
     let training = &config.task.training;
     let head = match config.task.objective {
         Objective::OwnClasses => TaskHead::Own(task.classes.len()),
-        // Before the first task there is no analytic head.
+        // There is no analytic head before the first task.
         Objective::OwnAngles | Objective::AnalyticHead => own_angles(&task, &split),
     };
     let first = train_bases(backbone, &examples, head, layers, training, watch)?;
@@ -246,7 +251,7 @@ pub fn adapt_first(
         judgements: Vec::new(),
         kept: None,
     };
-    // Too few shots hold out too few to judge by: the bases stay, what they made of the task goes.
+    // Too few shots leave too few held-out shots to judge by: keep the bases, drop the update.
     let claims_nothing = RankSelector::new(layers.rank, &adaptation.complexity).prior_rank() == 0;
     if claims_nothing && config.fixed_rank.is_none() {
         adaptation.rank = 0;
@@ -257,7 +262,7 @@ pub fn adapt_first(
     Ok((blank, adaptation))
 }
 
-/// A head by angles that starts at the means of the shots and views that train.
+/// Returns a cosine head that starts at the class means of the training shots and their views.
 fn own_angles(task: &Task<'_>, split: &Split) -> TaskHead {
     let d = task.features.first().map_or(0, Vec::len);
     let mut means = ClassMeans::new(task.classes.len(), d);
@@ -267,7 +272,7 @@ fn own_angles(task: &Task<'_>, split: &Split) -> TaskHead {
     TaskHead::Cosine(Box::new(means))
 }
 
-/// `H(T_t)` of a task.
+/// Computes the complexity `H(T_t)` of a task from its features and the means of known modes.
 pub fn complexity_of(known: &[Arc<Class>], task: Task<'_>) -> Complexity {
     let shots = |class: &TaskClass| -> Vec<Vec<f32>> {
         class.rows.iter().map(|&row| task.features[row].clone()).collect()
@@ -278,7 +283,8 @@ pub fn complexity_of(known: &[Arc<Class>], task: Task<'_>) -> Complexity {
     Complexity::of(&shots, &known)
 }
 
-/// Judges the merges and puts the best into `adaptation` if it is good enough.
+/// Judges a merge of the trained update for each merge weight. Stores the best one in
+/// `adaptation.kept` if its gain exceeds the margin.
 #[expect(clippy::too_many_arguments, reason = "the second half of `adapt`, with all that it has")]
 fn decide(
     backbone: &Backbone,
@@ -290,8 +296,10 @@ fn decide(
     trained: &TrainedTask,
     adaptation: &mut Adaptation,
 ) -> Result<(), AdaptError> {
-    // As files hold it, so that what is judged is what will be there after a restart, here or on another device.
-    let (update, grams) = (trained.update.clone(), trained.grams.clone());
+    // Rounded to f16 as in files: the judged update is the one that this device loads after a
+    // restart, and that other devices load.
+    let update = trained.update.clone();
+    let grams = trained.grams.clone();
     let n_pictures = (split.shots.len() + split.held_out.len()) as u32;
     let mergeable = AdapterTask { update, weight: 1.0, grams, n_pictures };
     let mut mergeable = mergeable.rounded().map_err(StatisticsError::from)?;
@@ -333,11 +341,12 @@ fn decide(
     Ok(())
 }
 
-/// The modes of all classes.
+/// Iterates over the modes of all classes.
 fn modes_of(classes: &[Arc<Class>]) -> impl Iterator<Item = &ClassStatistics> {
     classes.iter().flat_map(|class| &class.modes)
 }
 
+/// Moves the statistics of all modes by the drift map.
 fn moved(known: &[Arc<Class>], map: &DriftMap) -> Result<Vec<Arc<Class>>, StatisticsError> {
     let moved = |class: &Arc<Class>| class.moved(|mode| map.transport(mode)).map(Arc::new);
     known.iter().map(moved).collect()

@@ -1,15 +1,17 @@
-//! The learner of fmlora: what a device knows about its classes, and what follows from it.
+//! Continual learning with FM-LoRA: class statistics, classifier heads, task training, adapters and
+//! their file formats.
 //!
-//! Bytes and numbers in, values out: this crate touches no file, clock, socket or environment and owns no
-//! thread.
+//! Bytes and numbers in, values out: this crate touches no file, clock, socket or environment and
+//! owns no thread.
 //!
 //! 1. A feature vector (from `fmlora-models`) is a *shot* of a class.
-//! 2. [`ClassStatistics`] sums up the shots of one class: count, mean, scatter. Nothing else of a shot
-//!    is kept.
+//! 2. [`ClassStatistics`] sums up the shots of one class: count, mean, scatter. Nothing else of a
+//!    shot is kept.
 //! 3. [`Learner`] holds the statistics of all classes and turns teaching, forgetting, renaming and
 //!    importing into [`Operation`]s, which a store can write, apply and undo as a whole.
 //! 4. [`fit_head`] turns statistics into a [`Predictor`] and an [`Estimate`] of its accuracy.
-//! 5. [`mod@format`] holds the bytes of bases, states and adapters; an [`Offer`] is what a repository says of an adapter.
+//! 5. [`mod@format`] encodes and decodes bases, states and adapters. An [`Offer`] describes an
+//!    adapter in a repository.
 
 mod adaptation;
 mod adapter;

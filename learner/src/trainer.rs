@@ -1,8 +1,9 @@
-//! Training of side branches on cached tokens: one loop for everything that is trained anywhere.
+//! Training loop for side branches on cached tokens. All trainings use it.
 //!
-//! What is trained, and how it becomes [`SideBranches`], is the caller's: the loop draws mini-batches,
-//! follows the cosine schedule, clips the gradient by its global norm and steps AdamW. It has no clock; who
-//! watches it may stop it after any step, for a time budget or because someone asked, and nothing is lost.
+//! The caller chooses the parameters and builds [`SideBranches`] from them. The loop draws
+//! mini-batches, follows the cosine schedule, clips the gradient by its global norm and steps AdamW.
+//! It has no clock. The [`Watcher`] may stop it after any step, for a time budget or on request, and
+//! the parameters of that step remain.
 //!
 //! On the CPU the same seed gives the same numbers.
 
@@ -33,32 +34,33 @@ pub use shared_bases::{
 };
 pub use task::{Objective, TaskConfig, TaskHead, TrainedTask, train_task};
 
-/// How the loop goes.
+/// Configuration of the training loop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingConfig {
     /// Passes over the examples.
     pub epochs: usize,
-    /// Examples of a step.
+    /// Examples in a step.
     pub batch_size: usize,
-    /// Learning rate at the start; it falls to 0 along a cosine (arXiv:1608.03983, without restarts).
+    /// Initial learning rate. It falls to 0 along a cosine (arXiv:1608.03983, without restarts).
     pub learning_rate: f64,
-    /// Largest norm of all gradients together.
+    /// Limit of the global gradient norm (gradient clipping).
     pub max_gradient_norm: f64,
     /// Decoupled weight decay (arXiv:1711.05101).
     pub weight_decay: f64,
-    /// Epochs in which the mean loss does not fall by half a percent after which the training ends, once two
-    /// thirds of it are done; `None` makes all epochs.
+    /// Early stopping: the training ends after this many epochs in which the mean loss does not
+    /// fall by half a percent, but not in the first two thirds of its steps. `None` runs all epochs.
     pub patience: Option<usize>,
-    /// Share of the target that goes to all classes alike (label smoothing, arXiv:1512.00567).
+    /// Share of the target that is spread evenly over all classes (label smoothing,
+    /// arXiv:1512.00567).
     pub label_smoothing: f64,
-    /// Share of the patches of a picture that a step sees, drawn anew each time: half of them cost half the time, and
-    /// make every step another view (patch dropout, arXiv:2208.07220).
+    /// Share of a picture's patches in a step, drawn at random for each step: half of the patches
+    /// cost half the time, and each step has another view (patch dropout, arXiv:2208.07220).
     pub patch_share: f64,
     /// Seed of the order of examples and of their patches.
     pub seed: u64,
 }
 
-/// Share of the mean loss that an epoch must win to count as progress.
+/// Smallest relative fall of the mean loss that counts as progress.
 const LEAST_FALL: f64 = 0.005;
 
 impl Default for TrainingConfig {
@@ -77,36 +79,36 @@ impl Default for TrainingConfig {
     }
 }
 
-/// One step that was made.
+/// Progress of a training after a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Counted from 1.
+    /// Number of the step, counted from 1.
     pub step: usize,
-    /// Steps in all.
+    /// Total number of steps.
     pub of: usize,
     /// Cross-entropy of the batch before the step, in nats.
     pub loss: f64,
 }
 
-/// What one step computes with: the branches and what is added to the loss.
+/// Side branches and penalty of one step.
 #[derive(Debug, Default)]
 pub struct Built {
     /// Branches made of the leaves.
     pub branches: SideBranches,
-    /// Further terms of the loss: `[1]`.
+    /// Terms that are added to the loss: `[1]`.
     pub penalty: Option<Tensor<1>>,
 }
 
-/// The linear head that is trained along: `[d_feature, classes]` and `[1, classes]`.
+/// A linear head that is trained together with the branches.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainedHead {
-    /// Its weights among the parameters.
+    /// Id of the weights, `[d_feature, classes]`.
     pub weights: ParameterId,
-    /// Its biases among the parameters.
+    /// Id of the biases, `[1, classes]`.
     pub biases: ParameterId,
 }
 
-/// A linear head that stays as it is.
+/// A linear head with constant weights.
 #[derive(Debug, Clone)]
 pub struct FixedHead {
     /// `[d_feature, classes]`
@@ -115,14 +117,14 @@ pub struct FixedHead {
     pub biases: Tensor<2>,
 }
 
-/// What tells the classes apart during a training.
+/// Classifier head of a training.
 #[derive(Debug, Clone)]
 pub enum TrainingHead {
-    /// Learns along.
+    /// Linear head, trained together with the branches.
     Trained(TrainedHead),
-    /// Is a constant: only the features can follow it.
+    /// Constant linear head: only the features can adapt to it.
     Fixed(Box<FixedHead>),
-    /// Learns along, by angles.
+    /// Cosine head, trained together with the branches.
     Cosine(CosineHead),
 }
 
@@ -138,13 +140,13 @@ impl TrainingHead {
     }
 }
 
-/// Why a training ended without a result.
+/// Error of a training that ended without a result.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum TrainError {
-    /// The watcher stopped it.
+    /// The watcher stopped the training.
     #[error("stopped after {steps} steps")]
     Stopped {
-        /// Steps that had been made.
+        /// Completed steps.
         steps: usize,
     },
     /// The loss became NaN or infinite.
@@ -155,7 +157,7 @@ pub enum TrainError {
         /// The loss.
         loss: f64,
     },
-    /// There is nothing to train on.
+    /// There are no examples.
     #[error("no examples to train on")]
     NoExamples,
     /// The device failed.
@@ -163,19 +165,19 @@ pub enum TrainError {
     Device(String),
 }
 
-/// Told of each step; may stop the training.
+/// Callback after each step. [`ControlFlow::Break`] stops the training.
 pub type Watcher<'a> = &'a mut dyn FnMut(Step) -> ControlFlow<()>;
 
-/// Trains `parameters` on `examples` and gives the mean loss of each epoch.
+/// Trains `parameters` on `examples` and returns the mean loss of each epoch.
 ///
-/// Fewer losses than epochs come back when the training ended early.
+/// Returns fewer losses than epochs if the training ended early.
 ///
-/// `build` makes the branches of a step from the leaves; it is told the share of steps already made, in
-/// [0, 1).
+/// `build` makes the branches of a step from the leaves. Its second argument is the share of steps
+/// already made, in [0, 1).
 ///
 /// # Errors
 ///
-/// [`TrainError`]; the parameters are then as the last step left them.
+/// [`TrainError`]. The parameters keep the values of the last step.
 pub fn train(
     backbone: &Backbone,
     examples: &Examples<'_>,
@@ -224,7 +226,7 @@ pub fn train(
             }
         }
         losses.push(sum / n as f64);
-        // Not before a task's rank mask has become hard: training ends with what will be stored.
+        // Not before the rank mask of a task is hard: the trained network must be the stored one.
         let may_end = step as f64 >= SOFT_SHARE * steps as f64;
         if may_end && config.patience.is_some_and(|patience| stalled(&losses, patience)) {
             break;
@@ -233,7 +235,7 @@ pub fn train(
     Ok(losses)
 }
 
-/// Tokens of a batch, with the share of its patches that a step sees.
+/// Returns the tokens of a batch, with `patch_share` of the patches of each picture.
 fn step_tokens(
     backbone: &Backbone,
     examples: &Examples<'_>,
@@ -241,7 +243,8 @@ fn step_tokens(
     config: &TrainingConfig,
     rng: &mut StdRng,
 ) -> Tensor<3> {
-    let (rows, device) = (examples.rows(batch), backbone.device());
+    let rows = examples.rows(batch);
+    let device = backbone.device();
     if config.patch_share >= 1.0 {
         return examples.tokens.batch(&rows, device);
     }
@@ -250,19 +253,19 @@ fn step_tokens(
     examples.tokens.batch_of_patches(&rows, vit.n_prefix_tokens(), n_patches, rng, device)
 }
 
-/// Whether the last `patience` epochs brought nothing.
+/// Returns true if none of the last `patience` epochs lowered the mean loss by half a percent.
 fn stalled(losses: &[f64], patience: usize) -> bool {
     let Some(start) = losses.len().checked_sub(patience + 1) else { return false };
     let before = losses[..=start].iter().copied().fold(f64::INFINITY, f64::min);
     losses[start + 1..].iter().all(|&loss| loss > (1.0 - LEAST_FALL) * before)
 }
 
-/// From 1 at the start to 0 at the end.
+/// Cosine schedule: falls from 1 at the start to 0 at the end.
 fn cosine(progress: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
 }
 
-/// Mean cross-entropy against smoothed labels, in nats: `[1]`.
+/// Computes the mean cross-entropy against smoothed labels, in nats: `[1]`.
 ///
 /// # Shapes
 ///

@@ -1,4 +1,4 @@
-//! Whether an update makes things better, for the task's classes and for those known before.
+//! Judgement of an update: its gain in log-loss for the task's classes and for known classes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,42 +13,43 @@ use super::{AdaptError, Split, Task, TaskClass, with_task};
 use crate::trainer::FixedHead;
 use crate::{Class, ClassStatistics, DriftMap, HeadChoice, Predictor, fit_head};
 
-/// What an update is worth, in nats of log-loss; positive is better.
+/// Gain of an update: the fall of the log-loss, in nats. Positive is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
-    /// Mean gain over all classes, each counted alike.
+    /// Mean gain over all classes, with equal weights.
     pub gain: f64,
     /// Standard error of `gain`.
     pub standard_error: f64,
     /// Gain on held-out shots of the task.
     pub gain_new: f64,
-    /// Gain of classes known before; 0 if there were none.
+    /// Gain on classes known before; 0 if there were none.
     pub gain_old: f64,
-    /// Accuracy on held-out shots, over all classes, before.
+    /// Accuracy on held-out shots among all classes, before the update.
     pub accuracy_before: f64,
-    /// The same after.
+    /// Accuracy on held-out shots among all classes, after the update.
     pub accuracy_after: f64,
 }
 
-/// Stand-ins of all old classes together.
+/// Number of stand-ins of all known classes together. Each class gets 1 to 16 of them.
 const STAND_INS: usize = 512;
 
-/// All classes and their head, before or after.
+/// All classes and the head fitted to them, before or after the update.
 pub(super) struct Side {
     predictor: Predictor,
-    /// Log-loss of each known class, its stand-ins left out.
+    /// Mean log-loss of each known class's stand-ins, each left out of the fit.
     log_losses: Vec<Option<f64>>,
-    /// Classes known before, as this side has them.
+    /// Classes known before the task, with their statistics on this side.
     known: Vec<Arc<Class>>,
-    /// Place of each of the task's classes in the predictor.
+    /// Index of each task class in the predictor.
     places: Vec<usize>,
-    /// Place among all modes of the one that each of the task's classes has its shots in.
+    /// Index of each task class's mode among the modes of all classes.
     modes: Vec<usize>,
+    /// Features of the held-out shots.
     held_out: Vec<Vec<f32>>,
 }
 
 impl Side {
-    /// The head that follows from old classes and the task's training shots.
+    /// Fits the head to the known classes and the task's training shots.
     pub(super) fn new(
         known: &[Arc<Class>],
         task: &Task<'_>,
@@ -65,7 +66,7 @@ impl Side {
         };
         Ok(Self {
             predictor: head.predictor,
-            // Known classes come first.
+            // `with_task` puts known classes first.
             log_losses: head.log_losses.into_iter().take(known.len()).collect(),
             known: known.to_vec(),
             modes: task
@@ -78,18 +79,20 @@ impl Side {
         })
     }
 
-    /// Column of one of the task's classes in [`Side::fixed_head`].
+    /// Returns the column of a task class in [`Side::fixed_head`].
     pub(super) fn column(&self, label: usize) -> usize {
         self.modes[label]
     }
 
-    /// The linear part of the head, scores over the temperature, as constants of a training.
+    /// Returns the linear part of the head as constants for a training. It gives scores divided by
+    /// the temperature.
     pub(super) fn fixed_head(&self, device: &Device) -> FixedHead {
         let (weights, biases) = self.predictor.calibrated();
         FixedHead { weights: weights.to_tensor(device), biases: biases.to_tensor(device) }
     }
 
-    /// Log-loss of a feature that shows the class at `place`, and whether it is told right.
+    /// Returns the log-loss of a feature of the class at index `place`, and true if this class has
+    /// the highest score.
     fn look(&self, feature: &[f32], place: usize) -> (f64, bool) {
         let scores = self.predictor.scores(feature);
         let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -100,7 +103,8 @@ impl Side {
     }
 }
 
-/// Place among the modes of all classes of the one that a task's class has its training shots in.
+/// Returns the index, among the modes of all classes, of the task class's mode nearest to the mean
+/// of its training shots.
 fn mode_of(
     classes: &[Arc<Class>],
     class: &TaskClass,
@@ -121,7 +125,7 @@ fn mode_of(
     first
 }
 
-/// Mean and squared standard error of some gains.
+/// Mean of gains and its squared standard error.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gain {
     mean: f64,
@@ -140,9 +144,11 @@ impl Gain {
     }
 }
 
-/// Compares the two sides. `map` is where old statistics were moved, fitted on the training shots only, so
-/// that held-out shots tell how far it misses. A known class gains what its stand-ins, left out, are better
-/// explained, less what such misses cost it.
+/// Compares the log-losses before and after an update.
+///
+/// `map` is the drift map that moved the old statistics. It is fitted on the training shots only,
+/// so its residuals on held-out shots measure its error. The gain of a known class is the fall of
+/// its stand-ins' log-loss, less the cost of these residuals.
 pub(super) fn judge(
     before: &Side,
     after: &Side,
@@ -151,7 +157,8 @@ pub(super) fn judge(
     map: Option<&DriftMap>,
     seed: u64,
 ) -> Judgement {
-    let (mut gains, mut right) = (Vec::new(), [0usize; 2]);
+    let mut gains = Vec::new();
+    let mut right = [0usize; 2];
     for (i, &label) in split.held_out_labels.iter().enumerate() {
         let place = before.places[label];
         let (old, was_right) = before.look(&before.held_out[i], place);
@@ -174,7 +181,8 @@ pub(super) fn judge(
     let gains = before.log_losses.iter().zip(&after.log_losses).zip(&cost);
     let gains = gains.filter_map(|((was, is), cost)| Some((*was)? - (*is)? - cost));
     let old = Gain::of(&gains.collect::<Vec<_>>());
-    let (n_new, n_old) = (before.places.len() as f64, before.known.len() as f64);
+    let n_new = before.places.len() as f64;
+    let n_old = before.known.len() as f64;
     let share = n_old / (n_new + n_old);
     let n = split.held_out.len().max(1) as f64;
     Judgement {
@@ -188,8 +196,8 @@ pub(super) fn judge(
     }
 }
 
-/// What the misses of the drift map cost each known class: points of its modes, moved on by the miss of
-/// some held-out shot, against the same points.
+/// Computes the cost of the drift map's residuals (`misses`) for each known class, in nats: the
+/// mean rise of the log-loss when a point drawn from a mode is shifted by a random residual.
 fn miss_costs(after: &Side, misses: &[Vec<f32>], seed: u64) -> Vec<f64> {
     let mut rng = StdRng::seed_from_u64(seed);
     let each = (STAND_INS / after.known.len().max(1)).clamp(1, 16);

@@ -1,4 +1,4 @@
-//! The shots of a task: by class, divided, and added to statistics.
+//! Shots of a task: grouped by class, split into training and held-out shots, added to statistics.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,50 +13,53 @@ use crate::{Class, ClassName, Prior, Shots, StatisticsError};
 /// One class of the task: its name and the rows of its shots in the token cache.
 #[derive(Debug, Clone)]
 pub struct TaskClass {
-    /// The class.
+    /// Name of the class.
     pub name: ClassName,
-    /// Rows of the cache.
+    /// Rows of its shots in the token cache.
     pub rows: Vec<usize>,
 }
 
-/// The pictures of a task, as tokens and as features before the task.
+/// Pictures of a task, as tokens and as features before the task.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
     /// Classes with their shots.
     pub classes: &'a [TaskClass],
-    /// Rows of the cache that hold the views of each shot, by row of the shot; shots beyond the end have none.
+    /// Rows of each shot's views in the cache, by row of the shot. Shots beyond the end have no
+    /// views.
     pub views: &'a [Range<usize>],
     /// Tokens of the shots and of their views.
     pub tokens: &'a TokenCache,
-    /// Features of shots and views with the adapter as it is, by row of the cache.
+    /// Features of shots and views with the present adapter, by row of the cache.
     pub features: &'a [Vec<f32>],
-    /// The prior in these features, for a base that carries one.
+    /// The prior in these features, if the base has one.
     pub prior: Option<&'a Prior>,
 }
 
 impl Task<'_> {
-    /// Rows of the views of a shot.
+    /// Returns the rows of a shot's views.
     pub fn views_of(&self, shot: usize) -> Range<usize> {
         self.views.get(shot).cloned().unwrap_or(0..0)
     }
 }
 
-/// The task's shots, divided into those that train and those that judge.
+/// Split of a task's shots into training shots and held-out shots.
 ///
-/// The views of a shot train if the shot does; views never judge.
+/// Views of a training shot are trained on too. Views of a held-out shot are not used.
 pub(super) struct Split {
-    /// Rows of the shots that train.
+    /// Rows of the training shots.
     pub(super) shots: Vec<usize>,
-    /// Rows of these shots and of their views, and the class of each.
+    /// Rows of the training shots and of their views.
     pub(super) rows: Vec<usize>,
+    /// Class of each of `rows`.
     pub(super) labels: Vec<usize>,
-    /// Rows of the shots that judge, and the class of each.
+    /// Rows of the held-out shots.
     pub(super) held_out: Vec<usize>,
+    /// Class of each of `held_out`.
     pub(super) held_out_labels: Vec<usize>,
 }
 
 impl Split {
-    /// Holds out `share` of every class, at least one shot of every class that has three.
+    /// Holds out a `share` of each class's shots: at most half, and at least one of three or more.
     pub(super) fn new(task: &Task<'_>, share: f64, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x0068_6f6c_6400_0000);
         let mut split = Self {
@@ -85,7 +88,10 @@ impl Split {
     }
 }
 
-/// Statistics of a task's classes from some of its shots and their views, added to those of old classes of the same name.
+/// Adds shots of a task and their views to the statistics of its classes.
+///
+/// Takes the shots for whose row `taken` returns true. Extends a known class of the same name;
+/// appends a new class otherwise.
 ///
 /// # Errors
 ///
@@ -126,7 +132,7 @@ mod tests {
         ClassName::new(text).expect("a name")
     }
 
-    /// Two classes of four shots with two views each: shots are rows 0 to 7, views follow.
+    /// Two classes of four shots with two views each. Rows 0 to 7 are shots, rows 8 to 23 views.
     fn with_a_task(check: impl FnOnce(&Task<'_>)) {
         let classes = [
             TaskClass { name: name("cup"), rows: (0..4).collect() },

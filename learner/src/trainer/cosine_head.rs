@@ -1,30 +1,30 @@
-//! The head that a training tells classes apart by: a softmax over scaled cosines.
+//! Cosine head: a softmax classifier over scaled cosines, used during a training.
 //!
-//! Cosines bound the logits, so that a few shots cannot be explained by ever longer features (NormFace,
-//! arXiv:1704.06369). Ours: the angles are about the centre of the classes, and the class vectors start at the
-//! class means, so that the training begins where statistics stand.
+//! Cosines bound the logits, so longer features cannot lower the loss of a few shots without limit
+//! (NormFace, arXiv:1704.06369). Ours: the angles are measured around the centre of the classes, and
+//! the class vectors start at the class means, so the training starts from the class statistics.
 
 use burn::tensor::{Device, Tensor};
 
 use super::{Leaves, ParameterId, Parameters};
 use crate::Matrix;
 
-/// Logit of a feature that points at its class.
+/// Factor from cosine to logit: the logit of a feature in the direction of its class vector.
 const SCALE: f32 = 16.0;
 
-/// Keeps a length from being zero.
+/// Lower bound of a vector's length, against division by zero.
 const LEAST_LENGTH: f32 = 1e-6;
 
 /// Class vectors of a cosine head among the parameters of a training.
 #[derive(Debug, Clone)]
 pub struct CosineHead {
-    /// `[d_feature, classes]`
+    /// Id of the class vectors, `[d_feature, classes]`.
     classes: ParameterId,
     /// Mean of the class means: `[1, d_feature]`.
     centre: Tensor<2>,
 }
 
-/// Class means, where a [`CosineHead`] starts.
+/// Class means, the initial class vectors of a [`CosineHead`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassMeans {
     sums: Vec<Vec<f64>>,
@@ -32,7 +32,7 @@ pub struct ClassMeans {
 }
 
 impl ClassMeans {
-    /// No features yet, for `n_classes` classes of features of `d_feature` numbers.
+    /// Creates means without features, for `n_classes` classes and features of `d_feature` numbers.
     pub fn new(n_classes: usize, d_feature: usize) -> Self {
         Self { sums: vec![vec![0.0; d_feature]; n_classes], counts: vec![0; n_classes] }
     }
@@ -53,7 +53,7 @@ impl ClassMeans {
 }
 
 impl CosineHead {
-    /// Adds the class vectors to `parameters`; they learn at `rate` times the learning rate.
+    /// Adds the class vectors to `parameters`, with `rate` times the learning rate.
     pub fn add(
         parameters: &mut Parameters,
         start: &ClassMeans,
@@ -77,7 +77,7 @@ impl CosineHead {
         Self { classes: parameters.add(classes.to_tensor(device), rate), centre }
     }
 
-    /// Scaled cosines of features with the class vectors.
+    /// Computes the logits: scaled cosines of the centred features with the class vectors.
     ///
     /// # Shapes
     ///
@@ -91,6 +91,7 @@ impl CosineHead {
     }
 }
 
+/// Divides vectors along `dim` by their length.
 fn of_length_one(vectors: Tensor<2>, dim: usize) -> Tensor<2> {
     let lengths = vectors.clone().square().sum_dim(dim).sqrt().add_scalar(LEAST_LENGTH);
     vectors / lengths

@@ -1,4 +1,4 @@
-//! What is trained on: tokens that the frozen prefix made once, kept as f16.
+//! Training examples: tokens that the frozen prefix computes once, cached as f16.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
@@ -6,10 +6,10 @@ use half::slice::HalfFloatSliceExt;
 use rand::rngs::StdRng;
 use thiserror::Error;
 
-/// Tokens entering the first adapted block, one set a picture.
+/// Cache of the tokens that enter the first adapted block, one set for each picture.
 ///
-/// They are as good as pictures for whoever would rebuild them, so a cache lives no longer than the job
-/// that fills it.
+/// Pictures can be reconstructed from their tokens, so a cache lives no longer than the job that
+/// fills it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenCache {
     n_tokens: usize,
@@ -20,29 +20,29 @@ pub struct TokenCache {
 /// Pictures with their classes: rows of a cache and a label for each.
 #[derive(Debug, Clone, Copy)]
 pub struct Examples<'a> {
-    /// Where the tokens are.
+    /// Cache with the tokens.
     pub tokens: &'a TokenCache,
     /// Rows of the cache.
     pub rows: &'a [usize],
     /// Class of each row, counted from 0 among the classes of the head.
     pub labels: &'a [usize],
-    /// Features that are to stay near to what they were.
+    /// Penalty on the change of the features.
     pub pull: Option<FeaturePull<'a>>,
 }
 
-/// Holds features near to those before a task.
+/// Penalty on the squared distance of features from those before the task.
 #[derive(Debug, Clone, Copy)]
 pub struct FeaturePull<'a> {
-    /// Features before, by row of the cache.
+    /// Features before the task, by row of the cache.
     pub features: &'a [Vec<f32>],
     /// Weight of the mean squared distance of a feature's numbers.
     pub weight: f64,
 }
 
-/// Why tokens cannot be kept or used.
+/// Error in the shape of tokens, rows or labels.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ExamplesError {
-    /// Numbers that do not fill whole pictures.
+    /// The numbers do not fill whole pictures.
     #[error("{found} numbers do not fill pictures of {n_tokens} tokens of {d_model} numbers")]
     Length {
         /// Numbers found.
@@ -60,7 +60,7 @@ pub enum ExamplesError {
         /// Labels given.
         labels: usize,
     },
-    /// A row that is not there.
+    /// A row beyond the end of the cache.
     #[error("row {row} of a cache of {len} pictures")]
     Row {
         /// The row.
@@ -71,7 +71,7 @@ pub enum ExamplesError {
 }
 
 impl TokenCache {
-    /// An empty cache for pictures of `n_tokens` tokens.
+    /// Creates an empty cache for pictures of `n_tokens` tokens.
     pub fn new(n_tokens: usize, d_model: usize) -> Self {
         Self { n_tokens, d_model, values: Vec::new() }
     }
@@ -92,11 +92,11 @@ impl TokenCache {
         Ok(())
     }
 
-    /// Adds the pictures of another cache of the same shape behind those of this one.
+    /// Appends the pictures of another cache of the same shape.
     ///
     /// # Errors
     ///
-    /// [`ExamplesError::Length`] if pictures have other tokens there.
+    /// [`ExamplesError::Length`] if the other cache has another shape of tokens.
     pub fn append(&mut self, other: &Self) -> Result<(), ExamplesError> {
         let (n_tokens, d_model) = (self.n_tokens, self.d_model);
         if [other.n_tokens, other.d_model] != [n_tokens, d_model] {
@@ -106,12 +106,12 @@ impl TokenCache {
         Ok(())
     }
 
-    /// The tokens as bytes: f16, little endian.
+    /// Returns the tokens as bytes: f16, little endian.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
     }
 
-    /// A cache from [`TokenCache::to_bytes`].
+    /// Creates a cache from the bytes of [`TokenCache::to_bytes`].
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl TokenCache {
         Ok(Self { n_tokens, d_model, values })
     }
 
-    /// Some rows as a cache of their own.
+    /// Copies rows into a new cache.
     #[must_use]
     pub fn subset(&self, rows: &[usize]) -> Self {
         let size = self.n_tokens * self.d_model;
@@ -136,29 +136,29 @@ impl TokenCache {
         Self { values: values.collect(), ..*self }
     }
 
-    /// Pictures in the cache.
+    /// Number of pictures in the cache.
     pub fn len(&self) -> usize {
         self.values.len() / (self.n_tokens * self.d_model).max(1)
     }
 
-    /// Whether nothing was added.
+    /// Returns true if the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Bytes of the tokens.
+    /// Size of the tokens, in bytes.
     pub fn n_bytes(&self) -> usize {
         self.values.len() * size_of::<f16>()
     }
 
-    /// The tokens of some pictures: `[rows, n_tokens, d_model]`, f32.
+    /// Returns the tokens of `rows`: `[rows, n_tokens, d_model]`, f32.
     pub fn batch(&self, rows: &[usize], device: &Device) -> Tensor<3> {
         let all: Vec<usize> = (0..self.n_tokens).collect();
         self.batch_of(rows, &mut || all.clone(), device)
     }
 
-    /// As [`TokenCache::batch`], with `n_patches` random patches of each picture behind its `n_prefix` first tokens:
-    /// `[rows, n_prefix + n_patches, d_model]`.
+    /// Returns the first `n_prefix` tokens and `n_patches` random patches of each of `rows`:
+    /// `[rows, n_prefix + n_patches, d_model]`, f32.
     pub fn batch_of_patches(
         &self,
         rows: &[usize],
@@ -178,14 +178,16 @@ impl TokenCache {
         self.batch_of(rows, &mut drawn, device)
     }
 
-    /// Some tokens of some pictures; `tokens` names those of the next picture, as many each time.
+    /// Returns selected tokens of `rows`. `tokens` returns the indices for the next picture, the same
+    /// number for each.
     fn batch_of(
         &self,
         rows: &[usize],
         tokens: &mut dyn FnMut() -> Vec<usize>,
         device: &Device,
     ) -> Tensor<3> {
-        let (d, mut n_kept) = (self.d_model, 0);
+        let d = self.d_model;
+        let mut n_kept = 0;
         let mut values = Vec::new();
         for &row in rows {
             let picture = &self.values[row * self.n_tokens * d..][..self.n_tokens * d];
@@ -206,7 +208,7 @@ impl<'a> Examples<'a> {
     ///
     /// # Errors
     ///
-    /// [`ExamplesError`] if they do not fit together or the cache lacks a row.
+    /// [`ExamplesError`] if rows and labels differ in number or the cache lacks a row.
     pub fn new(
         tokens: &'a TokenCache,
         rows: &'a [usize],
@@ -226,7 +228,7 @@ impl<'a> Examples<'a> {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no pictures.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -235,7 +237,7 @@ impl<'a> Examples<'a> {
         batch.iter().map(|&i| self.rows[i]).collect()
     }
 
-    /// The weighted mean squared distance of a batch's features from what they were: `[1]`.
+    /// Computes the weighted mean squared distance of a batch's features from those before: `[1]`.
     pub(super) fn pull(&self, batch: &[usize], features: &Tensor<2>) -> Option<Tensor<1>> {
         let pull = self.pull.filter(|pull| pull.weight > 0.0)?;
         let before = batch.iter().flat_map(|&i| pull.features[self.rows[i]].iter().copied());

@@ -1,23 +1,23 @@
-//! What a training changes: matrices, each with its state of the optimizer.
+//! Trainable parameters: matrices with the optimizer state of each.
 
 use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer};
 use burn::tensor::{Gradients, Tensor};
 
 use super::{TrainError, TrainingConfig};
 
-/// Names a parameter of its [`Parameters`].
+/// Id of a parameter in its [`Parameters`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParameterId(usize);
 
 struct Parameter {
-    /// On the plain device.
+    /// On the device without autodiff.
     value: Tensor<2>,
-    /// Factor of the learning rate.
+    /// Factor on the learning rate.
     rate: f64,
     state: Option<AdamWState<2>>,
 }
 
-/// All parameters of a training; everything else is a constant to it.
+/// All parameters of a training. Every other tensor is a constant.
 pub struct Parameters {
     items: Vec<Parameter>,
     optimizer: AdamW,
@@ -27,31 +27,32 @@ pub struct Parameters {
 pub struct Leaves(Vec<Tensor<2>>);
 
 impl Leaves {
-    /// One of them.
+    /// Returns a parameter.
     pub fn get(&self, id: ParameterId) -> Tensor<2> {
         self.0[id.0].clone()
     }
 }
 
 impl Parameters {
-    /// None yet. The optimizer is AdamW with the constants of its paper (arXiv:1711.05101).
+    /// Creates an empty set. The optimizer is AdamW with the constants of its paper
+    /// (arXiv:1711.05101).
     pub fn new(weight_decay: f64) -> Self {
         let config = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(weight_decay as f32);
         Self { items: Vec::new(), optimizer: config.build() }
     }
 
-    /// Adds a matrix that learns at `rate` times the learning rate.
+    /// Adds a matrix, with `rate` times the learning rate.
     pub fn add(&mut self, value: Tensor<2>, rate: f64) -> ParameterId {
         self.items.push(Parameter { value, rate, state: None });
         ParameterId(self.items.len() - 1)
     }
 
-    /// The present value.
+    /// Returns the present value of a parameter.
     pub fn value(&self, id: ParameterId) -> Tensor<2> {
         self.items[id.0].value.clone()
     }
 
-    /// How many numbers are trained.
+    /// Number of trained numbers.
     pub fn n_numbers(&self) -> usize {
         self.items.iter().map(|item| item.value.dims().iter().product::<usize>()).sum()
     }
@@ -61,7 +62,7 @@ impl Parameters {
         Leaves(self.items.iter().map(leaf).collect())
     }
 
-    /// Clips all gradients by their common norm and steps.
+    /// Clips the gradients by their global norm and makes a step of the optimizer.
     pub(super) fn step(
         &mut self,
         leaves: &Leaves,
@@ -70,7 +71,7 @@ impl Parameters {
         config: &TrainingConfig,
     ) -> Result<(), TrainError> {
         let found: Vec<Option<Tensor<2>>> = leaves.0.iter().map(|l| l.grad(gradients)).collect();
-        // One number for the host to wait for, not one a parameter.
+        // Summed on the device: the host waits for one number, not for one of each parameter.
         let squares = found.iter().flatten().map(|g| g.clone().square().sum());
         let Some(total) = squares.reduce(|a, b| a + b) else { return Ok(()) };
         let total = total.try_into_scalar::<f32>();

@@ -1,7 +1,7 @@
-//! Task 1: the shared bases, trained as plain LoRA of the largest rank and then made orthonormal.
+//! Task 1: trains the shared bases as plain LoRA of the largest rank, then makes them orthonormal.
 //!
-//! The same function serves a workstation that trains factory bases on a broad task and a benchmark that
-//! begins with whatever task comes first. A device never calls it.
+//! A workstation uses it to train factory bases on a broad task, a benchmark for the first task of
+//! its stream. A device never calls it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,35 +19,36 @@ use super::{
 use crate::adapter::orthonormalise;
 use crate::{Adapter, AdapterConfig, Matrix, SharedBases, SharedBasis};
 
-/// Learning rate of the local head, as a factor.
+/// Factor on the learning rate for the linear head.
 pub(crate) const HEAD_RATE: f64 = 1.0;
 
-/// Pictures that the inputs of adapted layers are measured on.
+/// Pictures sampled for the Gram matrices of the layers' inputs: at least this number if available,
+/// and less than twice as many.
 const MEASURED: usize = 512;
 
-/// Examples of a class that its mean is measured on.
+/// Most examples of a class in its initial mean.
 const MEASURED_A_CLASS: usize = 4;
 
-/// Pictures of one pass without gradients.
+/// Batch size of a forward pass without gradients, in pictures.
 const PASS: usize = 32;
 
 /// Plain LoRA in one layer: `down` `[d_in, r]`, `up` `[r, d_out]`.
 #[derive(Debug, Clone, Copy)]
 pub struct LoraPair {
-    /// From the layer's input.
+    /// Id of the matrix from the layer's input to the `r` directions.
     pub down: ParameterId,
-    /// To the layer's output; zero at the start.
+    /// Id of the matrix from these to the layer's output; zero at the start.
     pub up: ParameterId,
 }
 
-/// Bases that a first task gave.
+/// Result of the training of shared bases.
 #[derive(Debug)]
 pub struct TrainedBases {
-    /// Bases, and the task's own update in them.
+    /// Bases, with the task's own update as merged state.
     pub adapter: Adapter,
     /// Mean cross-entropy of each epoch, in nats.
     pub losses: Vec<f64>,
-    /// Numbers that were trained.
+    /// Number of trained parameters, without the head's.
     pub n_trained: usize,
 }
 
@@ -81,7 +82,7 @@ pub fn add_head(
     TrainedHead { weights, biases }
 }
 
-/// The branches of plain LoRA.
+/// Builds the side branches of plain LoRA, with the unit matrix between `down` and `up`.
 pub fn lora_branches(leaves: &Leaves, pairs: &BTreeMap<Place, LoraPair>) -> SideBranches {
     let branch = |(&place, pair): (&Place, &LoraPair)| {
         let (down, up) = (leaves.get(pair.down), leaves.get(pair.up));
@@ -91,8 +92,10 @@ pub fn lora_branches(leaves: &Leaves, pairs: &BTreeMap<Place, LoraPair>) -> Side
     SideBranches { branches: pairs.iter().map(branch).collect(), prompt: None }
 }
 
-/// Trains shared bases and prompt on a task: `A = 0`, `B` random orthonormal, `M = N = I`, that is LoRA of
-/// rank `r`; then the update's singular vectors become `A` and `B` and its singular values `S`.
+/// Trains shared bases and prompt on a task.
+///
+/// The training starts from `A = 0`, `B` random orthonormal, `M = N = I`, that is LoRA of rank `r`.
+/// Then the update's singular vectors become `A` and `B` and its singular values `S`.
 ///
 /// # Errors
 ///
@@ -116,17 +119,19 @@ pub fn train_bases(
     let found = lora.orthonormalised(backbone, examples)?;
     let bases = found.iter().map(|(&place, (basis, _))| (place, basis.clone())).collect();
     let merged = found.into_iter().map(|(place, (_, state))| (place, state)).collect();
-    let prompt = lora.branches.prompt.map(Matrix::from_tensor).transpose();
-    let prompt = prompt.map_err(TrainError::Device)?;
+    let prompt =
+        lora.branches.prompt.map(Matrix::from_tensor).transpose().map_err(TrainError::Device)?;
     let mut adapter = Adapter::new(Arc::new(SharedBases::new(config.rank, bases)), prompt);
     adapter.state.merged = merged;
     let adapter = with_measured_inputs(backbone, examples, adapter)?;
     Ok(TrainedBases { adapter, losses: lora.losses, n_trained: lora.n_trained })
 }
 
-/// Adds directions to shared bases: trains LoRA of rank `rank` on top of all that was learnt in them, and makes its
-/// leading directions orthogonal to those that are there. Nothing is learnt in the new directions, so that the
-/// features, and all that was computed from them, stay as they are.
+/// Extends shared bases with new directions, to `rank` in all.
+///
+/// Trains LoRA of rank `rank` on top of the present adapter and makes its leading directions
+/// orthogonal to the old ones. The merged state is zero in the new directions, so the features stay
+/// the same, and so does everything computed from them.
 ///
 /// # Errors
 ///
@@ -159,14 +164,14 @@ pub fn extend_bases(
     Ok(TrainedBases { adapter, losses: lora.losses, n_trained: lora.n_trained })
 }
 
-/// What a prompt does while LoRA is trained.
+/// Prompt during the training of LoRA: none, trained from initial tokens, or constant.
 enum Prompt {
     None,
     Learns(Matrix),
     Stays(Matrix),
 }
 
-/// Layers and prompt that LoRA starts with.
+/// Layers, rank and prompt at the start of a LoRA training.
 struct LoraStart<'a> {
     places: &'a [Place],
     rank: usize,
@@ -188,7 +193,8 @@ fn train_lora(
     training: &TrainingConfig,
     watch: Watcher<'_>,
 ) -> Result<TrainedLora, TrainError> {
-    let (vit, device) = (backbone.vit_config(), backbone.device());
+    let vit = backbone.vit_config();
+    let device = backbone.device();
     let LoraStart { places, rank, prompt } = start;
     let mut parameters = Parameters::new(training.weight_decay);
     let pairs = add_lora(&mut parameters, places, rank, vit, training.seed, device);
@@ -215,7 +221,7 @@ fn train_lora(
 }
 
 impl TrainedLora {
-    /// The basis of each layer and the state `S` that LoRA has in it.
+    /// Computes the orthonormal basis of each layer, and the state `S` of the trained LoRA in it.
     fn orthonormalised(
         &self,
         backbone: &Backbone,
@@ -226,15 +232,15 @@ impl TrainedLora {
             |tensor: &Tensor<2>| Matrix::from_tensor(tensor.clone()).map_err(TrainError::Device);
         let basis = |(&place, branch): (&Place, &SideBranch)| {
             let (down, up) = (number(&branch.down)?, number(&branch.up)?);
-            let found = orthonormalise(&down, &up, &grams[&place]);
-            let found = found.ok_or(TrainError::Diverged { step: 0, loss: f64::NAN })?;
+            let found = orthonormalise(&down, &up, &grams[&place])
+                .ok_or(TrainError::Diverged { step: 0, loss: f64::NAN })?;
             Ok((place, found))
         };
         self.branches.branches.iter().map(basis).collect()
     }
 }
 
-/// The adapter with the inputs of its layers measured, as a file will hold it.
+/// Adds the Gram matrices of the layers' inputs to an adapter and rounds it to f16, as in files.
 fn with_measured_inputs(
     backbone: &Backbone,
     examples: &Examples<'_>,
@@ -246,7 +252,7 @@ fn with_measured_inputs(
     adapter.rounded().map_err(|e| TrainError::Device(e.to_string()))
 }
 
-/// Means of the first examples of each class, by the network as it is.
+/// Computes the mean feature of the first examples of each class, with `backbone` as given.
 ///
 /// # Errors
 ///
@@ -267,8 +273,8 @@ pub fn class_means(
     let mut means = ClassMeans::new(n_classes, backbone.d_feature());
     for batch in first.chunks(PASS) {
         let tokens = examples.tokens.batch(&examples.rows(batch), backbone.device());
-        let data = backbone.suffix(tokens).try_into_data();
-        let data = data.map_err(|e| TrainError::Device(e.to_string()))?;
+        let features = backbone.suffix(tokens);
+        let data = features.try_into_data().map_err(|e| TrainError::Device(e.to_string()))?;
         let numbers = data.try_into_vec::<f32>().map_err(|e| TrainError::Device(e.to_string()))?;
         let features = numbers.chunks_exact(backbone.d_feature());
         features.zip(batch).for_each(|(feature, &i)| means.push(examples.labels[i], feature));
@@ -276,7 +282,8 @@ pub fn class_means(
     Ok(means)
 }
 
-/// Mean of `z z^T`, `z = down^T x`, over the inputs `x` of each adapted layer: `[r, r]`.
+/// Computes the Gram matrix of each adapted layer: the mean of `z z^T`, `z = down^T x`, over its
+/// inputs `x`: `[r, r]`.
 pub(crate) fn input_grams(
     backbone: &Backbone,
     examples: &Examples<'_>,
@@ -305,18 +312,20 @@ pub(crate) fn input_grams(
     sums.into_iter().map(mean).collect()
 }
 
-/// `n` orthonormal columns of `d` numbers.
+/// Draws `n` random orthonormal columns of `d` numbers.
 fn random_orthonormal(d: usize, n: usize, rng: &mut StdRng) -> Matrix {
     let normal: Vec<f64> = (0..d * n).map(|_| StandardNormal.sample(rng)).collect();
     let random = faer::Mat::from_fn(d, n, |i, j| normal[i * n + j]);
     Matrix::from_faer(random.qr().compute_thin_Q().as_ref())
 }
 
-/// Uniform in plus or minus `sqrt(6 / (3 p^2 + d))`, as VPT does (arXiv:2203.12119).
+/// Draws `m` prompt tokens, uniform in plus or minus `sqrt(6 / (3 p^2 + d))`, as VPT does
+/// (arXiv:2203.12119).
 fn initial_prompt(m: usize, vit: &VitConfig, seed: u64) -> Matrix {
-    // Another stream than the one that draws the bases.
+    // Another random stream than that of the bases.
     let mut rng = StdRng::seed_from_u64(seed ^ 0x0070_726f_6d70_7400);
-    let (d, p) = (vit.d_model, vit.patch_size);
+    let d = vit.d_model;
+    let p = vit.patch_size;
     let bound = (6.0 / (3 * p * p + d) as f32).sqrt();
     let values: Vec<f32> = (0..m * d).map(|_| rng.random_range(-bound..bound)).collect();
     Matrix::from_fn(m, d, |i, j| values[i * d + j])

@@ -1,4 +1,4 @@
-//! Tasks after the first: `M_t` and `N_t` in frozen bases, under the rank mask.
+//! Training of tasks after the first: `M_t` and `N_t` in frozen bases, under the rank mask.
 
 use std::collections::BTreeMap;
 
@@ -15,34 +15,35 @@ use super::{
 use crate::rank_selector::SOFT_SHARE;
 use crate::{Adapter, Matrix, RankSelector, TaskFactors, TaskUpdate};
 
-/// Learning rate of the class vectors of a cosine head, as a factor: their length is 1.
+/// Factor on the learning rate for the class vectors of a cosine head. Their initial length is 1.
 const COSINE_RATE: f64 = 0.3;
 
-/// What a task's features are trained for.
+/// Training objective of a task's features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objective {
-    /// To tell the task's own classes apart, through a linear head that is trained along and thrown away.
+    /// Separates the task's own classes with a linear head, which is trained with the factors and
+    /// then dropped.
     OwnClasses,
-    /// To tell the task's own classes apart by angles, through a head that starts at the class means, is trained along
-    /// and thrown away.
+    /// Separates the task's own classes with a cosine head, which starts at the class means, is
+    /// trained with the factors and then dropped.
     OwnAngles,
-    /// To be told from all known classes by the analytic head as it is.
+    /// Separates the task's classes from all known classes with the analytic head, held constant.
     AnalyticHead,
 }
 
-/// What tells a task's classes apart while it is trained.
+/// Classifier head of a task's training.
 #[derive(Debug, Clone)]
 pub enum TaskHead {
-    /// A linear head over so many classes of the task's own, trained along and thrown away.
+    /// Linear head over this number of the task's own classes. It is trained and then dropped.
     Own(usize),
-    /// A cosine head that starts at the class means, trained along and thrown away.
+    /// Cosine head that starts at the class means. It is trained and then dropped.
     Cosine(Box<ClassMeans>),
-    /// The analytic head over all classes, as it is; labels are its columns.
+    /// Analytic head over all classes, held constant. Labels are its columns.
     Analytic(Box<FixedHead>),
 }
 
 impl TaskHead {
-    /// Adds what the head learns to `parameters`.
+    /// Adds the trainable matrices of the head to `parameters`.
     pub(super) fn add(
         self,
         parameters: &mut Parameters,
@@ -59,34 +60,36 @@ impl TaskHead {
     }
 }
 
-/// Weights of the terms that hold a task back.
+/// Configuration of a task's training: objective, loop, and weights of the regularisation terms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskConfig {
-    /// What is trained for.
+    /// Training objective.
     pub objective: Objective,
-    /// Weight of the mean squared distance of the task's features from what they were, with
-    /// [`Objective::AnalyticHead`]: what holds the features of its pictures holds those of like ones.
+    /// Weight of the mean squared distance of the task's features from those before, with
+    /// [`Objective::AnalyticHead`]. Holding the features of the task's pictures holds those of
+    /// similar pictures too.
     pub feature_pull: f64,
-    /// The loop.
+    /// Training loop.
     pub training: TrainingConfig,
-    /// Weight of `L_orth`, what the update does to old inputs.
+    /// Weight of `L_orth`, the effect of the update on old inputs.
     pub orthogonality: f64,
-    /// Weight of the expected rank's share of the largest.
+    /// Weight of the expected rank as a share of the largest rank.
     pub rank_cost: f64,
-    /// Learning rate of the prompt, as a factor: a prompt that moves freely moves every old class.
+    /// Factor on the learning rate for the prompt. A large change of the prompt would move the
+    /// features of every old class.
     pub prompt_rate: f64,
-    /// Weight of the squared distance of the prompt from where it was.
+    /// Weight of the squared distance of the prompt from its value before the task.
     pub prompt_pull: f64,
 }
 
-/// What a task's training gave.
+/// Result of a task's training.
 #[derive(Debug)]
 pub struct TrainedTask {
-    /// The factors, to be merged.
+    /// Factors to merge into the adapter.
     pub update: TaskUpdate,
     /// Mean cross-entropy of each epoch, in nats.
     pub losses: Vec<f64>,
-    /// Numbers that were trained.
+    /// Number of trained parameters, without the rank logits and the head.
     pub n_trained: usize,
     /// Mean `z z^T` of the task's pictures at each adapted layer, for [`Adapter`]'s memory.
     pub(crate) grams: BTreeMap<Place, Matrix>,
@@ -106,16 +109,17 @@ impl Default for TaskConfig {
     }
 }
 
-/// Places of a task's parameters.
+/// Ids of a task's parameters.
 struct Trained {
     factors: BTreeMap<Place, (ParameterId, ParameterId)>,
     prompt: Option<ParameterId>,
     logits: ParameterId,
 }
 
-/// Trains `M_t` and `N_t`, starting from `dW_t = 0` on top of what was learnt before.
+/// Trains `M_t` and `N_t`, starting from `dW_t = 0` on top of the adapter.
 ///
-/// The loss is the cross-entropy of `head` plus `L_orth = tr(M N^T G_old N M^T) / tr(G_old)`, the cost of the rank and the pull on the prompt.
+/// The loss is the cross-entropy of `head` plus `L_orth = tr(M N^T G_old N M^T) / tr(G_old)`, the
+/// cost of the rank and the penalty on the change of the prompt.
 ///
 /// # Errors
 ///
@@ -151,7 +155,8 @@ pub fn train_task(
     let grams: BTreeMap<Place, Tensor<2>> =
         grams.iter().map(|(&place, g)| (place, g.to_tensor(device))).collect();
     let mut rng = StdRng::seed_from_u64(config.training.seed ^ 0x0067_756d_6265_6c00);
-    let (masks, costs) = (selector.masks(r, device), selector.costs(r, device));
+    let masks = selector.masks(r, device);
+    let costs = selector.costs(r, device);
     let mut hard: Option<Tensor<2>> = None;
     let mut build = |leaves: &Leaves, progress: f64| {
         let mut penalty = Tensor::<1>::zeros([1], device);
@@ -171,7 +176,7 @@ pub fn train_task(
         };
         let mut branches = SideBranches::default();
         for (&place, &(m, n)) in &trained.factors {
-            // Rows from the left: the update of z is z (N diag(mask) M^T).
+            // Vectors are rows: the update of z is z (N diag(mask) M^T).
             let step = (leaves.get(n) * mask.clone()).matmul(leaves.get(m).transpose());
             if let Some(gram) = grams.get(&place) {
                 let moved = (gram.clone().matmul(step.clone()) * step.clone()).sum();
@@ -195,7 +200,8 @@ pub fn train_task(
     Ok(TrainedTask { update, losses, n_trained, grams })
 }
 
-/// `G_old / tr(G_old)` of each layer; none before anything was seen.
+/// Computes `G_old / tr(G_old)` of each layer. Layers with a zero trace, without inputs so far, are
+/// left out.
 fn normalised_grams(adapter: &Adapter) -> BTreeMap<Place, Matrix> {
     let normalised = |(&place, gram): (&Place, &Matrix)| {
         let [r, _] = gram.shape();
@@ -205,6 +211,7 @@ fn normalised_grams(adapter: &Adapter) -> BTreeMap<Place, Matrix> {
     adapter.state.grams.iter().filter_map(normalised).collect()
 }
 
+/// Reads the trained factors and the change of the prompt, cut to the selected rank.
 fn read_update(
     parameters: &Parameters,
     trained: &Trained,
@@ -212,7 +219,7 @@ fn read_update(
     selector: &RankSelector,
 ) -> Result<TaskUpdate, TrainError> {
     let value = |id| Matrix::from_tensor(parameters.value(id)).map_err(TrainError::Device);
-    // As a file will hold it, so that what is measured is what is kept.
+    // Rounded to f16 as in files: the measured update is the stored one.
     let stored = |matrix: Matrix| matrix.rounded().map_err(|e| TrainError::Device(e.to_string()));
     let logits: Vec<f64> = value(trained.logits)?.values().iter().map(|&v| f64::from(v)).collect();
     let rank = selector.rank_of(&logits);
