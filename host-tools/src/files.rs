@@ -24,8 +24,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Checks that a file can be written, before a long computation: its folder exists, and its path is
 /// not a folder.
 pub(crate) fn check_place(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
     let name = path.display();
     ensure!(folder.is_dir(), "{name}: there is no folder {} to write it into", folder.display());
     ensure!(!path.is_dir(), "{name}: a folder, expected the name of a file to write");

@@ -1,5 +1,5 @@
-//! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads and
-//! continual learning, trains and publishes adapters.
+//! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads
+//! and continual learning, trains and publishes adapters.
 
 mod bench;
 mod cli;

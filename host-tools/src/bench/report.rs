@@ -1,4 +1,5 @@
-//! The tables of a benchmark as Markdown: methods by accuracy, and ablations against the full method.
+//! The tables of a benchmark as Markdown: methods by accuracy, and ablations against the full
+//! method.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,7 @@
 //! CIFAR-100 (Krizhevsky 2009) in its official binary files.
 //!
-//! A record is a coarse label, a fine label, and 32 x 32 pixels: all red, all green, all blue bytes.
+//! A record is a coarse label, a fine label, and 32 x 32 pixels: all red, all green, all blue
+//! bytes.
 
 use std::path::Path;
 

@@ -35,8 +35,8 @@ impl Signing<'_> {
     /// Checks that the current timestamp was not signed later than now.
     pub(super) fn check_clock(&self) -> Result<()> {
         let timestamp = &self.repository.timestamp.signed;
-        let issued = timestamp._extra.get(ISSUED).and_then(|issued| issued.as_str());
-        let issued: Option<Timestamp> = issued.and_then(|issued| issued.parse().ok());
+        let text = timestamp._extra.get(ISSUED).and_then(|issued| issued.as_str());
+        let issued: Option<Timestamp> = text.and_then(|text| text.parse().ok());
         // As on devices: a signing time after the timestamp's own expiry is ignored.
         let Some(issued) = issued.filter(|issued| *issued < timestamp.expires) else {
             return Ok(());
@@ -64,7 +64,7 @@ impl Signing<'_> {
         Ok(())
     }
 
-    /// Checks that no other role than `roles` has expired, and warns of those that expire soon.
+    /// Checks that no role outside `roles` has expired, and warns of roles that expire soon.
     pub(super) fn check_ends(&self) -> Result<()> {
         let expired = self.rest_that_ends_within(|_| 0);
         ensure!(expired.is_empty(), self.said_of(&expired));
@@ -72,7 +72,7 @@ impl Signing<'_> {
         Ok(())
     }
 
-    /// Warns of other roles than `roles` that have expired or expire soon.
+    /// Warns of roles outside `roles` that have expired or expire soon.
     pub(super) fn warn_of_ends(&self) {
         let soon = self.rest_that_ends_within(Role::soon_days);
         if !soon.is_empty() {

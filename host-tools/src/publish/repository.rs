@@ -140,8 +140,8 @@ fn check_signed<T: Signable + Serialize>(
     if judges.any(|before| before.signed.verify_role(signed).is_ok()) {
         return Ok(Some(role));
     }
-    let keys = newest.signed.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
-    let keys: Vec<String> = keys.iter().map(short).collect();
+    let ids = newest.signed.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
+    let keys: Vec<String> = ids.iter().map(short).collect();
     let by: Vec<String> = signed.signatures.iter().map(|by| short(&by.keyid)).collect();
     Err(error).with_context(|| {
         format!(

@@ -1,8 +1,8 @@
 //! Ridge regression to class labels on frozen features, plain or after a random projection.
 //!
-//! `RanPAC` (arXiv:2307.02251) without its first-task adapter: `phi = ReLU(x R)`, `G = sum phi phi^T`,
-//! `Q = sum phi y^T`, `W = (G + lambda I)^-1 Q`. As there, `lambda` is chosen at every task by the squared error on a
-//! fifth of its pictures.
+//! `RanPAC` (arXiv:2307.02251) without its first-task adapter: `phi = ReLU(x R)`, `G = sum phi
+//! phi^T`, `Q = sum phi y^T`, `W = (G + lambda I)^-1 Q`. As there, `lambda` is chosen at every task
+//! by the squared error on a fifth of its pictures.
 
 use anyhow::{Context, Result};
 use faer::linalg::matmul::matmul;
