@@ -1,4 +1,5 @@
-//! `bench`: continual learning, task by task, every method on the same tokens and orders.
+//! `bench`: measures continual learning task by task, with every method on the same tokens and
+//! orders.
 
 mod methods;
 mod occasions;
@@ -31,7 +32,7 @@ use stream::{Stream, TaskRows};
 pub(crate) use methods::NAMES;
 pub(crate) use stream::Scenario;
 
-/// One run to be made.
+/// A planned run.
 #[derive(Debug, Clone)]
 struct Plan {
     method: String,
@@ -40,7 +41,7 @@ struct Plan {
     order: u64,
 }
 
-/// Runs what is not there yet, and writes report and plots over everything that is.
+/// Runs the missing plans, and writes the report and the plots of all results.
 pub(crate) fn run(args: &BenchArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let mut results = Results::open(&args.out)?;
     let plans = plans(args)?;
@@ -89,11 +90,12 @@ fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
                 let applies = |ablation: &&String| match ablation.as_str() {
                     "" => is_wanted,
                     "no views" => is_wanted && args.scenario == Scenario::Occasions,
-                    // The parts are those of fm-lora, and may be asked for without the whole.
+                    // Ablations are parts of fm-lora, and may run without the full method.
                     _ => *method == "fm-lora",
                 };
                 for ablation in ablations.iter().filter(applies) {
-                    let (method, ablation) = ((*method).to_owned(), ablation.clone());
+                    let method = (*method).to_owned();
+                    let ablation = ablation.clone();
                     plans.push(Plan { method, ablation, tasks, order });
                 }
             }
@@ -102,7 +104,7 @@ fn plans(args: &BenchArgs) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-/// A result that names a run and says nothing of it.
+/// Returns a result that identifies a run and has no measurements.
 fn blank(args: &BenchArgs, spec: &str, plan: &Plan) -> RunResult {
     let factory = match args.factory_classes {
         0 => String::new(),
@@ -145,8 +147,8 @@ fn run_all(
     let whole = missing
         .iter()
         .any(|plan| methods::needs_whole(&plan.method))
-        .then(|| arena(&BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() }));
-    let whole = whole.transpose()?;
+        .then(|| arena(&BackboneConfig { first_adapted_block: 0, ..base.backbone.clone() }))
+        .transpose()?;
     let bar = run_bar(missing.len())?;
     for plan in missing {
         let stream = stream_of(args, &data, plan)?;
@@ -177,8 +179,10 @@ fn run_all(
         };
         let mut result = run_one(&world, &stream, plan, &data, args.scenario)?;
         let named = blank(args, spec, plan);
-        (result.dataset, result.scenario) = (named.dataset, named.scenario);
-        (result.tasks, result.order) = (stream.tasks.len(), named.order);
+        result.dataset = named.dataset;
+        result.scenario = named.scenario;
+        result.tasks = stream.tasks.len();
+        result.order = named.order;
         bar.suspend(|| {
             eprintln!(
                 "{:<28} N={:<3} order {:<5} acc {:.3} aaa {:.3} forgetting {:.3} in {:.0} s",
@@ -236,7 +240,7 @@ fn run_one(
     }
 }
 
-/// Learns all classes at once and measures whether the answers can be trusted.
+/// Learns all classes at once, and measures the trust metrics of the answers.
 fn run_occasions(world: &World<'_>, stream: &Stream, plan: &Plan) -> Result<RunResult> {
     let outcome = occasions::measure(world, stream, plan)?;
     Ok(RunResult {
@@ -258,7 +262,7 @@ fn run_occasions(world: &World<'_>, stream: &Stream, plan: &Plan) -> Result<RunR
     })
 }
 
-/// Learns all tasks and measures after each.
+/// Learns all tasks in order, and measures after each.
 fn run_tasks(world: &World<'_>, stream: &Stream, plan: &Plan, data: &Dataset) -> Result<RunResult> {
     let mut time = Duration::ZERO;
     let started = Instant::now();
@@ -304,12 +308,12 @@ fn run_tasks(world: &World<'_>, stream: &Stream, plan: &Plan, data: &Dataset) ->
     })
 }
 
-/// All tasks as one.
+/// Merges all tasks into one.
 fn together(tasks: &[TaskRows]) -> TaskRows {
     let mut all = TaskRows::default();
     for task in tasks {
-        let new = task.classes.iter().filter(|c| !all.classes.contains(c)).copied();
-        let new: Vec<usize> = new.collect();
+        let new: Vec<usize> =
+            task.classes.iter().filter(|c| !all.classes.contains(c)).copied().collect();
         all.classes.extend(new);
         all.train.extend(&task.train);
         all.test.extend(&task.test);

@@ -30,7 +30,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says how a network came to another size of pictures.
+/// Describes the resampling of a network to another picture size.
 fn resampled(resampling: Resampling) -> String {
     let Resampling { trained_image_size, attention_temperature } = resampling;
     format!("resampled from {trained_image_size} px, attention temperature {attention_temperature}")

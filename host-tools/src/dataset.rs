@@ -1,4 +1,5 @@
-//! Data sets by a short text: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with `?train=N&test=N&occasion=N&classes=A..B`.
+//! Data set specifications: `cifar100:DIR`, `folder:DIR` or `domains:DIR`, with
+//! `?train=N&test=N&occasion=N&classes=A..B`.
 
 mod cifar;
 mod domains;
@@ -13,16 +14,16 @@ use fmlora_models::LeftOut;
 use image::RgbImage;
 use thiserror::Error;
 
-/// Where pictures come from and how many of each class are taken.
+/// Source of pictures, and limits on the number per class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DataSpec {
     kind: Kind,
     dir: PathBuf,
     train: Option<usize>,
     test: Option<usize>,
-    /// Pictures of an occasion, in file order.
+    /// Pictures per occasion, in file order.
     occasion: Option<usize>,
-    /// Classes that are taken, by their place in the data's own order.
+    /// Range of classes to use, by index in the data's own order.
     classes: Option<(usize, usize)>,
 }
 
@@ -33,26 +34,26 @@ enum Kind {
     Domains,
 }
 
-/// Why a text is no data specification.
+/// An error of parsing a data specification.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum SpecError {
-    /// An unknown kind, or none.
+    /// The kind is unknown or missing.
     #[error("{0:?}: expected cifar100:DIR, folder:DIR or domains:DIR")]
     Kind(String),
-    /// A limit that is none.
+    /// A limit cannot be parsed.
     #[error(
         "{0:?}: expected train=N, test=N, occasion=N (so many pictures in file order are of one occasion) or classes=A..B (from A to B - 1, counted from 0), joined by &"
     )]
     Limit(String),
 }
 
-/// Pictures with their class and domain, as numbers of lists of names.
+/// Pictures with their class and domain, as indices into lists of names.
 #[derive(Debug, Default)]
 pub(crate) struct Pictures {
     pub(crate) labels: Vec<usize>,
-    /// One a picture; empty if the data have no domains.
+    /// Domain of each picture; empty if the data have no domains.
     pub(crate) domains: Vec<usize>,
-    /// Occasion of each picture within its class; empty if all pictures of a class are of one.
+    /// Occasion of each picture within its class; empty if each class has a single occasion.
     pub(crate) occasions: Vec<usize>,
     pub(crate) items: Vec<Picture>,
 }
@@ -72,15 +73,16 @@ pub(crate) struct Dataset {
     pub(crate) domains: Vec<String>,
     pub(crate) train: Pictures,
     pub(crate) test: Pictures,
-    /// Files that hold no picture.
+    /// Files that were left out, each with the reason.
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Files that are named one by one.
+/// Number of left-out files that are reported by name.
 const NAMED: usize = 20;
 
 impl DataSpec {
-    /// Reads the lists, and the pixels where they are small. Says on the error stream which files are left out.
+    /// Loads the lists of pictures, and the pixels where they are small. Reports left-out files on
+    /// standard error.
     pub(crate) fn load(&self) -> Result<Dataset> {
         let mut data = match self.kind {
             Kind::Cifar100 => cifar::load(&self.dir, self.train, self.test)?,
@@ -108,7 +110,7 @@ impl DataSpec {
 }
 
 impl Pictures {
-    /// Keeps classes `first` to `end - 1`, counted from 0 from then on.
+    /// Keeps the classes `first` to `end - 1`, and renumbers them from 0.
     fn keep_classes(&mut self, first: usize, end: usize) {
         let kept: Vec<bool> =
             self.labels.iter().map(|label| (first..end).contains(label)).collect();
@@ -122,7 +124,7 @@ impl Pictures {
         self.labels.iter_mut().for_each(|label| *label -= first);
     }
 
-    /// Makes every `n` pictures of a class, in file order, an occasion.
+    /// Groups every `n` pictures of a class, in file order, into an occasion.
     fn occasions_of(&mut self, n: usize) {
         let mut seen = vec![0; self.labels.iter().max().map_or(0, |last| last + 1)];
         let occasion = |&label: &usize| {
@@ -132,12 +134,12 @@ impl Pictures {
         self.occasions = self.labels.iter().map(occasion).collect();
     }
 
-    /// Occasion of a picture within its class.
+    /// Returns the occasion of a picture within its class.
     pub(crate) fn occasion(&self, row: usize) -> usize {
         self.occasions.get(row).copied().unwrap_or(0)
     }
 
-    /// Places of the pictures of a domain.
+    /// Returns the rows of the pictures of a domain.
     pub(crate) fn rows_of_domain(&self, domain: usize) -> Vec<usize> {
         (0..self.domains.len()).filter(|&row| self.domains[row] == domain).collect()
     }
@@ -153,8 +155,8 @@ impl fmt::Display for DataSpec {
         // The last part of the path: results must not depend on where the data lie.
         let dir = self.dir.file_name().unwrap_or(self.dir.as_os_str());
         write!(f, "{kind}:{}", dir.to_string_lossy())?;
-        let limits = [("train", self.train), ("test", self.test), ("occasion", self.occasion)];
-        let limits = limits.iter().filter_map(|(k, n)| n.map(|n| format!("{k}={n}")));
+        let numbers = [("train", self.train), ("test", self.test), ("occasion", self.occasion)];
+        let limits = numbers.iter().filter_map(|(k, n)| n.map(|n| format!("{k}={n}")));
         let classes = self.classes.map(|(first, end)| format!("classes={first}..{end}"));
         let limits: Vec<String> = limits.chain(classes).collect();
         if limits.is_empty() { Ok(()) } else { write!(f, "?{}", limits.join("&")) }

@@ -10,10 +10,10 @@ use rayon::prelude::*;
 use crate::dataset::{Picture, Pictures};
 use crate::files;
 
-/// Pictures of one forward pass.
+/// Batch size: pictures per forward pass.
 const BATCH: usize = 32;
 
-/// Features in the order of the pictures.
+/// Computes the features of all pictures, in the order of the pictures.
 pub(crate) fn compute(
     backbone: &Backbone,
     pictures: &Pictures,
@@ -33,7 +33,7 @@ pub(crate) fn compute(
     Ok(features)
 }
 
-/// A progress bar over pictures.
+/// Creates a progress bar that counts pictures.
 pub(crate) fn bar(n: usize, what: &str) -> Result<ProgressBar> {
     let bar = ProgressBar::new(n as u64).with_message(what.to_owned());
     let style = "{msg} {bar:30} {pos}/{len} pictures, {eta} left";

@@ -11,7 +11,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
 }
 
-/// Writes a file that appears whole or not at all.
+/// Writes a file atomically: it appears complete or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let mut file = AtomicWriteFile::open(path)?;
@@ -21,10 +21,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("{}: cannot be written", path.display()))
 }
 
-/// Checks before a long work that its file can be written: its folder is there, and no folder has its name.
+/// Checks that a file can be written, before a long computation: its folder exists, and its path is
+/// not a folder.
 pub(crate) fn check_place(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
     let name = path.display();
     ensure!(folder.is_dir(), "{name}: there is no folder {} to write it into", folder.display());
     ensure!(!path.is_dir(), "{name}: a folder, expected the name of a file to write");

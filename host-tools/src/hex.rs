@@ -1,6 +1,6 @@
-//! Bytes as hexadecimal digits.
+//! Hexadecimal encoding.
 
-/// Two digits a byte, in lower case.
+/// Encodes bytes as hexadecimal digits: two per byte, in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or_default();
     bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()

@@ -1,5 +1,5 @@
-//! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads and
-//! continual learning, trains and publishes adapters.
+//! `host-tools`, the program on the workstation: imports networks, exports bases, measures heads
+//! and continual learning, trains and publishes adapters.
 
 mod bench;
 mod cli;
@@ -18,19 +18,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Runs the program with these arguments (the first is its name) and says how it ended: 0 done, 1 failed,
-/// 2 wrong usage, 3 something published expires soon.
+/// Runs the program with these arguments (the first is its name) and returns its exit code: 0 done,
+/// 1 failed, 2 wrong usage, 3 something published expires soon.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
-            // Nothing is left to be done if the terminal is gone.
+            // Ignored: without a terminal, the error cannot be shown.
             let _ = error.print();
             return ExitCode::from(code);
         }
     };
-    // Tests name failures in the environment; other builds do not look there.
+    // Tests configure failures by an environment variable; builds without fail points do not read
+    // it.
     let _failures = fail::has_failpoints().then(fail::FailScenario::setup);
     match commands::run(&cli) {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A training asks for the same large buffers again and again: docs/performance.md.
+/// A training allocates the same large buffers again and again: docs/performance.md.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

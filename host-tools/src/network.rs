@@ -1,4 +1,4 @@
-//! The network of a base on the device that was asked for.
+//! Loads the network of a base onto the selected compute device.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use fmlora_models::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-/// Pictures of a forward pass: what the check of a device is made with.
+/// Batch size of the parity check of a device.
 const BATCH: usize = 32;
 
-/// The network of a base, divided as `config` says, with what a broad first task left in it, which is part of its features.
+/// Builds the network of a base, split as `config` says. The side branches that a broad first task
+/// left in the base are folded in: they are part of its features.
 pub(crate) fn adapted_network(
     base: &Base<'_>,
     config: &BackboneConfig,
@@ -25,7 +26,8 @@ pub(crate) fn adapted_network(
     Ok(learned.map_or(plain.clone(), |branches| plain.folded(&branches)))
 }
 
-/// Builds the network, and says where it computes if that is not the processor or not what was asked for.
+/// Builds the network. Reports on standard error a device that was refused, and a device other than
+/// the processor.
 pub(crate) fn network(
     weights: &VitWeights<'_>,
     config: &BackboneConfig,

@@ -1,4 +1,4 @@
-//! How far a training is, for whoever waits for it.
+//! Progress bar of a training.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use fmlora_learner::Step;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar for a training of any number of steps.
+/// Creates a progress bar. [`show_step`] sets its length.
 pub(crate) fn training_bar() -> Result<ProgressBar> {
     let bar = ProgressBar::new(0);
     let style = "training {bar:30} {pos}/{len} steps, loss {msg}, {eta} left";
@@ -15,7 +15,7 @@ pub(crate) fn training_bar() -> Result<ProgressBar> {
     Ok(bar)
 }
 
-/// Shows a step that was done.
+/// Shows a completed step.
 pub(crate) fn show_step(bar: &ProgressBar, step: &Step) {
     bar.set_length(step.of as u64);
     bar.set_position(step.step as u64);

@@ -1,7 +1,8 @@
 //! `publish`: the repository that devices update from (The Update Framework).
 //!
-//! tough's schema and signing make and check the metadata; this module decides what is signed by whom, and
-//! writes it so that devices find a sound repository whenever they look.
+//! tough's schema and signing make and check the metadata. This module decides which role signs
+//! which file, and in which order files are written: a device finds a sound repository at any
+//! moment.
 
 mod add;
 mod arguments;
@@ -41,10 +42,10 @@ use repository::Repository;
 use role::Role;
 use signing::Signer;
 
-/// Exit code of `status` if something expires soon or has to be signed anew.
+/// Exit code of `status` if something expires soon or has to be signed again.
 const EXPIRES_SOON: u8 = 3;
 
-/// Runs one of the commands.
+/// Runs a subcommand.
 pub(crate) fn run(args: &PublishArgs, as_json: bool) -> Result<ExitCode> {
     match &args.command {
         PublishCommand::Init(args) => init::run(args, as_json)?,
@@ -63,20 +64,20 @@ pub(crate) fn run(args: &PublishArgs, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The keys of some roles.
+/// Returns the keys of these roles.
 fn keys_of(ring: &KeyRing, root: &Root, roles: &[Role]) -> Result<Vec<SigningKey>> {
     let keys: Result<Vec<Vec<SigningKey>>> =
         roles.iter().map(|&role| ring.of_role(root, role)).collect();
     Ok(keys?.concat())
 }
 
-/// Signs as the newest root of a repository asks.
+/// Returns a signer that signs by the newest root of a repository.
 fn signers(repository: &Repository, keys: Vec<SigningKey>) -> Signer {
     Signer { root: repository.root().clone(), before: None, keys }
 }
 
-/// Says what does not stop a command.
+/// Prints a warning on standard error.
 fn warn(text: &str) {
-    // There is nobody to tell if the terminal is gone.
+    // Ignored: without a terminal, the warning cannot be shown.
     let _ = writeln!(std::io::stderr(), "warning: {text}");
 }

@@ -1,4 +1,5 @@
-//! How far answers can be trusted: calibration of confidence, and strangers told from taught classes.
+//! Trust metrics of answers: calibration of confidence, and detection of strangers (pictures of
+//! classes that were not taught).
 
 use fmlora_learner::Predictor;
 use serde::{Deserialize, Serialize};
@@ -12,11 +13,12 @@ pub(crate) struct Answer {
     pub(crate) confidence: f64,
     /// Evidence that the picture shows any taught class, in units of the method.
     pub(crate) evidence: f64,
-    /// Whether the picture is said to show nothing taught.
+    /// True if the picture is called unknown: it shows no taught class.
     pub(crate) unknown: bool,
 }
 
-/// How taught classes and strangers are told apart, where some classes are taught and the others are not.
+/// Detection of strangers: some classes are taught, and pictures of all other classes are
+/// strangers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Strangers {
     /// Number of taught classes.
@@ -25,14 +27,15 @@ pub(crate) struct Strangers {
     pub(crate) false_alarms: f64,
     /// Share of pictures of strangers called unknown.
     pub(crate) detected: f64,
-    /// The share detected if the threshold let exactly 5 % false alarms through.
+    /// Share of pictures of strangers called unknown, at a threshold with exactly 5 % false alarms.
     pub(crate) detected_at_5_percent: f64,
-    /// Chance that a picture of a stranger has less evidence than one of a taught class.
+    /// Area under the ROC curve: chance that a picture of a stranger has less evidence than one of
+    /// a taught class.
     pub(crate) auroc: f64,
 }
 
 impl Answer {
-    /// The answer of a head; `labels` in the order of the head's names.
+    /// Returns the answer of a head. `labels` are in the order of the head's names.
     pub(crate) fn of(predictor: &Predictor, labels: &[usize], feature: &[f32]) -> Self {
         let prediction = predictor.predict(feature, 1);
         let best = prediction.top.first();
@@ -47,11 +50,13 @@ impl Answer {
 }
 
 impl Strangers {
-    /// Of a head that was taught `taught` classes: its answers to pictures of these, and to pictures of all others.
+    /// Computes the metrics of a head with `taught` classes, from its answers to pictures of these
+    /// classes (`own`) and of all other classes (`other`).
     pub(crate) fn new(taught: usize, own: &[Answer], other: &[Answer]) -> Self {
         let alarms = own.iter().filter(|answer| answer.unknown).count();
         let detected = other.iter().filter(|answer| answer.unknown).count();
-        let (own, other) = (sorted(own), sorted(other));
+        let own = sorted(own);
+        let other = sorted(other);
         let below = |evidence: &f64| other.partition_point(|other| other < evidence);
         let not_above = |evidence: &f64| other.partition_point(|other| other <= evidence);
         // Equal evidence counts half.
@@ -69,15 +74,15 @@ impl Strangers {
     }
 }
 
-/// Evidence in ascending order.
+/// Returns the evidence of the answers, in ascending order.
 fn sorted(answers: &[Answer]) -> Vec<f64> {
     let mut evidence: Vec<f64> = answers.iter().map(|answer| answer.evidence).collect();
     evidence.sort_by(f64::total_cmp);
     evidence
 }
 
-/// Labels of the classes that are taught where the others are strangers: the first of a fixed order that is neither
-/// alphabetic nor by label.
+/// Returns the labels of the classes to teach: the first of a fixed order that is neither
+/// alphabetic nor by label. All other classes are strangers.
 pub(crate) fn taught_classes(n_classes: usize, taught: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n_classes).collect();
     // Multiples of a prime, modulo another.
@@ -102,7 +107,8 @@ mod tests {
 
     #[test]
     fn strangers_are_counted_by_evidence_and_threshold() {
-        let (own, other) = (answers(&[1.0, 3.0, 4.0, 5.0]), answers(&[0.0, 1.0, 2.0, 4.5]));
+        let own = answers(&[1.0, 3.0, 4.0, 5.0]);
+        let other = answers(&[0.0, 1.0, 2.0, 4.5]);
         let strangers = Strangers::new(3, &own, &other);
         let expected = Strangers {
             taught: 3,

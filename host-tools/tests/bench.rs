@@ -1,4 +1,5 @@
-//! The benchmark in small: every method on a toy network and invented pictures, resumed, reported, drawn.
+//! The benchmark on a small scale: every method on a toy network and synthetic pictures, resumed,
+//! reported, drawn.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,8 +15,8 @@ fn run(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Stripes whose width, direction and colour tell the class, shifted from picture to picture; a domain
-/// inverts them.
+/// Draws stripes. Their width, direction and colour depend on the class, and they shift from
+/// picture to picture; a domain inverts them.
 fn picture(class: u32, number: u32, inverted: bool) -> RgbImage {
     RgbImage::from_fn(40, 40, |x, y| {
         let along = if class.is_multiple_of(2) { x } else { y };
@@ -26,7 +27,8 @@ fn picture(class: u32, number: u32, inverted: bool) -> RgbImage {
     })
 }
 
-/// A toy base, eight classes in one domain under `classes`, four in each of two under `domains`.
+/// Creates a toy base, eight classes in one domain under `classes`, and four in each of two under
+/// `domains`.
 fn setting() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let save = |path: String, class: u32, number: u32, inverted: bool| {
@@ -73,7 +75,8 @@ fn every_method_runs_and_a_second_start_has_nothing_left_to_do() {
             assert!(result[key].as_f64().is_some_and(f64::is_finite), "{key} of {result}");
         }
         assert!((0.0..=1.0).contains(&result["acc"].as_f64().expect("a number")), "{result}");
-        let (rows, tasks) = (result["matrix"].as_array().expect("rows"), result["tasks"].as_u64());
+        let rows = result["matrix"].as_array().expect("rows");
+        let tasks = result["tasks"].as_u64();
         let at_once = result["method"] == "joint-lora";
         assert_eq!(rows.len() as u64, if at_once { 1 } else { tasks.expect("a number") });
     }
@@ -81,7 +84,7 @@ fn every_method_runs_and_a_second_start_has_nothing_left_to_do() {
         let runs = first.iter().filter(move |r| r["method"] == method);
         runs.map(|r| r["acc"].as_f64().expect("a number")).sum::<f64>()
     };
-    // What the analytic head is for: no softmax head trained task by task keeps up with it.
+    // The purpose of the analytic head: it beats a softmax head trained task by task.
     assert!(of("fm-lora") > of("sequential-lora"), "{report}");
     for name in ["report.md", "trajectory.svg", "trajectory.png"] {
         let bytes = std::fs::metadata(folder.path().join("cil").join(name)).expect(name).len();
@@ -181,7 +184,7 @@ fn factory_bases_come_from_classes_that_the_run_does_not_use() {
 }
 
 #[test]
-fn what_is_left_out_and_what_is_too_little_is_named() {
+fn left_out_files_and_too_small_classes_are_named() {
     let folder = setting();
     let path = |name: &str| folder.path().join("classes").join(name);
     std::fs::write(path("class0/x.heic"), b"\0\0\0\x18ftypheic").expect("a file");
@@ -206,7 +209,7 @@ fn what_is_left_out_and_what_is_too_little_is_named() {
     assert_eq!(said.matches("left out").count(), 2, "{said}");
 }
 
-/// A prior is about the features of its base, and goes when these change.
+/// A prior belongs to the features of its base, and is removed when these change.
 #[test]
 fn a_base_gets_a_prior_and_loses_it_with_its_features() {
     let folder = setting();
@@ -216,7 +219,8 @@ fn a_base_gets_a_prior_and_loses_it_with_its_features() {
     let inspected = |file: &str| -> Value {
         serde_json::from_str(&run(here, &["inspect", file, "--json"])).expect("JSON")
     };
-    let (before, after) = (inspected("toy.fmlb"), inspected("prior.fmlb"));
+    let before = inspected("toy.fmlb");
+    let after = inspected("prior.fmlb");
     assert_eq!(before["prior"], Value::Null);
     assert_eq!(after["prior"]["classes"], 8, "{after}");
     assert_ne!(before["base_id"], after["base_id"]);

@@ -1,4 +1,4 @@
-//! `host-tools` as its user runs it: import, export, inspect, and what cannot be done.
+//! Tests of the `host-tools` program: import, export, inspect, and errors.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn a_checkpoint_becomes_a_base() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_and_writes_nothing() {
+fn an_error_is_reported_and_writes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("text.safetensors"), b"no weights").expect("a file");
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");

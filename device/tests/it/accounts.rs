@@ -1,4 +1,4 @@
-//! Passwords and tokens that the configuration sets, for many boxes at once.
+//! Passwords and tokens of the configuration, for many devices at once.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -30,7 +30,7 @@ fn login(user: &str, password: &str) -> Value {
     json!({ "user": user, "password": password })
 }
 
-/// Whether the daemon has told a password, read from all that it printed.
+/// Stops the daemon. Returns true if it printed a password.
 fn told_password(daemon: &mut Daemon) -> bool {
     daemon.signal("TERM");
     assert!(daemon.wait().success());
@@ -45,13 +45,14 @@ fn told_password(daemon: &mut Daemon) -> bool {
 #[test]
 fn passwords_and_tokens_come_with_the_configuration() {
     let setting = Setting::new();
-    let (admin, viewer) = (hash(&setting, "password of all boxes"), hash(&setting, "viewers only"));
+    let admin = hash(&setting, "password of all boxes");
+    let viewer = hash(&setting, "viewers only");
     assert_eq!(admin.code, 0, "{}", admin.stderr);
     assert!(admin.stdout.starts_with("$argon2id$"), "{}", admin.stdout);
     assert!(!setting.path("state").exists(), "nothing was changed");
     let token = setting.json(&["password", "--token", "viewer"]);
-    let (secret, sha256) = (token["token"].as_str(), token["sha256"].as_str());
-    let (secret, sha256) = (secret.expect("a token"), sha256.expect("a hash"));
+    let secret = token["token"].as_str().expect("a token");
+    let sha256 = token["sha256"].as_str().expect("a hash");
     std::fs::write(setting.path("viewer.hash"), format!("{}\n", viewer.stdout)).expect("a file");
     let config = format!(
         "{CAMERA}[login]\npassword_hash = \"{}\"\nviewer_password_hash_file = \"{}\"\n\
@@ -76,7 +77,7 @@ fn passwords_and_tokens_come_with_the_configuration() {
     let (_, shown) = daemon.get("/api/v1/config");
     assert_eq!(shown["login"]["password_hash"], "***");
 
-    // Another password, without a new start: logins with the old one end.
+    // Another password, without a restart: logins with the old one end.
     let other = hash(&setting, "another one for all");
     configure(&setting, &config.replace(&admin.stdout, &other.stdout));
     daemon.signal("HUP");
@@ -93,7 +94,7 @@ fn no_password_is_made_where_no_login_is_asked_for() {
     let mut daemon = Daemon::start_with(&setting, &open, &[]);
     assert!(!told_password(&mut daemon));
     drop(daemon);
-    // It is made and told when one is.
+    // It is created and printed once a login is required.
     let mut daemon = Daemon::start_with(&setting, CAMERA, &[]);
     daemon.log_in();
 }

@@ -1,4 +1,5 @@
-//! Clients that are slow, many, loud or have no right: the right status each, and the daemon goes on.
+//! Misbehaving clients: slow, too many, too frequent, or without rights. Each gets the right
+//! status, and the daemon keeps running.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,7 +13,7 @@ use crate::setting::Setting;
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// A connection from another address of this machine.
+/// Connects from another address of this machine.
 fn connect_from(from: Ipv4Addr, daemon: &Daemon) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let to: SocketAddr = daemon.address().parse().expect("an address");
@@ -30,7 +31,7 @@ fn connect_from(from: Ipv4Addr, daemon: &Daemon) -> TcpStream {
 fn slow_clients_take_no_place_from_others_and_are_let_go() {
     let setting = Setting::new();
     let daemon = Daemon::start(&setting, &format!("{OPEN}[http]\nmax_connections = 16\n"));
-    // More than there are places, and each says a letter now and then.
+    // More clients than permitted connections, each sending a letter now and then.
     let mut slow: Vec<TcpStream> = (0..40).map(|_| daemon.write("GET /hea")).collect();
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(3) {
@@ -73,7 +74,7 @@ fn a_thousand_connections_at_once_are_all_answered() {
     }
     let served = counts.get("200").copied().unwrap_or(0);
     assert!(served > 0, "{counts:?}");
-    // Nothing else: in time, too many of this address, or no place.
+    // Only these: served in time, too many of this address, or no free connection.
     for status in counts.keys() {
         assert!(["200", "429", "503"].contains(&status.as_str()), "{counts:?}");
     }
@@ -83,7 +84,7 @@ fn a_thousand_connections_at_once_are_all_answered() {
 }
 
 #[test]
-fn who_asks_too_often_is_told_when_to_come_again() {
+fn a_rate_limited_client_is_told_when_to_retry() {
     let setting = Setting::new();
     let daemon = Daemon::start(&setting, &format!("{OPEN}[http]\nrequests_per_second = 5\n"));
     let mut stream = daemon.write("");
@@ -96,8 +97,8 @@ fn who_asks_too_often_is_told_when_to_come_again() {
         assert_ne!(n, 0, "the connection was closed: {answers}");
         answers += std::str::from_utf8(&some[..n]).expect("text");
     }
-    let (served, refused) =
-        (answers.matches("HTTP/1.1 200").count(), answers.matches("HTTP/1.1 429").count());
+    let served = answers.matches("HTTP/1.1 200").count();
+    let refused = answers.matches("HTTP/1.1 429").count();
     assert_eq!(served + refused, 100);
     assert!((20..40).contains(&served), "four times as many at once: {served}");
     assert_eq!(answers.to_lowercase().matches("retry-after: ").count(), refused);
@@ -126,7 +127,7 @@ fn a_page_of_another_site_cannot_use_the_login_of_a_browser() {
         );
         assert_eq!(status_of(daemon.write(&request)), "403", "{from}");
     }
-    // Without a login, a name that only looks like this box is refused.
+    // Without a login, a host name that only resolves to this device is refused (DNS rebinding).
     let setting = Setting::new();
     let daemon = Daemon::start(&setting, OPEN);
     let request = "GET /api/v1/info HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Pictures, names and folders that are wrong: a clear error, exit code 1 (2 for usage), state unchanged.
+//! Wrong pictures, names and folders: a clear error, exit code 1 (2 for usage), state unchanged.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use fmlora_device::Thing;
 
 use crate::setting::{Setting, text};
 
-/// A PNG just above the limit of pixels: small as a file, large when decoded.
+/// Writes a PNG just above the limit of pixels: small as a file, large when decoded.
 fn bomb(setting: &Setting) -> PathBuf {
     let path = setting.path("bomb.png");
     image::GrayImage::new(8001, 8001).save(&path).expect("a PNG file");
@@ -78,7 +78,7 @@ fn one_bad_picture_is_skipped_and_counted() {
     assert_eq!(run.stdout.matches("\"error\"").count(), 2, "{}", run.stdout);
 }
 
-/// Bytes as a phone begins its pictures.
+/// First bytes of a phone's picture in HEIC.
 const HEIC: &[u8] = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
 
 #[test]

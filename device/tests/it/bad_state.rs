@@ -1,4 +1,4 @@
-//! Bases and states that are wrong, disks that refuse: a clear error, and nothing is lost.
+//! Wrong bases, damaged states and failing disks: a clear error, and no data is lost.
 
 use std::process::Command;
 
@@ -120,13 +120,14 @@ fn a_state_that_is_damaged_is_not_trusted() {
     assert_eq!(setting.json(&["classes"])[0]["name"], "ball");
 }
 
-/// As where the stick that holds the state is away.
+/// The case of a removed stick that holds the state.
 #[test]
 #[cfg(unix)]
 fn a_link_to_a_state_that_is_away_is_no_new_state() {
     let setting = Setting::new();
     setting.pictures("balls", Thing::Ball, 2, 1);
-    let (state, away) = (setting.path("state"), setting.path("stick/state.redb"));
+    let state = setting.path("state");
+    let away = setting.path("stick/state.redb");
     std::fs::create_dir(&state).expect("a folder");
     std::os::unix::fs::symlink(&away, state.join("state.redb")).expect("a link");
     let config = setting.path("fmlora.toml");
@@ -161,7 +162,7 @@ fn a_second_owner_is_told_so() {
     assert_eq!(setting.run(&["forget", "ball"]).code, 0);
 }
 
-/// `/sys` accepts no new folder from anybody, also not from root, which ignores permissions.
+/// `/sys` refuses new folders, even from root, which ignores permissions.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_read_only_place_is_told() {
@@ -174,7 +175,7 @@ fn a_read_only_place_is_told() {
     assert!(run.stderr.contains("/sys/fmlora-test: cannot be created"), "{}", run.stderr);
 }
 
-/// A first operation that fails half-way must leave a place where the next one succeeds.
+/// After a first operation that failed half-way, the next one must succeed.
 #[test]
 #[cfg(unix)]
 fn a_disk_that_is_full_from_the_start_can_be_used_later() {
@@ -192,7 +193,7 @@ fn a_disk_that_is_full_from_the_start_can_be_used_later() {
     setting.teach(Thing::Ball, 2);
 }
 
-/// A limit on file sizes stands for a full disk: the write fails in the middle of an operation.
+/// A limit on file sizes simulates a full disk: the write fails in the middle of an operation.
 #[test]
 #[cfg(unix)]
 fn a_full_disk_loses_nothing() {
@@ -201,8 +202,8 @@ fn a_full_disk_loses_nothing() {
     let before = setting.exported();
     setting.pictures("mugs", Thing::Mug, 8, 1);
     let size = std::fs::metadata(setting.path("state/state.redb")).expect("the state").len();
-    // In blocks of 512 bytes; the signal that the limit brings is ignored, so writes fail as they do
-    // on a full disk.
+    // The limit is in blocks of 512 bytes. Its signal is ignored, so writes fail as they do on a
+    // full disk.
     let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", size / 512);
     let mut command = Command::new("sh");
     command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_fmlora-edge"), "--state"]);

@@ -1,4 +1,4 @@
-//! Cameras as they are in the field: silent, damaged, locked, odd.
+//! Faulty cameras in the field: silent, damaged, locked, odd.
 
 mod box_camera;
 mod folder;
@@ -17,13 +17,13 @@ use crate::served::{Daemon, OPEN, jpegs, until};
 use crate::setting::Setting;
 use box_camera::{BoxCamera, STREAM, part, snapshot};
 
-/// A configuration for a source that is given up soon and opened again soon.
+/// Returns a configuration with a short time-out and a short pause between retries.
 fn config(source: &str) -> String {
     let times = "timeout_seconds = 0.5\nretry_seconds = 0.5\nfps = 60.0\n";
     format!("device = \"cpu\"\n[camera]\nsource = \"{source}\"\n{times}{OPEN}")
 }
 
-/// What the daemon says of its source and its frames.
+/// Returns the daemon's information on its source and its frames.
 fn info(daemon: &mut Daemon) -> Value {
     let (status, info) = daemon.get("/api/v1/info");
     assert_eq!(status, 200, "{info}");
@@ -46,7 +46,7 @@ fn number(info: &Value, pointer: &str) -> u64 {
     info.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} in {info}"))
 }
 
-/// `check` of a configuration with this source: exit code and everything that it says.
+/// Runs `check` on a configuration with this source. Returns the exit code and all output.
 fn check(setting: &Setting, source: &str, more: &str) -> (i32, String) {
     let path = setting.path("check.toml");
     let text = format!("device = \"cpu\"\n[camera]\nsource = \"{source}\"\n{more}");
@@ -55,7 +55,7 @@ fn check(setting: &Setting, source: &str, more: &str) -> (i32, String) {
     (run.code, format!("{}{}", run.stdout, run.stderr))
 }
 
-/// Writes to the camera's end of a connection. That the other end is gone is no fault of a test.
+/// Writes to the client of the camera. A closed connection is no fault of a test.
 fn say(to: &mut TcpStream, bytes: &[u8]) {
     let _ = to.write_all(bytes);
 }
@@ -204,7 +204,7 @@ fn a_stream_that_ends_soon_is_no_trouble_as_long_as_frames_come() {
         number(&seen, "/source/openings") >= 7
     });
     let log = std::fs::read_to_string(setting.path("log")).expect("a log");
-    // The 1st, 2nd and 4th time; the 8th may have come meanwhile.
+    // Logged the 1st, 2nd and 4th time; the 8th may have come meanwhile.
     let told = log.matches("the server ended the stream").count();
     assert!((3..=4).contains(&told), "{log}");
 }

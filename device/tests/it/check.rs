@@ -1,4 +1,4 @@
-//! `check` finds what would keep `run` from running, and tells all of it at once.
+//! `check` finds all mistakes that would keep `run` from running, and reports them at once.
 
 use std::net::TcpListener;
 
@@ -20,7 +20,7 @@ fn check(setting: &Setting, config: &str, listen: &str) -> (Run, Value) {
     (run, told)
 }
 
-/// Keys that are told under `list`.
+/// Returns the keys that are reported under `list`.
 fn places(told: &Value, list: &str) -> Vec<String> {
     let all = told[list].as_array().expect("a list").iter();
     all.map(|one| one["place"].as_str().expect("a place").to_owned()).collect()
@@ -47,14 +47,15 @@ fn a_full_disk_is_a_mistake_also_beside_a_running_daemon() {
 #[test]
 fn everything_that_run_needs_is_tried_in_one_round() {
     let setting = Setting::new();
-    // A file where the state's folder is to be made.
+    // A file in the place of the state's folder.
     std::fs::write(setting.path("state"), "no folder").expect("a file");
     certificate(&setting);
     std::fs::copy(setting.path("key.pem"), setting.path("first.pem")).expect("a copy");
     certificate(&setting);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let listen = taken.local_addr().expect("an address").to_string();
-    let (chain, key) = (setting.path("certificate.pem"), setting.path("first.pem"));
+    let chain = setting.path("certificate.pem");
+    let key = setting.path("first.pem");
     let config = format!(
         "{CAMERA}[http]\ncertificate = \"{}\"\nkey = \"{}\"\n[login]\npassword_hash = \"none\"\n\
          [mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n",
@@ -105,7 +106,7 @@ fn a_running_daemon_of_the_same_configuration_is_no_mistake() {
     let (run, told) = check(&setting, CAMERA, daemon.address());
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(places(&told, "notes"), ["state", "http.listen"], "{told}");
-    // What is wrong beside it is found all the same.
+    // Other mistakes are still found.
     let config = format!("{CAMERA}[mqtt]\nbroker = \"mqtt://127.0.0.1:9\"\n");
     let (run, told) = check(&setting, &config, daemon.address());
     assert_eq!(run.code, 1);

@@ -1,4 +1,4 @@
-//! The daemon: its configuration, its sources, its end.
+//! Configuration, sources and end of the daemon.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -10,14 +10,14 @@ use serde_json::Value;
 use crate::served::Daemon;
 use crate::setting::{Run, Setting, finish, text};
 
-/// Writes a configuration and gives its name.
+/// Writes a configuration, and returns its path.
 fn configured(setting: &Setting, content: &str) -> String {
     let path = setting.path("fmlora.toml");
     std::fs::write(&path, content).expect("a file");
     text(&path).to_owned()
 }
 
-/// Runs the daemon for some seconds.
+/// Runs the daemon for some seconds, and returns its lines of output.
 fn run_for(setting: &Setting, content: &str, seconds: &str) -> (Run, Vec<Value>) {
     let config = configured(setting, content);
     let arguments = ["--json", "--device", "cpu", "run", "--config", &config, "--seconds", seconds];
@@ -26,7 +26,7 @@ fn run_for(setting: &Setting, content: &str, seconds: &str) -> (Run, Vec<Value>)
     (run, lines)
 }
 
-/// The last line, which says how the run was.
+/// Returns the last line, which is the report of the run.
 fn ended(lines: &[Value]) -> &Value {
     &lines.last().expect("a report")["ended"]
 }
@@ -101,7 +101,7 @@ fn values_that_fit_no_box_are_refused() {
     }
 }
 
-/// The number of a camera that no machine has.
+/// Configuration of a camera with a number that no machine has.
 const NO_CAMERA: &str = "[camera]\nsource = \"camera://65000\"\nretry_seconds = 0.5\n";
 
 #[cfg(not(feature = "camera"))]
@@ -145,7 +145,7 @@ fn the_example_is_a_configuration_and_stands_in_the_documents() {
 }
 
 #[test]
-fn what_was_taught_is_seen_in_a_folder_of_frames() {
+fn a_taught_class_is_seen_in_a_folder_of_frames() {
     let setting = Setting::new();
     setting.teach(Thing::ALL[0], 8);
     setting.teach(Thing::ALL[1], 8);
@@ -185,7 +185,8 @@ fn a_program_that_ends_is_started_again() {
     let openings = report["openings"].as_u64().expect("a number");
     assert!((3..=8).contains(&openings), "with pauses of half a second: {report}");
     assert_eq!(report["frames"], openings, "a frame of each: {report}");
-    // Frames that come within the time-out are no trouble worth a line of output; the log says why the program was started again.
+    // While frames come within the time-out, the output has no line about trouble. The log has the
+    // reason for each restart of the program.
     assert!(lines.iter().all(|line| line["source"]["open"] != false), "{lines:?}");
     assert!(run.stderr.contains("writes no more pictures"), "{}", run.stderr);
 }

@@ -1,18 +1,18 @@
-//! Where the network computes: named, listed, and left when it fails. The processor, tensor by tensor, stands for a
-//! graphics adapter: it takes the same path and is checked in the same way.
+//! Compute devices: selected, listed, and given up when they fail. The processor, tensor by tensor,
+//! stands for a graphics adapter: it takes the same path and is checked in the same way.
 
 use fmlora_device::Thing;
 
 use crate::setting::{Run, Setting, finish};
 
-/// A box with pictures of two things to learn.
+/// Creates a setting with pictures of two things to learn.
 fn with_task() -> Setting {
     let setting = Setting::new();
     setting.class_folders("task", &[Thing::ALL[0], Thing::ALL[1]], 20, 1);
     setting
 }
 
-/// Learns the task on the stand-in, with failures as the fail points describe them.
+/// Learns the task on the stand-in, with failures by fail points.
 fn learn(setting: &Setting, failures: &str) -> Run {
     let mut command = setting.command(&["--json", "--device", "flex", "learn", "task"]);
     finish(command.env("FAILPOINTS", failures))
@@ -20,7 +20,8 @@ fn learn(setting: &Setting, failures: &str) -> Run {
 
 #[test]
 fn a_device_that_fails_at_once_leaves_what_the_processor_would_have_left() {
-    let (failed, processor) = (with_task(), with_task());
+    let failed = with_task();
+    let processor = with_task();
     let run = learn(&failed, "device=return");
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("the processor is used from here on"), "{}", run.stderr);
@@ -31,7 +32,7 @@ fn a_device_that_fails_at_once_leaves_what_the_processor_would_have_left() {
 #[test]
 fn a_device_that_fails_half_way_costs_nothing_but_time() {
     let setting = with_task();
-    // The first call folds what was learnt; of three batches the second finds no device.
+    // The first call folds the learned state; of three batches, the second fails.
     let run = learn(&setting, "device=2*off->return");
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(run.stderr.matches("the processor is used from here on").count(), 1);

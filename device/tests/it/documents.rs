@@ -1,4 +1,4 @@
-//! Documents say what the program does: `docs/openapi.json`, and the examples of docs/http-api.md.
+//! Documents match the program: `docs/openapi.json`, and the examples of docs/http-api.md.
 
 use std::path::Path;
 use std::process::Command;
@@ -43,13 +43,14 @@ fn every_curl_line_of_the_http_document_works() {
     let password = login["password"].as_str().expect("a password");
     let document = include_str!("../../../docs/http-api.md");
     let examples = document.lines().filter(|line| line.starts_with("curl "));
-    let (mut token, mut ran) = (String::new(), 0);
+    let mut token = String::new();
+    let mut ran = 0;
     for example in examples {
         let line = example
             .replacen("curl ", "curl --silent --show-error --fail-with-body ", 1)
             .replace("http://127.0.0.1:8321", &daemon.url)
             .replace("\"password\": \"...\"", &format!("\"password\": \"{password}\""))
-            // What does not end is looked at for a moment.
+            // Endless streams are read for 2 s.
             .replace(" -N ", " -N --max-time 2 ");
         let mut shell = Command::new("sh");
         shell.args(["-c", &line]).current_dir(setting.path("")).env("TOKEN", &token);

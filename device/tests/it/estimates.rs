@@ -1,4 +1,4 @@
-//! "Have I done enough?", on the embedded base.
+//! Estimates of accuracy, and "have I done enough?", on the embedded base.
 
 use fmlora_device::Thing;
 use serde_json::Value;
@@ -9,7 +9,8 @@ fn names(value: &Value) -> Vec<&str> {
     value.as_array().expect("a list").iter().filter_map(Value::as_str).collect()
 }
 
-/// One burst of each thing: two numbers, and never enough. The same pictures once more are no other occasion, and are known.
+/// One burst of each thing gives two estimates, and is never enough. The same pictures again are no
+/// new occasion, and are recognised.
 #[test]
 fn one_occasion_is_never_enough() {
     let setting = Setting::new();
@@ -17,7 +18,8 @@ fn one_occasion_is_never_enough() {
     let mut estimate = Value::Null;
     for _ in 0..2 {
         estimate = setting.json(&["learn", text(&things)])["estimate"].clone();
-        let (alike, another) = (&estimate["accuracy"], &estimate["another_day"]);
+        let alike = &estimate["accuracy"];
+        let another = &estimate["another_day"];
         let [alike, another] = [alike, another].map(|share| share.as_f64().expect("a share"));
         assert!((0.0..=1.0).contains(&alike) && (0.0..=1.0).contains(&another), "{estimate}");
         assert_eq!(estimate["enough"], false, "{estimate}");
@@ -33,7 +35,8 @@ fn one_occasion_is_never_enough() {
     }
 }
 
-/// Folders below that of a class are its occasions: learned at once they teach what they teach one after the other.
+/// Subfolders of a class are its occasions: learned at once, they give the same estimate as learned
+/// one after the other.
 #[test]
 fn folders_below_a_class_are_its_occasions() {
     let things = [Thing::Ball, Thing::Mug, Thing::Tree];

@@ -1,4 +1,4 @@
-//! The daemon's interface by HTTP, as a script and as a stranger use it.
+//! HTTP interface of the daemon, for scripts and for clients without a login.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -125,7 +125,7 @@ fn bad_requests_get_the_right_status() {
         assert_eq!(status, expected, "{method} {path} {kind}: {problem}");
         assert_eq!(problem["status"], expected, "{problem}");
     }
-    // What is announced as too large is refused before it is sent.
+    // A body that is announced as too large is refused before it is sent.
     let address = daemon.url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).expect("a connection");
     let head = format!(
@@ -149,7 +149,8 @@ fn no_picture_is_left_in_the_state() {
         assert_eq!(daemon.post_picture("/api/v1/classes/mug/shots", picture).0, 201);
     }
     drop(daemon);
-    // Marks of formats, and some bytes of each picture: of fewer than four, chance brings some about.
+    // Marks of formats, and some bytes of each picture. Fewer than four bytes would occur by
+    // chance.
     let mut marks: Vec<&[u8]> = vec![b"\x89PNG", b"JFIF", b"WEBP"];
     for picture in &pictures {
         let middle = picture.len() / 2;
@@ -211,7 +212,7 @@ fn a_bad_file_of_a_task_is_left_out_and_named() {
     assert_eq!(left_out.len(), 2, "{learned}");
     assert!(left_out.iter().all(|file| file["path"] == "x.jpg"), "{learned}");
     assert!(left_out[1]["reason"].as_str().is_some_and(|why| why.contains("HEIC")), "{learned}");
-    // A class without a picture is no class; a path is no name.
+    // A class needs a picture, and a path is not a class name.
     for (parts, expected) in [
         ([("cup", heic), ("ball", &picture[..])], "class cup: none of its pictures"),
         ([("cup/day1", &picture[..]), ("ball", &picture[..])], "path separators"),
@@ -226,28 +227,28 @@ fn a_bad_file_of_a_task_is_left_out_and_named() {
     assert_eq!(known["classes"].as_array().map(Vec::len), Some(2), "{known}");
 }
 
-/// Reads one answer of a connection: its head.
+/// Reads one answer of a connection, and returns its head.
 fn next_head(connection: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         let n_read = connection.read_line(&mut head).expect("a line in time");
         assert!(n_read > 0, "closed after {head:?}");
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let length: u64 = length.expect("a length").parse().expect("a number");
+    let value = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: u64 = value.expect("a length").parse().expect("a number");
     std::io::copy(&mut connection.take(length), &mut std::io::sink()).expect("a body");
     head
 }
 
-/// A refusal leaves the body unread; the next request comes on the same connection, or the client is told to open another one.
+/// A refusal leaves the body unread. The next request uses the same connection, or the answer tells
+/// the client to open another one.
 #[test]
 fn a_refused_request_breaks_no_connection() {
     let daemon = Daemon::start(&Setting::new(), OPEN);
     let request = |path: &str, length: usize| {
-        let (head, body) = (
-            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"),
-            "x".repeat(length),
-        );
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n");
+        let body = "x".repeat(length);
         format!("{head}Content-Length: {length}\r\n\r\n{body}")
     };
     for length in [1, 100, 20_000, 500_000] {

@@ -1,6 +1,6 @@
-//! The power goes at any moment: what was acknowledged is there afterwards.
+//! Power cuts at any moment: acknowledged data survives.
 //!
-//! `FMLORA_TEST_KILLS=50` kills that often.
+//! `FMLORA_TEST_KILLS=50` sets the number of kills.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -13,14 +13,16 @@ use serde_json::Value;
 use crate::served::{Daemon, OPEN, form, jpegs};
 use crate::setting::Setting;
 
-/// How often the power goes, if nobody says otherwise.
+/// Default number of kills.
 const KILLS: usize = 8;
 
-/// Longest time before it goes, but at least that of some shots on a slow machine.
+/// Longest time before a kill; on a slow machine, the time of [`SHOTS`] shots.
 const LONGEST: Duration = Duration::from_millis(2500);
+/// Number of shots in the longest time on a slow machine.
 const SHOTS: u32 = 4;
 
-/// Shots of each class as they were acknowledged; the last request may have been done without being acknowledged.
+/// Number of acknowledged shots and tasks. The last request may have been done without being
+/// acknowledged.
 #[derive(Default)]
 struct Acknowledged {
     ball: u64,
@@ -33,7 +35,7 @@ fn shots(known: &Value, class: &str) -> u64 {
     class.map_or(0, |class| class["shots"].as_u64().expect("a number"))
 }
 
-/// Teaches and learns until the daemon is gone.
+/// Teaches and learns until the daemon is killed.
 fn work(daemon: &Daemon, pictures: &[Vec<u8>], from: &Acknowledged) -> Acknowledged {
     let mut done = Acknowledged { ball: from.ball, tasks: from.tasks };
     for round in 0.. {
@@ -49,7 +51,7 @@ fn work(daemon: &Daemon, pictures: &[Vec<u8>], from: &Acknowledged) -> Acknowled
             Ok((200, ..)) => done.tasks += 1,
             Ok((201, ..)) => done.ball += 1,
             Ok((status, problem, _)) => panic!("{status}: {problem}"),
-            // The daemon is gone.
+            // The daemon was killed.
             Err(_) => return done,
         }
     }
@@ -58,13 +60,14 @@ fn work(daemon: &Daemon, pictures: &[Vec<u8>], from: &Acknowledged) -> Acknowled
 
 #[test]
 #[allow(clippy::print_stdout, reason = "figures for who asked for many kills")]
-fn what_was_acknowledged_survives_every_kill() {
+fn acknowledged_data_survives_every_kill() {
     let setting = Setting::new();
-    let kills = std::env::var("FMLORA_TEST_KILLS").ok().and_then(|n| n.parse().ok());
-    let kills = kills.unwrap_or(KILLS);
+    let asked = std::env::var("FMLORA_TEST_KILLS").ok().and_then(|n| n.parse().ok());
+    let kills = asked.unwrap_or(KILLS);
     let pictures = jpegs(Thing::Ball, 8, 1);
     let mut rng = StdRng::seed_from_u64(1);
-    let (mut done, mut lost) = (Acknowledged::default(), 0);
+    let mut done = Acknowledged::default();
+    let mut lost = 0;
     let mut longest = LONGEST;
     for kill in 0..=kills {
         let mut daemon =
@@ -80,7 +83,7 @@ fn what_was_acknowledged_survives_every_kill() {
         for task in 0..done.tasks {
             assert_eq!(shots(&known, &format!("task {task}")), 2, "kill {kill}, task {task}");
         }
-        // A task is there whole or not at all.
+        // A task is complete or absent.
         let begun = shots(&known, &format!("task {}", done.tasks));
         assert!([0, 2].contains(&begun), "kill {kill}: {begun}");
         lost += (ball - done.ball) + begun / 2;

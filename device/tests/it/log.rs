@@ -1,4 +1,4 @@
-//! What the daemon logs, and where.
+//! Log of the daemon.
 
 use crate::served::{Daemon, OPEN, until};
 use crate::setting::{Setting, finish};

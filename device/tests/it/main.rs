@@ -1,4 +1,4 @@
-//! `fmlora-edge` as its user runs it: a process, files, exit codes.
+//! Tests of the `fmlora-edge` program: processes, files, exit codes.
 
 mod accounts;
 mod bad_clients;

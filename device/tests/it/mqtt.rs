@@ -1,4 +1,4 @@
-//! What Home Assistant and others hear, from a real broker: mosquitto.
+//! MQTT messages for Home Assistant and others, by a real broker: mosquitto.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -18,14 +18,15 @@ use crate::served::{Daemon, OPEN, jpegs, until};
 use crate::setting::{Setting, text};
 use crate::tls::certificate;
 
-/// A broker that runs until this is dropped.
+/// A broker process that is killed on drop.
 struct Broker {
     child: Child,
     port: u16,
 }
 
 impl Broker {
-    /// Starts mosquitto on a port that is free. `None` where it is not installed, which is a failure in CI.
+    /// Starts mosquitto, on a free port by default. Returns `None` if it is not installed, which is
+    /// a failure in CI.
     fn start(setting: &Setting, port: Option<u16>, more: &str) -> Option<Self> {
         let free = || TcpListener::bind("127.0.0.1:0")?.local_addr().map(|address| address.port());
         let port = port.unwrap_or_else(|| free().expect("a port"));
@@ -50,13 +51,13 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // It may be over already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Somebody who hears everything.
+/// A client that subscribes to all topics, and keeps the last payload of each.
 #[derive(Clone)]
 struct Listener(Arc<Mutex<BTreeMap<String, String>>>);
 
@@ -148,14 +149,14 @@ fn home_assistant_finds_the_box_sees_what_it_sees_and_that_it_is_gone() {
     let confidence = heard.json(state)["confidence"].as_f64();
     assert!(confidence.is_some_and(|c| (0.0..=1.0).contains(&c)), "{}", heard.text(state));
 
-    // A broker that starts anew has forgotten everything, and hears it again.
+    // A restarted broker has lost all messages, and receives them again.
     drop(broker);
     heard.forget();
     let _broker = Broker::start(&setting, Some(port), open).expect("it started before");
     heard.wait_for("fmlora/hall/availability", "online");
     until("both classes again", || heard.json("fmlora/hall/classes")["count"] == 2);
 
-    // Nobody says goodbye when the power goes: the broker does.
+    // After a power cut, the broker publishes the last will.
     daemon.kill();
     heard.wait_for("fmlora/hall/availability", "offline");
     let daemon = Daemon::start(&setting, &config(&format!("mqtt://127.0.0.1:{port}"), ""));
@@ -168,7 +169,8 @@ fn home_assistant_finds_the_box_sees_what_it_sees_and_that_it_is_gone() {
 fn a_broker_with_tls_and_a_password_hears_no_names_that_are_hidden() {
     let setting = Setting::new();
     certificate(&setting);
-    let (chain, key) = (setting.path("certificate.pem"), setting.path("key.pem"));
+    let chain = setting.path("certificate.pem");
+    let key = setting.path("key.pem");
     let passwords = setting.path("passwords");
     let made = Command::new("mosquitto_passwd")
         .args(["-c", "-b", text(&passwords), "box", "brokersecret"])
@@ -188,7 +190,7 @@ fn a_broker_with_tls_and_a_password_hears_no_names_that_are_hidden() {
     let mut options = MqttOptions::new("listener", "localhost", broker.port);
     options.set_credentials("box", "brokersecret");
     let ca = std::fs::read(&chain).expect("the certificate");
-    // What the client of this test encrypts with; the daemon brings its own.
+    // TLS provider of this test's client; the daemon brings its own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tls = TlsConfiguration::Simple { ca, alpn: None, client_auth: None };
     options.set_transport(Transport::tls_with_config(tls));
@@ -209,7 +211,7 @@ fn a_broker_with_tls_and_a_password_hears_no_names_that_are_hidden() {
     assert!(all.values().all(|payload| !payload.contains("Rosebud")), "{all:?}");
 }
 
-/// As `openssl req -x509` makes them: signed by itself, and marked as an authority.
+/// A certificate as `openssl req -x509` makes it: self-signed, and marked as an authority.
 #[test]
 fn a_brokers_own_certificate_is_asked_for_and_then_trusted() {
     let setting = Setting::new();
@@ -217,7 +219,8 @@ fn a_brokers_own_certificate_is_asked_for_and_then_trusted() {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let made = params.self_signed(&key).expect("a certificate");
-    let (chain, own_key) = (setting.path("certificate.pem"), setting.path("key.pem"));
+    let chain = setting.path("certificate.pem");
+    let own_key = setting.path("key.pem");
     std::fs::write(&chain, made.pem()).expect("a file");
     std::fs::write(&own_key, key.serialize_pem()).expect("a file");
     let secured =
@@ -238,14 +241,15 @@ fn a_brokers_own_certificate_is_asked_for_and_then_trusted() {
     until("the broker", || health(&mut daemon)["connected"] == true);
 }
 
-/// A broker that takes each connection and ends it at once, as one does whose other client has the same name.
+/// A broker that accepts each connection and closes it at once, like a broker with another client
+/// of the same name.
 struct Fickle {
     port: u16,
     connections: Arc<AtomicUsize>,
 }
 
 impl Fickle {
-    /// `greets`: whether it says that the connection is made before it ends it.
+    /// Starts the broker. With `greets`, it acknowledges a connection before it closes it.
     fn start(greets: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -255,7 +259,7 @@ impl Fickle {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
                 counted.fetch_add(1, Ordering::SeqCst);
-                // What is left unread would end the connection with another error.
+                // Unread data would end the connection with another error.
                 let _ = stream.read(&mut [0; 1024]);
                 if greets {
                     // CONNACK: accepted.
@@ -282,7 +286,7 @@ fn another_box_of_the_same_name_is_told_by_its_key() {
     };
     until("the trouble", || trouble(&mut daemon).contains("mqtt.name"));
     assert!(trouble(&mut daemon).contains("fmlora-hall"));
-    // Three times in a row, with pauses that grow: not a fight.
+    // Three connections in a row, with growing pauses: not a fight.
     let connections = broker.connections.load(Ordering::SeqCst);
     assert!((3..=4).contains(&connections), "{connections}");
     let log = std::fs::read_to_string(setting.path("log")).expect("a log");
@@ -298,7 +302,7 @@ fn a_broker_that_refuses_is_asked_again_after_pauses() {
         .expect("a file");
     let run = setting.run(&["run", "--config", "mqtt.toml", "--seconds", "2"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    // At once, after a second, after two more.
+    // Connections at once, after 1 s, and after 2 s more.
     let connections = broker.connections.load(Ordering::SeqCst);
     assert!((1..=3).contains(&connections), "{connections}");
     let said = run.stderr.matches("broker: ").count();
@@ -314,12 +318,12 @@ fn many_long_names_of_classes_do_not_end_the_connection() {
     options.set_max_packet_size(1 << 20, 1 << 20);
     let heard = Listener::start(options);
     let address = format!("mqtt://127.0.0.1:{}", broker.port);
-    // A camera that leaves the processor to the teaching.
+    // A slow camera leaves the processor to the teaching.
     let camera = "device = \"cpu\"\n[camera]\nsource = \"synthetic://?fps=0.1\"\n";
     let config = format!("{camera}{}", config(&address, ""));
     let mut daemon = Daemon::start_with(&setting, &config, &[]);
     heard.wait_for("fmlora/hall/availability", "online");
-    // 250 bytes a name, and all of them together more than rumqttc sends by itself.
+    // 250 bytes per name: together, they are larger than the largest packet of rumqttc by default.
     let smile = "%F0%9F%98%80".repeat(62);
     let picture = jpegs(Thing::Mug, 1, 1).remove(0);
     for i in 10..52 {

@@ -1,4 +1,4 @@
-//! The `OpenAPI` document holds to its rules, and errors are what it says of them.
+//! The `OpenAPI` document follows its rules, and errors match it.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ const PROBLEM: &str = "application/problem+json";
 /// Routes that answer without a login.
 const OPEN_ROUTES: [&str; 4] = ["/healthz", "/readyz", "/api/v1/login", "/api/v1/logout"];
 
-/// Everything that is wrong with an operation.
+/// Returns all violations of the rules by an operation.
 fn mistakes(document: &Value, path: &str, operation: &Value) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut expect = |is_so: bool, what: &str| {
@@ -74,7 +74,8 @@ fn every_operation_holds_to_the_rules() {
     let mut daemon = Daemon::start(&setting, OPEN);
     let (_, document) = daemon.get("/openapi.json");
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
-    let (mut ids, mut all) = (BTreeSet::new(), Vec::new());
+    let mut ids = BTreeSet::new();
+    let mut all = Vec::new();
     for (path, methods) in document["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
             let found = mistakes(&document, path, operation);
@@ -87,7 +88,7 @@ fn every_operation_holds_to_the_rules() {
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
     assert!(ids.len() >= 20, "{ids:?}");
-    // Nothing is referred to that is not there.
+    // All schemas that are referenced are defined.
     let text = document.to_string();
     for name in text.split("\"#/components/schemas/").skip(1) {
         let name = name.split('"').next().expect("a name");
@@ -96,7 +97,7 @@ fn every_operation_holds_to_the_rules() {
 }
 
 #[test]
-fn what_is_wrong_with_an_address_is_a_problem_too() {
+fn errors_of_addresses_are_problem_documents_too() {
     let setting = Setting::new();
     let daemon = Daemon::start(&setting, OPEN);
     for (method, path, status) in [

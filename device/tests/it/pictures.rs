@@ -1,4 +1,4 @@
-//! The camera's picture for clients of cameras: Basic login, or a token in the address.
+//! Snapshot for clients of cameras: Basic login, or a token in the address.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::setting::Setting;
 
 const SNAPSHOT: &str = "/api/v1/snapshot.jpg";
 
-/// `Authorization: Basic` of user and password.
+/// Returns the header `Authorization: Basic` of user and password.
 fn basic(user: &str, password: &str) -> String {
     let mut child = std::process::Command::new("base64")
         .arg("-w0")
@@ -91,7 +91,7 @@ fn basic_login_takes_an_account_until_its_password_changes() {
     set(&mut daemon, "a password of mine");
     let right = basic("viewer", "a password of mine");
     until("a frame", || get(&daemon, SNAPSHOT, &[&right]).status == 200);
-    // What was right is remembered: more requests than an address has tries to log in.
+    // A correct login is cached: more requests succeed than an address has tries to log in.
     for _ in 0..10 {
         assert_eq!(get(&daemon, SNAPSHOT, &[&right]).status, 200);
     }

@@ -1,4 +1,5 @@
-//! The daemon behind a reverse proxy: below a path, under another host, for clients that the proxy names.
+//! The daemon behind a reverse proxy: below a path, under another host, for clients that the proxy
+//! names.
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use crate::setting::Setting;
 
 const JSON: &str = "Content-Type: application/json";
 
-/// The text of the login that was told at the first start.
+/// Returns the login that was printed at the first start, as JSON text.
 fn login(daemon: &mut Daemon) -> String {
     daemon.line("login").to_string()
 }
@@ -33,7 +34,8 @@ fn the_page_works_where_a_proxy_changes_host() {
     let setting = Setting::new();
     let mut daemon = Daemon::start(&setting, "");
     let login = login(&mut daemon);
-    let (host, origin) = ("Host: 127.0.0.1:8321", "Origin: http://cam.lan");
+    let host = "Host: 127.0.0.1:8321";
+    let origin = "Origin: http://cam.lan";
     let answer = daemon.ask("POST", "/api/v1/login", &[host, origin, JSON], &login);
     assert_eq!(answer.status, 200, "{}", answer.head);
     let cookie = answer.header("set-cookie").expect("a cookie").split(';').next();
@@ -42,7 +44,7 @@ fn the_page_works_where_a_proxy_changes_host() {
         let headers = [&[host, origin, JSON, cookie.as_str()], more].concat();
         daemon.ask("POST", "/api/v1/undo", &headers, "{\"count\": 1}")
     };
-    // Nothing can be taken back yet, which is past the door.
+    // Status 409 means that the request was authorised, and that there is nothing to undo.
     assert_eq!(undo(&["X-Fmlora-Page: 1"]).status, 409, "the page says that it is the page");
     let refused = undo(&[]);
     assert_eq!(refused.status, 403);
@@ -72,7 +74,7 @@ fn a_trusted_proxy_names_client_scheme_and_host() {
     assert_eq!(other.status, 200, "another client has its own tries");
     let cookie = other.header("set-cookie").expect("a cookie").to_owned();
     assert!(cookie.contains("; secure"), "{cookie}");
-    // The host that the browser asked for is that of its page.
+    // The host that the browser asked for is the host of its page.
     let cookie = format!("Cookie: {}", cookie.split(';').next().expect("a value"));
     let host = ["X-Forwarded-Host: cam.lan", "Origin: https://cam.lan", "Host: 127.0.0.1:8321"];
     let headers = [&[JSON, cookie.as_str()], &host[..]].concat();
@@ -80,7 +82,7 @@ fn a_trusted_proxy_names_client_scheme_and_host() {
 }
 
 #[test]
-fn what_anybody_else_says_of_clients_is_not_believed() {
+fn forwarded_headers_of_an_untrusted_client_are_ignored() {
     let setting = Setting::new();
     let mut daemon = Daemon::start(&setting, "[http]\ntrusted_proxies = [\"192.0.2.0/24\"]\n");
     let login = login(&mut daemon);
@@ -139,7 +141,7 @@ fn without_a_login_a_proxy_may_call_the_box_by_names_that_are_listed() {
     let status = |host: &str| daemon.ask("GET", "/api/v1/info", &[host], "").status;
     assert_eq!(status("Host: cam.lan:8080"), 200);
     assert_eq!(status("Host: elsewhere.example"), 421);
-    // By another header where the proxy is trusted, and by none where it is not.
+    // The forwarded host is accepted from a trusted proxy only.
     let forwarded = |daemon: &Daemon, name: &str| {
         let name = format!("X-Forwarded-Host: {name}");
         daemon.ask("GET", "/api/v1/info", &["Host: 10.0.0.7", &name], "").status

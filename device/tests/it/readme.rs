@@ -1,4 +1,4 @@
-//! The README's commands are real: every line of its shell blocks that calls the program runs here.
+//! Runs the commands of the README: every line of its shell blocks that calls the program.
 
 use fmlora_device::Thing;
 
@@ -9,7 +9,7 @@ fn every_command_of_the_readme_runs() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = std::fs::read_to_string(readme).expect("the README");
     let setting = Setting::new();
-    // The pictures that the examples speak of.
+    // The pictures that the examples use.
     setting.pictures("photos/cup", Thing::Mug, 3, 1);
     setting.pictures("photos/plant", Thing::Tree, 3, 1);
     setting.pictures("lamp-photos", Thing::Box, 3, 1);

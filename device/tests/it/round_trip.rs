@@ -84,7 +84,8 @@ fn teaching_shot_by_shot_adds_up() {
 
 #[test]
 fn classes_travel_to_another_box() {
-    let (one, other) = (Setting::new(), Setting::new());
+    let one = Setting::new();
+    let other = Setting::new();
     one.teach(Thing::Ball, 3);
     one.teach(Thing::Mug, 3);
     let file = one.path("classes.fmls");
@@ -126,8 +127,8 @@ fn twenty_operations_can_be_undone_and_new_ones_follow() {
     setting.teach(Thing::Ball, 2);
     let taught = setting.exported();
     for i in 0..21 {
-        let (old, new) =
-            (if i == 0 { "ball".to_owned() } else { format!("n{i}") }, format!("n{}", i + 1));
+        let old = if i == 0 { "ball".to_owned() } else { format!("n{i}") };
+        let new = format!("n{}", i + 1);
         setting.json(&["rename", &old, &new]);
     }
     assert_eq!(setting.run(&["undo", "--count", "21"]).code, 1, "the journal keeps 20");
@@ -140,8 +141,8 @@ fn twenty_operations_can_be_undone_and_new_ones_follow() {
     assert_eq!(setting.run(&["undo"]).code, 1, "older operations are not kept");
 }
 
-/// The operation is done when it is written; that its report is lost does not make it fail, or a script
-/// would do it again.
+/// An operation is done when it is written. A lost report does not make it fail, or a script would
+/// do it again.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_lost_report_is_no_failure() {
@@ -149,14 +150,14 @@ fn a_lost_report_is_no_failure() {
     setting.pictures("balls", Thing::Ball, 2, 1);
     let full = std::fs::File::create("/dev/full").expect("the full device");
     let mut command = setting.command(&["--json", "teach", "--class", "ball", "balls"]);
-    let output = command.stdout(full).stderr(std::process::Stdio::piped()).spawn();
-    let output = output.and_then(std::process::Child::wait_with_output).expect("the program runs");
+    let child = command.stdout(full).stderr(std::process::Stdio::piped()).spawn();
+    let output = child.and_then(std::process::Child::wait_with_output).expect("the program runs");
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("the report cannot be written"));
     assert_eq!(class_names(&setting), ["ball"]);
 }
 
-/// Two things under one name are two looks of one class; one thing shown twice is not.
+/// Two things under one name give a class two modes; one thing shown twice gives one mode.
 #[test]
 fn a_class_of_two_things_has_two_modes() {
     let setting = Setting::new();

@@ -1,4 +1,4 @@
-//! A running daemon, and how a script speaks with it.
+//! A running daemon, and a client for its HTTP interface.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,34 +12,34 @@ use serde_json::Value;
 
 use crate::setting::{Setting, text};
 
-/// The camera of a daemon that is not about its camera.
+/// Camera settings of tests that do not depend on the camera.
 pub(crate) const CAMERA: &str =
     "device = \"cpu\"\n[camera]\nsource = \"synthetic://?seed=3&fps=10\"\n";
 
-/// No login is asked for.
+/// Settings without a login.
 pub(crate) const OPEN: &str = "[login]\nenabled = false\n";
 
-/// How long anything may take that comes at once on a machine with nothing else to do.
+/// Time limit of all waits. On an idle machine, the awaited events come at once.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A daemon that runs until this is dropped.
+/// A daemon process that is killed on drop.
 pub(crate) struct Daemon {
     child: Child,
-    /// In a lock, so that several threads may send requests.
+    /// Behind a mutex, so that several threads can send requests.
     lines: Mutex<Receiver<Value>>,
-    /// Where its page is.
+    /// Address of its page.
     pub(crate) url: String,
-    /// What a login gave.
+    /// Session cookie of the login.
     pub(crate) cookie: String,
 }
 
 impl Daemon {
-    /// Starts on the synthetic camera.
+    /// Starts with the synthetic camera.
     pub(crate) fn start(setting: &Setting, more: &str) -> Self {
         Self::start_with(setting, &format!("{CAMERA}{more}"), &[])
     }
 
-    /// Starts with a whole configuration, and with variables of the environment.
+    /// Starts with a complete configuration and with environment variables.
     pub(crate) fn start_with(
         setting: &Setting,
         config: &str,
@@ -59,7 +59,7 @@ impl Daemon {
         let mut child = command.spawn().expect("the program starts");
         let stdout = BufReader::new(child.stdout.take().expect("its output"));
         let (send, lines) = channel();
-        // Lines that nobody asks for must not fill the pipe.
+        // All lines are read, so that unused lines do not fill the pipe.
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 let line = serde_json::from_str(&line).expect("JSON");
@@ -75,28 +75,28 @@ impl Daemon {
         daemon
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub(crate) fn address(&self) -> &str {
         self.url.split_once("://").expect("an address").1
     }
 
-    /// The next line that has a key, and its value.
+    /// Waits for the next line with a key, and returns its value.
     pub(crate) fn line(&mut self, key: &str) -> Value {
         loop {
-            let line = self.lines.get_mut().expect("no panic").recv_timeout(PATIENCE);
-            let mut line = line.unwrap_or_else(|error| panic!("no line with {key}: {error}"));
+            let received = self.lines.get_mut().expect("no panic").recv_timeout(PATIENCE);
+            let mut line = received.unwrap_or_else(|error| panic!("no line with {key}: {error}"));
             if !line[key].is_null() {
                 return line[key].take();
             }
         }
     }
 
-    /// The next line of any kind; `None` at the end of the output.
+    /// Returns the next line of any kind; `None` at the end of the output.
     pub(crate) fn any_line(&mut self) -> Option<Value> {
         self.lines.get_mut().expect("no panic").recv_timeout(PATIENCE).ok()
     }
 
-    /// Logs in with the password that was told at the first start.
+    /// Logs in with the password that was printed at the first start.
     pub(crate) fn log_in(&mut self) {
         let login = self.line("login");
         let (status, _) =
@@ -105,7 +105,7 @@ impl Daemon {
         assert!(self.cookie.starts_with("fmlora_session_"), "{}", self.cookie);
     }
 
-    /// Status and body of an answer; a cookie is kept.
+    /// Sends a request, and returns status and body. Stores a new cookie.
     pub(crate) fn send(
         &mut self,
         method: &str,
@@ -120,7 +120,7 @@ impl Daemon {
         (status, value)
     }
 
-    /// The same for several at once: status, body, cookie.
+    /// Sends a request, possibly from several threads, and returns status, body and cookie.
     pub(crate) fn request(
         &self,
         method: &str,
@@ -163,7 +163,7 @@ impl Daemon {
         self.send("POST", path, "image/jpeg", picture)
     }
 
-    /// A request written by hand, and the connection on which its answer comes.
+    /// Sends a request as raw text, and returns the connection for the answer.
     pub(crate) fn write(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address()).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -171,7 +171,7 @@ impl Daemon {
         stream
     }
 
-    /// Head of a GET request with the cookie.
+    /// Formats a GET request with the cookie.
     pub(crate) fn get_head(&self, path: &str) -> String {
         format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: {}\r\n\r\n",
@@ -179,18 +179,19 @@ impl Daemon {
         )
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let (name, pid) = (format!("-{name}"), self.child.id().to_string());
+        let name = format!("-{name}");
+        let pid = self.child.id().to_string();
         let sent = std::process::Command::new("kill").args([name, pid]).status();
         assert!(sent.expect("kill").success());
     }
 
-    /// Waits for its end, which has to come in 10 s.
+    /// Waits for the process to end, 10 s at most.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
@@ -202,7 +203,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the process, as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("an end");
@@ -211,27 +212,27 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may be over already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// An answer as it came.
+/// An HTTP answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Status line and headers, in small letters.
+    /// Status line and headers, in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The value of a header, in small letters.
+    /// Returns the value of a header, in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
         line.map(str::trim)
@@ -247,7 +248,7 @@ impl Daemon {
             "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         ));
         let mut answer = Vec::new();
-        // A connection that is cut has said what it says.
+        // The server may cut the connection after its answer.
         let _ = stream.read_to_end(&mut answer);
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
@@ -256,21 +257,21 @@ impl Daemon {
     }
 }
 
-/// Writes the configuration of a daemon that runs or is to run.
+/// Writes the configuration of a daemon.
 pub(crate) fn configure(setting: &Setting, config: &str) {
     std::fs::write(setting.path("http.toml"), config).expect("a file");
 }
 
-/// Status of an answer that was read to its end.
+/// Reads an answer to its end, and returns its status.
 pub(crate) fn status_of(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection that is cut has said what it says.
+    // The server may cut the connection after its answer.
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
     answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
@@ -279,7 +280,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Frames of a thing as JPEG files.
+/// Returns frames of a thing as JPEG files.
 pub(crate) fn jpegs(thing: Thing, n: usize, seed: u64) -> Vec<Vec<u8>> {
     let mut camera = SyntheticCamera::new(seed);
     let one = |_| {
@@ -290,7 +291,8 @@ pub(crate) fn jpegs(thing: Thing, n: usize, seed: u64) -> Vec<Vec<u8>> {
     (0..n).map(one).collect()
 }
 
-/// A form with pictures, each under the name of its class: its content type and its body.
+/// Builds a form with pictures, each under the name of its class. Returns its content type and its
+/// body.
 pub(crate) fn form(pictures: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     let boundary = "between-two-pictures";
     let mut body = Vec::new();

@@ -7,12 +7,12 @@ use fmlora_device::{SyntheticCamera, Thing};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A temporary place with everything that a test needs.
+/// A temporary folder with everything that a test needs.
 pub(crate) struct Setting {
     folder: TempDir,
 }
 
-/// How a run ended.
+/// Result of a run.
 pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -28,7 +28,7 @@ impl Setting {
         self.folder.path().join(name)
     }
 
-    /// Writes `n` frames of a thing as JPEG files into `folder` and gives their paths.
+    /// Writes `n` frames of a thing as JPEG files into `folder`, and returns their paths.
     pub(crate) fn pictures(&self, folder: &str, thing: Thing, n: usize, seed: u64) -> Vec<PathBuf> {
         let folder = self.path(folder);
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -41,7 +41,7 @@ impl Setting {
         (0..n).map(write).collect()
     }
 
-    /// Class folders of the things, `n` pictures each.
+    /// Writes class folders of the things, with `n` pictures each.
     pub(crate) fn class_folders(
         &self,
         folder: &str,
@@ -59,11 +59,11 @@ impl Setting {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fmlora-edge"));
         command.current_dir(self.folder.path()).arg("--state").arg(self.path("state"));
         command.args(arguments).env_remove("FMLORA_BASE").env_remove("FMLORA_STATE");
-        // Servers of tests are here, whatever proxy leads out.
+        // The servers of tests are local: a proxy must not be used.
         for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
             command.env_remove(proxy).env_remove(proxy.to_uppercase());
         }
-        // Tests run side by side: each daemon takes a port that is free.
+        // Tests run in parallel: each daemon takes a free port.
         command.env("FMLORA_HTTP_LISTEN", "127.0.0.1:0");
         command
     }
@@ -72,7 +72,7 @@ impl Setting {
         finish(&mut self.command(arguments))
     }
 
-    /// Runs with `--json`, expects success, gives the first line.
+    /// Runs with `--json`, expects success, and returns the first line.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let run = self.run(&[&["--json"], arguments].concat());
         assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
@@ -87,7 +87,7 @@ impl Setting {
         self.json(&["teach", "--class", thing.name(), &folder]);
     }
 
-    /// Everything that the state says of its classes, as exported bytes.
+    /// Exports the classes of the state, and returns the bytes.
     pub(crate) fn exported(&self) -> Vec<u8> {
         self.json(&["export", "exported.fmls"]);
         std::fs::read(self.path("exported.fmls")).expect("the exported file")
@@ -103,7 +103,7 @@ pub(crate) fn finish(command: &mut Command) -> Run {
     }
 }
 
-/// A path as an argument.
+/// Returns a path as an argument.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }

@@ -1,4 +1,4 @@
-//! What systemd and an administrator say to the daemon, and what it says to systemd.
+//! Signals of systemd and of an administrator to the daemon, and its notifications to systemd.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::served::{Daemon, OPEN, PATIENCE, configure, until};
 use crate::setting::{Setting, text};
 
-/// A socket in the place of systemd's.
+/// A notification socket in the place of systemd's.
 struct Notified(UnixDatagram);
 
 impl Notified {
-    /// Starts a daemon that speaks to this socket.
+    /// Starts a daemon that notifies this socket.
     fn start(setting: &Setting, source: &str) -> (Self, Daemon) {
         let socket = setting.path("notify");
         let systemd = Self(UnixDatagram::bind(&socket).expect("a socket"));
@@ -21,7 +21,7 @@ impl Notified {
         (systemd, daemon)
     }
 
-    /// The next message within some time.
+    /// Returns the next message, if one comes within some time.
     fn next(&self, time: Duration) -> Option<String> {
         self.0.set_read_timeout(Some(time)).expect("a time-out");
         let mut message = [0; 4096];
@@ -29,9 +29,10 @@ impl Notified {
         Some(String::from_utf8_lossy(&message[..n]).into_owned())
     }
 
-    /// Waits for a message; gives those before it.
+    /// Waits for a message that begins with `start`, and returns the messages before it.
     fn wait_for(&self, start: &str) -> Vec<String> {
-        let (until, mut before) = (Instant::now() + PATIENCE, Vec::new());
+        let until = Instant::now() + PATIENCE;
+        let mut before = Vec::new();
         while Instant::now() < until {
             match self.next(Duration::from_secs(1)) {
                 Some(message) if message.starts_with(start) => return before,
@@ -47,7 +48,7 @@ fn camera(source: &str) -> String {
     format!("device = \"cpu\"\n[camera]\nsource = \"{source}\"\n{OPEN}")
 }
 
-/// systemd wants a word every 1.5 s.
+/// Watchdog interval: systemd expects a notification every 1.5 s.
 const WATCHDOG: (&str, &str) = ("WATCHDOG_USEC", "1500000");
 
 #[test]

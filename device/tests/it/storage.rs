@@ -1,6 +1,7 @@
-//! A disk that takes no more writes, and then takes them again, under a running daemon.
+//! A disk that refuses writes, and later accepts them again, under a running daemon.
 //!
-//! A limit on the size of files stands for the full disk: it can be set on a running process and needs no rights.
+//! A limit on file sizes simulates the full disk: it can be set on a running process and needs no
+//! rights.
 
 #![cfg(target_os = "linux")]
 
@@ -13,10 +14,10 @@ use serde_json::{Value, json};
 use crate::served::{CAMERA, Daemon, OPEN, configure, form, jpegs, until};
 use crate::setting::{Setting, text};
 
-/// Bytes that a file may have on the full disk: less than the state has.
+/// Largest size of a file on the full disk in bytes: less than the state has.
 const FULL: u64 = 16 << 10;
 
-/// A daemon that survives the signal which comes with the limit.
+/// Starts a daemon that ignores the signal of the limit.
 fn start(setting: &Setting, more: &str) -> Daemon {
     configure(setting, &format!("{CAMERA}{more}"));
     let path = setting.path("http.toml");
@@ -80,7 +81,7 @@ fn when_there_is_room_again_everything_goes_on_without_a_restart() {
     assert_eq!(info["state_writable"], false, "{info}");
     assert_eq!(info["state_trouble"], why, "{info}");
     assert_eq!(metric(&mut daemon, "fmlora_storage_writable"), "0");
-    // What is known goes on being used, and the state can be read.
+    // Known classes stay in use, and the state can be read.
     let (status, answer) = daemon.post_picture("/api/v1/classify", &picture);
     assert_eq!((status, &answer["class"]), (200, &json!("ball")));
     assert_eq!(daemon.get("/api/v1/update").0, 200);
@@ -88,14 +89,14 @@ fn when_there_is_room_again_everything_goes_on_without_a_restart() {
     assert!(refused.stderr.contains("in use by another"), "{}", refused.stderr);
 
     limit_files(&daemon, None);
-    // At once, and for everything that is written.
+    // Writes of all kinds succeed at once.
     assert_eq!(daemon.post_picture(shot, &picture).0, 201);
     assert_eq!(daemon.json("PUT", "/api/v1/password", &password).0, 204);
     assert_eq!(daemon.get("/readyz").0, 200);
     assert_eq!(metric(&mut daemon, "fmlora_storage_writable"), "1");
     assert_eq!(shots(&mut daemon), 2, "what was refused is not there");
 
-    // And by itself, when nothing is asked of it.
+    // Without a request, the state recovers by itself.
     limit_files(&daemon, Some(FULL));
     assert_eq!(daemon.post_picture(shot, &picture).0, 507);
     assert_eq!(daemon.get("/readyz").0, 503);

@@ -1,4 +1,4 @@
-//! What comes without being asked for again: events and the live picture.
+//! Streams of the daemon: events, and the live picture as MJPEG.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::served::{Daemon, jpegs};
 use crate::setting::Setting;
 
-/// Events of the daemon, by name.
+/// A reader of the daemon's event stream.
 struct Events(BufReader<TcpStream>);
 
 impl Events {
@@ -27,11 +27,11 @@ impl Events {
         line.trim_end().to_owned()
     }
 
-    /// The next event of a name.
+    /// Returns the data of the next event of a name.
     fn next(&mut self, name: &str) -> Value {
         while self.line() != format!("event: {name}") {}
-        let data = self.line();
-        let data = data.strip_prefix("data: ").expect("data behind the name");
+        let line = self.line();
+        let data = line.strip_prefix("data: ").expect("data behind the name");
         serde_json::from_str(data).expect("JSON")
     }
 }
@@ -51,7 +51,7 @@ fn events_tell_what_is_seen_and_what_is_done() {
     let two = json!({ "count": 2, "interval_milliseconds": 0 });
     assert_eq!(daemon.json("POST", "/api/v1/classes/ball/shots/camera", &two).0, 201);
     assert_eq!(events.next("shot")["class"], "ball");
-    // Who logs out hears no more.
+    // A logout ends the event stream.
     assert_eq!(daemon.json("POST", "/api/v1/logout", &json!({})).0, 204);
     let mut rest = String::new();
     events.0.read_to_string(&mut rest).expect("an end in time");
@@ -85,7 +85,7 @@ fn the_live_picture_is_a_stream_of_jpegs_for_those_who_may_see_it() {
 }
 
 #[test]
-fn nobody_sees_a_live_picture_that_is_turned_off() {
+fn a_live_picture_that_is_turned_off_is_refused() {
     let setting = Setting::new();
     let mut daemon = Daemon::start(&setting, "[privacy]\nlive_view = false\n");
     daemon.log_in();

@@ -1,4 +1,4 @@
-//! TLS: what is offered, which certificate, and a new one without a new start.
+//! TLS: the protocol, the certificate, and a new certificate without a restart.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,26 +10,28 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::served::{Daemon, PATIENCE, until};
 use crate::setting::{Setting, text};
 
-/// Writes a new certificate for localhost and its key as files, and gives the certificate.
+/// Writes a new certificate for localhost and its key as files, and returns the certificate.
 pub(crate) fn certificate(setting: &Setting) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);
-    let made = made.expect("a certificate");
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let certificate = made.cert.pem();
+    let key = made.signing_key.serialize_pem();
     std::fs::write(setting.path("certificate.pem"), certificate).expect("a file");
     std::fs::write(setting.path("key.pem"), key).expect("a file");
     made.cert.der().clone()
 }
 
-/// The certificate that the daemon shows, the protocol it chose, and its answer.
+/// Sends a request over TLS, and returns the protocol and the answer; `None` if the certificate is
+/// not trusted.
 fn ask(daemon: &Daemon, trusted: &CertificateDer<'static>, request: &str) -> Option<Asked> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
+    let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_root_certificates(roots);
-    let mut config = config.with_no_client_auth();
-    // What browsers and curl offer.
+    let trusting = builder.expect("versions").with_root_certificates(roots);
+    let mut config = trusting.with_no_client_auth();
+    // The protocols that browsers and curl offer.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let name = ServerName::try_from("localhost").expect("a name");
     let client = ClientConnection::new(Arc::new(config), name).expect("a client");
@@ -38,7 +40,7 @@ fn ask(daemon: &Daemon, trusted: &CertificateDer<'static>, request: &str) -> Opt
     let mut stream = StreamOwned::new(client, stream);
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    // A server may close without saying so by TLS.
+    // A server may close the connection without a TLS message.
     let _ = stream.read_to_end(&mut answer);
     let protocol = stream.conn.alpn_protocol().map(<[u8]>::to_vec);
     Some(Asked { protocol, answer: String::from_utf8_lossy(&answer).into_owned() })
@@ -55,7 +57,8 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: cl
 fn a_certificate_is_enough_for_tls_and_can_be_changed() {
     let setting = Setting::new();
     let first = certificate(&setting);
-    let (chain, key) = (setting.path("certificate.pem"), setting.path("key.pem"));
+    let chain = setting.path("certificate.pem");
+    let key = setting.path("key.pem");
     let tls = format!("[http]\ncertificate = \"{}\"\nkey = \"{}\"\n", text(&chain), text(&key));
     let mut daemon = Daemon::start(&setting, &tls);
     assert!(daemon.url.starts_with("https://"), "{}", daemon.url);
@@ -71,7 +74,7 @@ fn a_certificate_is_enough_for_tls_and_can_be_changed() {
     let cookie = answer.lines().find(|line| line.to_lowercase().starts_with("set-cookie"));
     assert!(cookie.is_some_and(|cookie| cookie.contains("; Secure")), "{answer}");
 
-    // Who speaks without TLS, or trusts another certificate, gets nothing and does no harm.
+    // A client without TLS, or with another trusted certificate, gets no answer and does no harm.
     let mut plain = daemon.write(HEALTH);
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer);
@@ -82,7 +85,7 @@ fn a_certificate_is_enough_for_tls_and_can_be_changed() {
     until("the new certificate", || ask(&daemon, &second, HEALTH).is_some());
     assert!(ask(&daemon, &first, HEALTH).is_none(), "the old one is not in use any more");
 
-    // A certificate that is none changes nothing.
+    // An invalid certificate changes nothing.
     std::fs::write(&chain, "no certificate").expect("a file");
     daemon.signal("HUP");
     let log = || std::fs::read_to_string(setting.path("log")).expect("a log");

@@ -1,4 +1,4 @@
-//! Adapters over the air, as a box meets them: sound repositories, hostile ones, and power cuts.
+//! Over-the-air adapters: sound repositories, hostile ones, and power cuts.
 
 mod attacks;
 mod connection;

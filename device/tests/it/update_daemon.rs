@@ -1,4 +1,4 @@
-//! A daemon that is updated: by itself, by its administrator, and back.
+//! Updates of a daemon: automatic, by its administrator, and rolled back.
 
 use std::io::{BufRead, BufReader};
 
@@ -15,9 +15,10 @@ use crate::update::workshop::Workshop;
 
 pub(crate) const CAMERA: &str = "source = \"synthetic://?seed=3&fps=10\"";
 
-/// A configuration before the scene's repository.
+/// Returns a configuration with updates from the scene's repository.
 pub(crate) fn config(scene: &Scene, camera: &str, update: &str) -> String {
-    let (root, url) = (scene.setting.path("root.json"), scene.server.url());
+    let root = scene.setting.path("root.json");
+    let url = scene.server.url();
     format!(
         "base = \"base.fmlb\"\ndevice = \"cpu\"\n[camera]\n{camera}\n{OPEN}[update]\nfrom = \"{url}\"\nroot = \"{}\"\n{update}",
         text(&root)
@@ -28,7 +29,7 @@ pub(crate) fn start(scene: &Scene, update: &str) -> Daemon {
     Daemon::start_with(&scene.setting, &config(scene, CAMERA, update), &[])
 }
 
-/// Nothing happens unless somebody asks.
+/// Settings without automatic updates and without polls.
 pub(crate) const BY_HAND: &str = "automatic = false\npoll_seconds = 0\n";
 
 pub(crate) fn status(daemon: &mut Daemon) -> Value {
@@ -48,7 +49,7 @@ pub(crate) fn wait_for(daemon: &mut Daemon, phase: &str) -> Value {
     last
 }
 
-/// Asks for something, and again while a poll is under way.
+/// Posts a request, and repeats it while a poll is under way.
 pub(crate) fn post(daemon: &mut Daemon, what: &str, body: &Value) -> (u16, Value) {
     let mut answer = (0, Value::Null);
     until(what, || {
@@ -58,7 +59,7 @@ pub(crate) fn post(daemon: &mut Daemon, what: &str, body: &Value) -> (u16, Value
     answer
 }
 
-/// Waits until another frame was answered.
+/// Waits until another frame is answered.
 pub(crate) fn answers(daemon: &mut Daemon) {
     let answered = |daemon: &mut Daemon| daemon.get("/api/v1/info").1["answered"].as_u64();
     let before = answered(daemon);
@@ -102,7 +103,7 @@ fn an_update_comes_by_itself_proves_itself_and_stays() {
         assert_eq!(metric(&mut daemon, name), expected, "{name}");
     }
     assert!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds") > 1_000_000_000);
-    // Listeners were told of each step.
+    // The event stream reports the steps.
     let mut told = Vec::new();
     for line in BufReader::new(events).lines().map_while(Result::ok) {
         let Some(data) = line.strip_prefix("data: {\"type\":\"update\",") else { continue };
@@ -113,7 +114,7 @@ fn an_update_comes_by_itself_proves_itself_and_stays() {
         }
     }
     assert!(told.contains(&"trial".to_owned()), "{told:?}");
-    // It is not tried once more, and a start brings the same.
+    // It is not applied again, and a restart keeps it.
     daemon.kill();
     let mut daemon = start(&scene, BY_HAND);
     assert_eq!(status(&mut daemon)["phase"], "committed");
@@ -133,7 +134,7 @@ fn one_adapter_comes_after_the_other() {
         status["phase"] == "committed" && status["in_use"].as_array().is_some_and(|u| u.len() == 2)
     });
     assert_eq!(names(&mut daemon), ["ball", "box", "mug", "tree"]);
-    // Both are taken back, the one that came last first.
+    // Both are rolled back, the last one first.
     for left in [vec!["ball", "mug", "tree"], vec!["ball", "mug"]] {
         assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
         assert_eq!(names(&mut daemon), left);
@@ -142,9 +143,9 @@ fn one_adapter_comes_after_the_other() {
     answers(&mut daemon);
 }
 
-/// A box whose features changed refuses adapters for the base's, and everybody can see so.
+/// A device with changed features refuses adapters for those of the base, and reports this.
 #[test]
-fn which_features_a_box_has_and_what_it_refuses_is_told() {
+fn the_feature_space_and_a_refusal_are_reported() {
     let mut scene = Scene::new(Workshop::toy());
     let moving = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
     scene.site.publish(Listed::of(&moving));
@@ -174,7 +175,7 @@ fn which_features_a_box_has_and_what_it_refuses_is_told() {
 }
 
 #[test]
-fn why_one_is_not_in_use_is_told_though_another_one_is() {
+fn the_reason_of_a_refusal_is_reported_though_another_adapter_is_in_use() {
     let mut scene = Scene::new(Workshop::toy());
     let moving = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
     scene.site.publish(Listed::of(&AdapterFile { drift: None, ..moving }));
@@ -195,7 +196,7 @@ fn classes_are_lost_only_where_the_administrator_says_so() {
     let adapter = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
     scene.site.publish(Listed::of(&AdapterFile { drift: None, ..adapter }));
     let mut daemon = start(&scene, "automatic = true\npoll_seconds = 1\ntrial_seconds = 600\n");
-    // By itself it is not put to use, and the page says why.
+    // It is not applied automatically, and the status gives the reason.
     until("a reason", || status(&mut daemon)["trouble"].is_string());
     let (code, problem) = post(&mut daemon, "apply", &json!({}));
     let detail = problem["detail"].as_str().unwrap_or_default();
@@ -204,7 +205,7 @@ fn classes_are_lost_only_where_the_administrator_says_so() {
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
     assert_eq!(post(&mut daemon, "apply", &json!({ "lose_classes": true })).0, 200);
     assert_eq!(names(&mut daemon), ["tree"]);
-    // What is taught in the new features cannot be moved back.
+    // Classes that were taught in the new features cannot be moved back.
     let picture = jpegs(Thing::Star, 1, 1).remove(0);
     assert_eq!(daemon.post_picture("/api/v1/classes/star/shots", &picture).0, 201);
     let (code, problem) = post(&mut daemon, "rollback", &json!({}));
@@ -229,7 +230,7 @@ fn a_repository_that_is_not_to_be_believed_stops_nothing() {
     }
     assert!(status(&mut daemon)["last_look"]["error"].is_string());
     assert_eq!(metric(&mut daemon, "fmlora_update_last_look_timestamp_seconds"), 0);
-    // The configuration is read anew: a poll, and a repository that is well again.
+    // The configuration is reloaded: it enables polls of a repository that works again.
     scene.server.heal();
     let polls = config(&scene, CAMERA, "automatic = false\npoll_seconds = 1\n");
     configure(&scene.setting, &polls);
@@ -239,7 +240,7 @@ fn a_repository_that_is_not_to_be_believed_stops_nothing() {
             && status(&mut daemon)["last_look"]["adapters"][0]["target"] == "garden-1.fmla"
     });
     assert_eq!(status(&mut daemon)["phase"], "idle", "nobody said that it is to be installed");
-    // A root that cannot be read is told where looks are told of.
+    // An unreadable root is reported as an error of the look.
     let root = scene.setting.path("root.json");
     std::fs::remove_file(&root).expect("removed");
     until("a look that fails", || {

@@ -1,4 +1,4 @@
-//! Trials of a running daemon: what stays, what goes, and what does not count.
+//! Trials of adapters in a running daemon: commits, rollbacks, and events that do not count.
 
 use fmlora_device::Thing;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn without_frames_a_trial_ends_in_going_back() {
     scene.offer(1);
     let picture = scene.setting.path("frame.jpg");
     std::fs::write(&picture, jpegs(Thing::Ball, 1, 1).remove(0)).expect("a file");
-    // One frame, and then silence.
+    // One frame, and then none.
     let script = format!("cat {}; exec sleep 1000", text(&picture));
     let camera = format!(
         "source = \"exec:\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\ntimeout_seconds = 300"
@@ -39,7 +39,7 @@ fn without_frames_a_trial_ends_in_going_back() {
     assert_eq!(back["in_use"], json!([]));
     assert_eq!(metric(&mut daemon, "fmlora_update_refused"), 1);
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
-    // It is not tried again by itself, but by the word of the administrator.
+    // It is not retried automatically, but on request of the administrator.
     assert_eq!(post(&mut daemon, "apply", &json!({})).0, 404);
     assert_eq!(status(&mut daemon)["last_look"]["adapters"][0]["quarantined"], true);
     assert_eq!(post(&mut daemon, "apply", &json!({ "again": "garden-2.fmla" })).0, 404);
@@ -51,7 +51,7 @@ fn without_frames_a_trial_ends_in_going_back() {
     assert_eq!(scene.exported(), before);
 }
 
-/// A box that loses its power, or is told to stop, does so as often as it likes.
+/// Power cuts and requested stops do not count, however many there are.
 #[test]
 fn only_crashes_count_against_an_adapter_on_trial() {
     let mut scene = Scene::new(Workshop::toy());
@@ -95,7 +95,7 @@ fn the_second_start_in_a_trial_goes_back() {
     let mut daemon = start(&scene, &long);
     assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
     answers(&mut daemon);
-    // One thing at a time.
+    // A second update during a trial is refused.
     scene.offer(2);
     let (code, problem) = post(&mut daemon, "apply", &json!({}));
     assert!(
@@ -113,14 +113,14 @@ fn the_second_start_in_a_trial_goes_back() {
     assert_eq!(back["phase"], "rolled_back", "{back}");
     assert!(back["why"].as_str().is_some_and(|why| why.contains("ended twice")), "{back}");
     assert_eq!(names(&mut daemon), ["ball", "mug"]);
-    // A newer release is another matter.
+    // A newer release is not in quarantine.
     assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
     assert_eq!(post(&mut daemon, "rollback", &json!({})).0, 200);
     daemon.kill();
     assert_eq!(scene.exported(), before);
 }
 
-/// A service manager starts a daemon without frames anew, again and again.
+/// A service manager restarts a daemon without frames, again and again.
 #[test]
 fn a_camera_that_is_away_is_no_fault_of_an_adapter() {
     const AWAY: &str = "source = \"http://127.0.0.1:9/\"";
@@ -138,7 +138,7 @@ fn a_camera_that_is_away_is_no_fault_of_an_adapter() {
         daemon = Daemon::start_with(&scene.setting, &away, &[]);
         assert_eq!(status(&mut daemon)["phase"], "trial", "after {night} others");
     }
-    // The camera is there again.
+    // The camera is back.
     configure(&scene.setting, &config(&scene, CAMERA, &short));
     daemon.signal("HUP");
     assert_eq!(wait_for(&mut daemon, "committed")["trial_waits"], false);
@@ -164,7 +164,7 @@ fn without_a_camera_nothing_is_put_to_use_by_itself() {
     wait_for(&mut daemon, "committed");
 }
 
-/// Whoever looks at an adapter on trial by hand neither commits it nor puts another one to use.
+/// A manual look during a trial neither commits the adapter nor applies another one.
 #[test]
 fn a_look_by_hand_leaves_a_trial_alone() {
     let mut scene = Scene::new(Workshop::toy());
@@ -186,12 +186,12 @@ fn a_look_by_hand_leaves_a_trial_alone() {
 }
 
 #[test]
-fn what_cannot_answer_goes_at_once() {
+fn an_adapter_that_cannot_answer_is_rolled_back_at_once() {
     let mut scene = Scene::new(Workshop::toy());
     let moving = scene.workshop.moving("moving", 1, &[("tree", Thing::Tree)], 0.0);
     scene.site.publish(Listed::of(&moving));
     let config = config(&scene, CAMERA, &format!("{BY_HAND}trial_seconds = 600\n"));
-    // What was learnt before is told at the start; the next time it fails.
+    // The first publish, at the start, succeeds; the next one fails.
     let fails = [("FAILPOINTS", "publish=1*off->1*return->off")];
     let mut daemon = Daemon::start_with(&scene.setting, &config, &fails);
     answers(&mut daemon);
@@ -203,7 +203,7 @@ fn what_cannot_answer_goes_at_once() {
     answers(&mut daemon);
 }
 
-/// Whoever takes something back does not wait for a server.
+/// A rollback does not wait for a server.
 #[test]
 fn a_roll_back_does_not_wait_for_a_look() {
     let mut scene = Scene::new(Workshop::toy());
@@ -224,7 +224,7 @@ fn a_roll_back_does_not_wait_for_a_look() {
 }
 
 #[test]
-fn what_was_chosen_before_a_roll_back_is_not_put_to_use() {
+fn an_adapter_chosen_before_a_rollback_is_not_applied() {
     let mut scene = Scene::updated(Workshop::toy());
     scene.offer(2);
     let path = scene.site.listed[1].path();
@@ -245,7 +245,7 @@ fn what_was_chosen_before_a_roll_back_is_not_put_to_use() {
         (&told["in_use"], names(&mut daemon)),
         (&json!([]), vec!["ball".into(), "mug".into()])
     );
-    // The next time it is.
+    // The next request applies it.
     assert_eq!(post(&mut daemon, "apply", &json!({})).0, 200);
 }
 

@@ -1,4 +1,4 @@
-//! The methods that are compared. All see the same tokens, features and tasks.
+//! The compared methods. All use the same tokens, features and tasks.
 
 mod fm_lora;
 mod lora;
@@ -16,95 +16,95 @@ use super::settings::Settings;
 use super::stream::{Stream, TaskRows};
 use crate::trust::Answer;
 
-/// A network with its tokens and features of all pictures.
+/// A network, with the tokens and features of all pictures.
 pub(crate) struct Arena {
     pub(crate) backbone: Backbone,
     pub(crate) prepared: Prepared,
 }
 
-/// Everything that a method may look at.
+/// Inputs of a method.
 pub(crate) struct World<'a> {
     /// Names of all classes, by label.
     pub(crate) names: &'a [String],
-    /// The base's own split, prefix and suffix.
+    /// The network with the base's own split into prefix and suffix.
     pub(crate) arena: &'a Arena,
     /// The prior of the base.
     pub(crate) prior: Option<&'a Prior>,
-    /// The shared bases of the base; what they have learned is part of the network here.
+    /// The shared bases of the base. Their learned state is part of the network here.
     pub(crate) bases: Option<&'a Adapter>,
-    /// The same network adapted from its first block on; only where a method asks for it.
+    /// The same network adapted from its first block on; `None` unless a method needs it.
     pub(crate) whole: Option<&'a Arena>,
     pub(crate) settings: &'a Settings,
     /// Seed of this run, for everything drawn.
     pub(crate) seed: u64,
     /// Called after each step of a training.
     pub(crate) on_step: &'a dyn Fn(),
-    /// Told what was decided, for whoever wants to know.
+    /// Reports a decision of the method.
     pub(crate) say: &'a dyn Fn(&str),
 }
 
-/// What learning a task took.
+/// Result of learning a task.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Learned {
     /// Rank of the task's update; 0 if nothing in the network changed.
     pub(crate) rank: usize,
-    /// `H` of the task, where it is measured.
+    /// Complexity `H` of the task; `None` if it is not measured.
     pub(crate) complexity: Option<f64>,
-    /// Whether the update was kept, where that is asked.
+    /// True if the update was kept; `None` if the method does not decide this.
     pub(crate) kept: Option<bool>,
     /// Numbers trained by gradient descent.
     pub(crate) n_trained: usize,
-    /// Bytes that the task adds to what is stored.
+    /// Bytes that the task adds to the storage.
     pub(crate) n_bytes: usize,
 }
 
-/// Accuracy that a method expects of itself, in [0, 1].
+/// A method's own estimate of its accuracy, in [0, 1].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected {
-    /// On pictures like the training pictures.
+    /// Estimate for pictures like the training pictures.
     pub(crate) alike: f64,
-    /// On another day.
+    /// Estimate for another day.
     pub(crate) another_day: f64,
 }
 
-/// A way to learn tasks one after the other.
+/// A continual learning method: learns tasks one after the other.
 pub(crate) trait Method {
     /// Learns a task from its training pictures.
     fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned>;
 
-    /// Labels of all classes learned so far.
+    /// Returns the labels of all classes learned so far.
     fn labels(&self, world: &World<'_>) -> Result<Vec<usize>>;
 
-    /// Scores of some test pictures, one a class, in the order of [`Method::labels`].
+    /// Scores test pictures: one score per class, in the order of [`Method::labels`].
     fn scores(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Vec<f32>>>;
 
-    /// Labels for some test pictures, among all classes learned so far.
+    /// Predicts the labels of test pictures, among all classes learned so far.
     fn predict(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<usize>> {
         let labels = self.labels(world)?;
         let scores = self.scores(world, rows)?;
         Ok(scores.into_iter().map(|scores| labels[best(scores)]).collect())
     }
 
-    /// Answers to some test pictures with the method's own confidence; `None` if it has none.
+    /// Answers test pictures with the method's own confidence; `None` if it has none.
     fn answers(&mut self, _: &World<'_>, _: &[usize]) -> Result<Option<Vec<Answer>>> {
         Ok(None)
     }
 
-    /// Accuracy that the method itself expects; `None` if it expects nothing.
+    /// Returns the method's own estimate of its accuracy; `None` if it has none.
     fn expected(&self) -> Option<Expected> {
         None
     }
 
-    /// Bytes stored besides the network.
+    /// Returns the bytes stored besides the network.
     fn n_bytes(&self) -> usize;
 
-    /// Whether it learns everything at once, as if there were no tasks.
+    /// Returns true if the method learns all tasks at once, as a single task.
     fn at_once(&self) -> bool {
         false
     }
 }
 
-/// The names that `--methods` takes, in the order in which they run.
+/// Names that `--methods` accepts, in the order in which the methods run.
 pub(crate) const NAMES: [&str; 9] = [
     "nearest-mean",
     "ridge",
@@ -117,12 +117,12 @@ pub(crate) const NAMES: [&str; 9] = [
     "fm-lora-paper",
 ];
 
-/// Whether a method adapts the network from its first block on.
+/// Returns true if a method adapts the network from its first block on.
 pub(crate) fn needs_whole(name: &str) -> bool {
     name == "fm-lora-paper"
 }
 
-/// Makes a method that has learnt nothing yet.
+/// Creates a method that has learned nothing yet.
 pub(crate) fn method(
     name: &str,
     ablation: &str,
@@ -144,7 +144,7 @@ pub(crate) fn method(
     })
 }
 
-/// The place of the highest of some scores.
+/// Returns the index of the highest score.
 fn best(scores: impl IntoIterator<Item = f32>) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (place, score) in scores.into_iter().enumerate() {

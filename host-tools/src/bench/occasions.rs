@@ -1,10 +1,11 @@
-//! The scenario of occasions: shots of few occasions taught, pictures of others asked. Is the answer right, and is the method
-//! sure only where it is?
+//! The scenario of occasions: methods learn shots of few occasions, and answer pictures of others.
+//! It measures if the answers are right, and if the method is sure only where they are.
 //!
-//! Methods without a confidence of their own get one as a user would make it. A fifth of the shots is held out. The
-//! temperature of the softmax is the one with the least log-loss on them (Guo et al., arXiv:1706.04599). Unknown is what has a
-//! largest posterior (Hendrycks and Gimpel, arXiv:1610.02136) below that of 95 % of them. The accuracy on them is the one to
-//! expect. The method that answers learns all shots.
+//! Methods without a confidence of their own are calibrated as a user would do it. A fifth of the
+//! shots is held out. The temperature of the softmax is the one with the least log-loss on them
+//! (Guo et al., arXiv:1706.04599). A picture is unknown if its largest posterior (Hendrycks and
+//! Gimpel, arXiv:1610.02136) is below that of 95 % of the held-out shots. The accuracy on the
+//! held-out shots is the expected one. The method that answers learns all shots.
 
 use std::time::{Duration, Instant};
 
@@ -18,22 +19,22 @@ use super::prepared::Prepared;
 use super::stream::{Stream, TaskRows};
 use crate::trust::{Answer, Strangers, taught_classes};
 
-/// How far the answers of a method can be trusted on another occasion.
+/// Trust metrics of a method's answers on another occasion.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trust {
-    /// Accuracy to expect on pictures like the shots, in [0, 1]; `None` where no class has two shots.
+    /// Expected accuracy on pictures like the shots, in [0, 1]; `None` if no class has two shots.
     pub(crate) expected: Option<f64>,
-    /// Accuracy to expect on another day; `None` for methods that tell one number only.
+    /// Expected accuracy on another day; `None` for methods with a single estimate.
     pub(crate) another_day: Option<f64>,
     /// Mean confidence on the test pictures; `None` without shots to calibrate on.
     pub(crate) confidence: Option<f64>,
-    /// Expected calibration error over 15 bins; `None` as above.
+    /// Expected calibration error over 15 bins; `None` without shots to calibrate on.
     pub(crate) calibration_error: Option<f64>,
-    /// Half of the classes taught, the others strangers.
+    /// Detection of strangers, with half of the classes taught.
     pub(crate) strangers: Strangers,
 }
 
-/// One run of the scenario.
+/// Result of a run of the scenario.
 pub(super) struct Outcome {
     /// Accuracy on all test pictures.
     pub(super) accuracy: f64,
@@ -41,7 +42,7 @@ pub(super) struct Outcome {
     pub(super) learned: Learned,
     /// Bytes stored besides the network.
     pub(super) n_bytes: usize,
-    /// Time to learn all classes, with what is held out and learned for its calibration.
+    /// Time to learn all classes, including the calibration on held-out shots.
     pub(super) time: Duration,
 }
 
@@ -49,30 +50,30 @@ pub(super) struct Outcome {
 struct Taught {
     method: Box<dyn Method>,
     learned: Learned,
-    /// For methods without a confidence of their own.
+    /// Calibration of methods without a confidence of their own.
     calibrated: Option<Calibrated>,
 }
 
-/// Confidence made from held-out shots.
+/// Confidence calibrated on held-out shots.
 #[derive(Debug, Clone, Copy)]
 struct Calibrated {
     temperature: f64,
-    /// Least posterior that is not called unknown.
+    /// Smallest posterior that is not called unknown.
     least: f64,
     /// Accuracy on the held-out shots.
     accuracy: f64,
 }
 
-/// One of so many shots of a class is held out, but at least one.
+/// One of this many shots of a class is held out, but at least one.
 const HELD_OUT: usize = 5;
 
 /// Share of held-out shots that may be called unknown.
 const FALSE_ALARMS: f64 = 0.05;
 
-/// Temperatures that are tried, in quarters of octaves about 1.
+/// Candidate temperatures, in quarters of octaves about 1.
 const QUARTER_OCTAVES: std::ops::RangeInclusive<i32> = -48..=48;
 
-/// Teaches all classes, and once more half of them, and asks about all test pictures.
+/// Teaches all classes, then only half of them, and measures both on all test pictures.
 pub(super) fn measure(world: &World<'_>, stream: &Stream, plan: &Plan) -> Result<Outcome> {
     let all = TaskRows { views: !plan.ablation.contains("no views"), ..stream.tasks[0].clone() };
     let started = Instant::now();
@@ -104,7 +105,7 @@ pub(super) fn measure(world: &World<'_>, stream: &Stream, plan: &Plan) -> Result
     })
 }
 
-/// Teaches half of the classes and asks about all.
+/// Teaches half of the classes, and measures the answers to pictures of all classes.
 fn strangers(world: &World<'_>, stream: &Stream, plan: &Plan, all: &TaskRows) -> Result<Strangers> {
     let n_classes = all.classes.len();
     let places = taught_classes(n_classes, n_classes.div_ceil(2));
@@ -118,7 +119,8 @@ fn strangers(world: &World<'_>, stream: &Stream, plan: &Plan, all: &TaskRows) ->
     };
     let answers = Taught::new(world, stream, plan, &half)?.answers(world, &all.test)?;
     let labels = &world.arena.prepared.test.labels;
-    let (mut own, mut other) = (Vec::new(), Vec::new());
+    let mut own = Vec::new();
+    let mut other = Vec::new();
     for (answer, &row) in answers.into_iter().zip(&all.test) {
         if known.contains(&labels[row]) { own.push(answer) } else { other.push(answer) }
     }
@@ -144,12 +146,12 @@ impl Taught {
         Ok(Self { method, learned, calibrated })
     }
 
-    /// Whether confidence means anything: it is the method's own, or calibrated.
+    /// Returns true if the confidence is meaningful: the method's own, or calibrated.
     fn has_confidence(&self) -> bool {
         self.calibrated.is_some() || self.method.expected().is_some()
     }
 
-    /// Answers to test pictures.
+    /// Answers test pictures.
     fn answers(&mut self, world: &World<'_>, rows: &[usize]) -> Result<Vec<Answer>> {
         if let Some(own) = self.method.answers(world, rows)? {
             return Ok(own);
@@ -168,7 +170,7 @@ impl Taught {
 
 impl Calibrated {
     fn new(world: &World<'_>, method: &mut dyn Method, held_out: &[usize]) -> Result<Self> {
-        // Training pictures in the place of test pictures.
+        // The training pictures take the place of the test pictures.
         let train = world.arena.prepared.train.clone();
         let arena = Arena {
             backbone: world.arena.backbone.clone(),
@@ -198,9 +200,10 @@ impl Calibrated {
     }
 }
 
-/// Rows to learn from and rows to hold out: the last shots of each class that has two.
+/// Returns rows to learn from and rows to hold out: the last shots of each class with two or more.
 fn hold_out(labels: &[usize], task: &TaskRows) -> (Vec<usize>, Vec<usize>) {
-    let (mut kept, mut held_out) = (Vec::new(), Vec::new());
+    let mut kept = Vec::new();
+    let mut held_out = Vec::new();
     for &class in &task.classes {
         let of_class = task.train.iter().copied().filter(|&row| labels[row] == class);
         let rows: Vec<usize> = of_class.collect();
@@ -211,7 +214,7 @@ fn hold_out(labels: &[usize], task: &TaskRows) -> (Vec<usize>, Vec<usize>) {
     (kept, held_out)
 }
 
-/// Softmax of scores over a temperature.
+/// Computes the softmax of scores over a temperature.
 fn posterior(scores: &[f32], temperature: f64) -> Vec<f64> {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |&score: &f32| (f64::from(score - highest) / temperature).exp();
@@ -220,7 +223,7 @@ fn posterior(scores: &[f32], temperature: f64) -> Vec<f64> {
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
-/// Place and value of the largest number.
+/// Returns the index and the value of the largest number.
 fn best(values: &[f64]) -> (usize, f64) {
     let larger =
         |best: (usize, f64), (i, &v): (usize, &f64)| if v > best.1 { (i, v) } else { best };

@@ -14,13 +14,13 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::report::{Spread, counted, learns_at_once, short_name};
 use super::results::RunResult;
 
-/// Colours that stay apart in colour blindness: those of Okabe and Ito without yellow, which is lost
-/// on white, then four of Paul Tol.
+/// Colours that are distinguishable with colour blindness: those of Okabe and Ito without yellow,
+/// which is lost on white, then four of Paul Tol.
 const PALETTE: [u32; 11] = [
     0x00_72_b2, 0xd5_5e_00, 0x00_9e_73, 0xcc_79_a7, 0x00_00_00, 0x56_b4_e9, 0xe6_9f_00, 0x88_22_55,
     0x99_99_33, 0x33_22_88, 0x82_82_82,
 ];
-/// Shapes of marks; with the colours they tell 55 lines apart.
+/// Number of shapes of marks. With the colours, they distinguish 55 lines.
 const MARKS: usize = 5;
 /// Size of a panel in pixels; a figure of one panel is wider.
 const PANEL: (u32, u32) = (400, 450);
@@ -30,14 +30,14 @@ const LEAST_WIDTH: u32 = 640;
 const ENTRY: i32 = 26;
 /// Length of a line in the legend in pixels.
 const SAMPLE: i32 = 34;
-/// The only font family that is asked for: viewers of SVG have one, bitmaps get Noto Sans.
+/// Font family of all text: viewers of SVG have one, bitmaps get Noto Sans.
 const FONT: &str = "sans-serif";
 
-/// A place to draw on, in pixels.
+/// A drawing area, in pixels.
 type Area<D> = DrawingArea<D, Shift>;
-/// A place to draw on, in the coordinates of a panel.
+/// A drawing area, in the coordinates of a panel.
 type Chart<'a, D> = ChartContext<'a, D, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-/// The outcome of drawing on a backend.
+/// Result of drawing on a backend.
 type Drawn<D> = Result<(), DrawingAreaErrorKind<<D as DrawingBackend>::ErrorType>>;
 /// Runs by data set and scenario, then by number of tasks.
 type Scenes<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<usize, Vec<&'a RunResult>>>;
@@ -49,7 +49,7 @@ struct Figure {
     legend: Vec<String>,
     /// Titles of the axes, across and up.
     titles: [&'static str; 2],
-    /// How deviations are shown: bars at each point, or a band along the line.
+    /// True to draw deviations as bars at each point, false as a band along the line.
     bars: bool,
 }
 
@@ -71,20 +71,21 @@ struct Panel {
 struct Curve {
     /// Index into the legend; decides colour and mark.
     entry: usize,
-    /// A level that holds for the whole panel, drawn dashed.
+    /// True for a constant level over the whole panel, drawn dashed.
     level: bool,
     /// Accuracies in percent.
     points: Vec<(f64, Spread)>,
 }
 
-/// Writes the figures that the runs have data for, and says which files they are.
+/// Writes the figures that the runs have data for, and returns the paths of the files.
 pub(crate) fn write_all(runs: &[RunResult], dir: &Path) -> Result<Vec<PathBuf>> {
     plotters::style::register_font(FONT, FontStyle::Normal, notosans::REGULAR_TTF)
         .map_err(|_| anyhow!("the font for plots cannot be read"))?;
     let mut written = Vec::new();
     for (name, figure) in [("trajectory", trajectory(runs)), ("ablation", ablation(runs))] {
         let Some(figure) = figure else { continue };
-        let (svg, png) = (dir.join(format!("{name}.svg")), dir.join(format!("{name}.png")));
+        let svg = dir.join(format!("{name}.svg"));
+        let png = dir.join(format!("{name}.png"));
         let failed = |path: &Path| format!("{}: cannot be drawn", path.display());
         draw(&SVGBackend::new(&svg, figure.size()).into_drawing_area(), &figure)
             .with_context(|| failed(&svg))?;
@@ -95,7 +96,8 @@ pub(crate) fn write_all(runs: &[RunResult], dir: &Path) -> Result<Vec<PathBuf>> 
     Ok(written)
 }
 
-/// Groups runs by what shares a plot, in the order of names and numbers.
+/// Groups runs by data set and scenario, then by number of tasks, in the order of names and
+/// numbers.
 fn scenes<'a>(runs: impl Iterator<Item = &'a RunResult>) -> Scenes<'a> {
     let mut scenes = Scenes::new();
     for run in runs {
@@ -105,7 +107,8 @@ fn scenes<'a>(runs: impl Iterator<Item = &'a RunResult>) -> Scenes<'a> {
     scenes
 }
 
-/// Accuracy after each task: a row for each data set and scenario, a panel for each number of tasks.
+/// Builds the figure of accuracy after each task: a row for each data set and scenario, a panel for
+/// each number of tasks.
 fn trajectory(runs: &[RunResult]) -> Option<Figure> {
     let full = || runs.iter().filter(|run| run.ablation.is_empty());
     let names: BTreeSet<&str> = full().map(|run| run.method.as_str()).collect();
@@ -130,7 +133,7 @@ fn trajectory(runs: &[RunResult]) -> Option<Figure> {
     (!rows.is_empty()).then_some(Figure { rows, legend, titles, bars: false })
 }
 
-/// The mean line of one method's runs; a level if it learns all tasks at once.
+/// Builds the mean line of one method's runs; a level if the method learns all tasks at once.
 fn course(entry: usize, runs: &[&RunResult], x: &Range<f64>) -> Curve {
     let courses: Vec<Vec<f64>> = runs.iter().map(|run| run.trajectory()).collect();
     let level = runs.iter().any(|run| learns_at_once(run));
@@ -149,8 +152,8 @@ fn course(entry: usize, runs: &[&RunResult], x: &Range<f64>) -> Curve {
     Curve { entry, level, points }
 }
 
-/// Last accuracy by prompt length: a row for each thing that is also taken away, a panel for each data set and
-/// scenario with two lengths or more.
+/// Builds the figure of last accuracy by prompt length: a row for each other ablation that is
+/// combined with the length, a panel for each data set and scenario with two lengths or more.
 fn ablation(runs: &[RunResult]) -> Option<Figure> {
     let mut by_rest: BTreeMap<&str, Vec<&RunResult>> = BTreeMap::new();
     for (run, (rest, _)) in runs.iter().filter_map(|run| Some((run, prompt_length(run)?))) {
@@ -169,7 +172,7 @@ fn ablation(runs: &[RunResult]) -> Option<Figure> {
     (!rows.is_empty()).then_some(Figure { rows, legend, titles, bars: true })
 }
 
-/// A line for each number of tasks; nothing for a single length.
+/// Builds a panel with a line for each number of tasks; `None` for a single length.
 fn lengths(
     scene: (&(&str, &str), &BTreeMap<usize, Vec<&RunResult>>),
     tasks: &[usize],
@@ -186,7 +189,7 @@ fn lengths(
     })
 }
 
-/// The line of last accuracies over prompt lengths.
+/// Builds the line of last accuracies over prompt lengths.
 fn by_length(entry: usize, runs: &[&RunResult]) -> Curve {
     let mut lengths: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
     for (run, (_, length)) in runs.iter().filter_map(|run| Some((run, prompt_length(run)?))) {
@@ -196,7 +199,8 @@ fn by_length(entry: usize, runs: &[&RunResult]) -> Curve {
     Curve { entry, level: false, points: lengths.iter().filter_map(point).collect() }
 }
 
-/// `no DRS+m=8` is 8 prompt tokens beside no DRS; other ablations and methods have no length.
+/// Parses the other ablations and the prompt length of a run: `no DRS+m=8` is no DRS and 8 prompt
+/// tokens. `None` for other ablations and methods, which have no length.
 fn prompt_length(run: &RunResult) -> Option<(&str, u32)> {
     let ablation = Some(run.ablation.as_str()).filter(|_| run.method == "fm-lora")?;
     let (rest, last) = ablation.rsplit_once('+').unwrap_or(("", ablation));
@@ -204,18 +208,19 @@ fn prompt_length(run: &RunResult) -> Option<(&str, u32)> {
 }
 
 impl Figure {
-    /// Panels of the longest row.
+    /// Returns the number of panels in the longest row.
     fn columns(&self) -> usize {
         self.rows.iter().map(|row| row.panels.len()).max().unwrap_or(1).max(1)
     }
 
-    /// Pixels of the longest entry of the legend, from the usual width of letters.
+    /// Returns the width of the longest entry of the legend in pixels, from the usual width of
+    /// letters.
     fn legend_width(&self) -> u32 {
         let letters = self.legend.iter().map(|label| label.chars().count()).max().unwrap_or(0);
         SAMPLE as u32 + 30 + 9 * letters as u32
     }
 
-    /// Width and height in pixels.
+    /// Returns width and height in pixels.
     fn size(&self) -> (u32, u32) {
         let width = (self.columns() as u32 * PANEL.0).max(LEAST_WIDTH);
         let legend = (self.legend.len() as u32 + 3) * ENTRY as u32;
@@ -224,19 +229,20 @@ impl Figure {
 }
 
 impl Row {
-    /// The lines of all panels.
+    /// Returns the lines of all panels.
     fn curves(&self) -> impl Iterator<Item = &Curve> {
         self.panels.iter().flat_map(|panel| &panel.curves)
     }
 
-    /// The title, and what is drawn if there are several orders.
+    /// Returns the title, with a note on deviations if there are several orders.
     fn heading(&self) -> String {
         let several = self.curves().flat_map(|c| &c.points).any(|(_, s)| s.deviation.is_some());
         let suffix = if several { ": mean ± standard deviation over orders" } else { "" };
         format!("{}{suffix}", self.title)
     }
 
-    /// Whole tens around all lines, so that the panels of a row compare by eye.
+    /// Returns the range of accuracies around all lines in whole tens, so that the panels of a row
+    /// compare by eye.
     fn accuracies(&self) -> Range<f64> {
         let bounds = || self.curves().flat_map(|c| &c.points).map(|(_, spread)| spread.bounds());
         let low = bounds().map(|(low, _)| low).fold(100.0, f64::min);
@@ -246,7 +252,7 @@ impl Row {
     }
 }
 
-/// Draws all of a figure and writes it.
+/// Draws a figure and writes it.
 fn draw<D: DrawingBackend>(root: &Area<D>, figure: &Figure) -> Drawn<D> {
     root.fill(&WHITE)?;
     let width = figure.size().0 - figure.legend_width();
@@ -261,7 +267,7 @@ fn draw<D: DrawingBackend>(root: &Area<D>, figure: &Figure) -> Drawn<D> {
     root.present()
 }
 
-/// Draws axes and lines of one panel, deviations beneath all lines.
+/// Draws the axes and lines of a panel, with deviations beneath all lines.
 fn draw_panel<D: DrawingBackend>(
     area: &Area<D>,
     figure: &Figure,
@@ -292,7 +298,7 @@ fn draw_panel<D: DrawingBackend>(
     curves.try_for_each(|curve| draw_line(&mut chart, curve))
 }
 
-/// Draws one deviation around a line; nothing for a single order.
+/// Draws the deviations around a line; nothing for a single order.
 fn draw_spread<D: DrawingBackend>(chart: &mut Chart<'_, D>, bars: bool, curve: &Curve) -> Drawn<D> {
     if curve.points.iter().all(|(_, spread)| spread.deviation.is_none()) {
         return Ok(());
@@ -331,7 +337,8 @@ fn draw_line<D: DrawingBackend>(chart: &mut Chart<'_, D>, curve: &Curve) -> Draw
 fn draw_legend<D: DrawingBackend>(area: &Area<D>, figure: &Figure) -> Drawn<D> {
     let curves = || figure.rows.iter().flat_map(Row::curves);
     for ((entry, label), y) in figure.legend.iter().enumerate().zip((2..).map(|n| n * ENTRY)) {
-        let (from, to) = ((0, y), (SAMPLE, y));
+        let from = (0, y);
+        let to = (SAMPLE, y);
         let line = colour(entry).stroke_width(2);
         if curves().any(|curve| curve.level && curve.entry == entry) {
             area.draw(&DashedPathElement::new([from, to], 8, 5, line))?;
@@ -357,7 +364,7 @@ fn mark<D: DrawingBackend>(area: &Area<D>, (x, y): (i32, i32), entry: usize) -> 
     }
 }
 
-/// Colour of an entry of the legend.
+/// Returns the colour of an entry of the legend.
 fn colour(entry: usize) -> RGBColor {
     let [_, red, green, blue] = PALETTE[entry % PALETTE.len()].to_be_bytes();
     RGBColor(red, green, blue)

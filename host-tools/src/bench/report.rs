@@ -1,4 +1,5 @@
-//! The tables of a benchmark as Markdown: methods by accuracy, and ablations against the full method.
+//! The tables of a benchmark as Markdown: methods by accuracy, and ablations against the full
+//! method.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,13 +27,13 @@ const TRUST: [&str; 2] = [
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 ];
 
-/// What a cell says that has no value.
+/// Text of a cell without a value.
 const NONE: &str = "–";
 
 /// Data specification, scenario and number of tasks: runs are compared only within one setting.
 type Setting<'a> = (&'a str, &'a str, usize);
 
-/// Mean of a number over orders of tasks, and how far it varies.
+/// Mean and standard deviation of a number over orders of tasks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Spread {
     /// Arithmetic mean.
@@ -42,7 +43,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Of one number for each order; no orders have no mean.
+    /// Computes the spread of one number for each order; `None` without orders.
     pub(super) fn of(values: &[f64]) -> Option<Self> {
         let mean = mean(values.iter().copied())?;
         let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
@@ -50,23 +51,23 @@ impl Spread {
         Some(Self { mean, deviation })
     }
 
-    /// One deviation below and above the mean.
+    /// Returns the bounds one deviation below and above the mean.
     pub(super) fn bounds(self) -> (f64, f64) {
         let deviation = self.deviation.unwrap_or(0.0);
         (self.mean - deviation, self.mean + deviation)
     }
 
-    /// `81.2 ± 0.4`.
+    /// Formats the mean, as in `81.2 ± 0.4`.
     fn text(self) -> String {
         format!("{:.1}{}", tenths(self.mean), self.plus_minus())
     }
 
-    /// `+1.3 ± 0.4`: a difference shows its sign.
+    /// Formats a difference with its sign, as in `+1.3 ± 0.4`.
     fn signed(self) -> String {
         format!("{:+.1}{}", tenths(self.mean), self.plus_minus())
     }
 
-    /// ` ± 0.4`, or nothing for a single order.
+    /// Formats the deviation, as in ` ± 0.4`; empty for a single order.
     fn plus_minus(self) -> String {
         self.deviation.map_or_else(String::new, |d| format!(" ± {d:.1}"))
     }
@@ -94,29 +95,30 @@ impl<'a> Entry<'a> {
         entries
     }
 
-    /// Mean accuracy after the last task.
+    /// Returns the mean accuracy after the last task.
     fn acc(&self) -> f64 {
         self.mean(|run| run.acc).unwrap_or(0.0)
     }
 
-    /// Mean of a number over orders.
+    /// Returns the mean of a number over orders.
     fn mean(&self, value: impl Fn(&RunResult) -> f64) -> Option<f64> {
         mean(self.runs.iter().map(|run| value(run)))
     }
 
-    /// A share as a cell, in percent.
+    /// Formats a share as a cell, in percent.
     fn percent(&self, share: impl Fn(&RunResult) -> f64) -> String {
         let values: Vec<f64> = self.runs.iter().map(|run| 100.0 * share(run)).collect();
         Spread::of(&values).map_or_else(|| NONE.to_owned(), Spread::text)
     }
 
-    /// Differences of accuracy to another entry in points, one for each order that both have.
+    /// Returns the differences of accuracy to another entry in points, one for each order that both
+    /// have.
     fn lead_over(&self, other: &[&RunResult]) -> Vec<f64> {
         let twin = |run: &RunResult| other.iter().find(|r| r.order == run.order).map(|r| r.acc);
         self.runs.iter().filter_map(|run| twin(run).map(|acc| 100.0 * (run.acc - acc))).collect()
     }
 
-    /// One row of the table of methods; `orders` is how many the setting has.
+    /// Formats a row of the table of methods; `orders` is the number of orders of the setting.
     fn row(&self, orders: usize) -> String {
         let whole = self.runs.iter().all(|run| run.matrix.len() > 1);
         let of_old_tasks = |cell: String| if whole { cell } else { NONE.to_owned() };
@@ -137,7 +139,7 @@ impl<'a> Entry<'a> {
         format!("| {} |", cells.join(" | "))
     }
 
-    /// One row of the table of trust.
+    /// Formats a row of the table of trust metrics.
     fn trust_row(&self, orders: usize) -> String {
         let share = |value: fn(&Trust) -> Option<f64>| {
             let values: Option<Vec<f64>> =
@@ -163,22 +165,22 @@ impl<'a> Entry<'a> {
         format!("| {} |", cells.join(" | "))
     }
 
-    /// Mean rank of the updates that were kept.
+    /// Formats the mean rank over tasks.
     fn rank(&self) -> String {
         number(mean(self.runs.iter().flat_map(|run| run.ranks.iter().map(|&r| r as f64))))
     }
 
-    /// Mean of the numbers that a task trains.
+    /// Formats the mean of the numbers that a task trains.
     fn trained(&self) -> String {
         format!("{:.0}", self.mean(|run| run.trained_params_per_task as f64).unwrap_or(0.0))
     }
 
-    /// Mean seconds of learning.
+    /// Formats the mean seconds of learning.
     fn seconds(&self) -> String {
         number(self.mean(|run| run.train_seconds))
     }
 
-    /// The label, and on how many orders it was measured if not on all.
+    /// Returns the label, with the number of measured orders if some are missing.
     fn name(&self, orders: usize) -> String {
         match self.runs.len() {
             n if n < orders => format!("{} ({n} of {orders} orders)", self.label),
@@ -187,7 +189,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// All runs as tables, a section for each data set, scenario and number of tasks.
+/// Formats all runs as tables, with a section for each data set, scenario and number of tasks.
 pub(crate) fn markdown(runs: &[RunResult]) -> String {
     if runs.is_empty() {
         return "# Benchmark\n\nThere are no results.\n".to_owned();
@@ -206,7 +208,8 @@ pub(crate) fn markdown(runs: &[RunResult]) -> String {
     blocks.join("\n\n") + "\n"
 }
 
-/// `cifar-100-binary (train=20), cil`: the last folder of a data specification with its limits, and the scenario.
+/// Returns the last folder of a data specification with its limits, and the scenario, as in
+/// `cifar-100-binary (train=20), cil`.
 pub(super) fn short_name(dataset: &str, scenario: &str) -> String {
     let path = dataset.split_once(':').map_or(dataset, |(_, rest)| rest);
     let (path, limits) = path.split_once('?').unwrap_or((path, ""));
@@ -218,12 +221,12 @@ pub(super) fn short_name(dataset: &str, scenario: &str) -> String {
     format!("{name}{limits}, {scenario}")
 }
 
-/// Whether a run learnt all tasks at once: a bound for the others, not a rival.
+/// Returns true if a run learned all tasks at once: a bound for the others, not a rival.
 pub(super) fn learns_at_once(run: &RunResult) -> bool {
     run.method == "joint-lora" || (run.tasks > 1 && run.matrix.len() == 1)
 }
 
-/// Heading, tables and the lead of one setting.
+/// Formats the heading, the tables and the lead of one setting.
 fn section(setting: Setting<'_>, runs: &[&RunResult]) -> Vec<String> {
     let (dataset, scenario, tasks) = setting;
     let is_full = |run: &&&RunResult| run.ablation.is_empty();
@@ -250,7 +253,8 @@ fn section(setting: Setting<'_>, runs: &[&RunResult]) -> Vec<String> {
     blocks
 }
 
-/// One row of the table of ablations, with the difference to the same method on the same orders.
+/// Formats a row of the table of ablations, with the difference to the same method on the same
+/// orders.
 fn ablation_row(entry: &Entry<'_>, runs: &[&RunResult], orders: usize) -> String {
     let is_full = |run: &RunResult| {
         run.ablation.is_empty() && entry.runs.iter().any(|ablated| ablated.method == run.method)
@@ -269,7 +273,7 @@ fn ablation_row(entry: &Entry<'_>, runs: &[&RunResult], orders: usize) -> String
     format!("| {} |", cells.join(" | "))
 }
 
-/// A sentence that names the first method and how far it is ahead of the second.
+/// Returns a sentence that names the first method and its lead over the second.
 fn lead(entries: &[Entry<'_>]) -> Option<String> {
     let mut rivals = entries.iter().filter(|e| !e.runs.iter().any(|run| learns_at_once(run)));
     let first = rivals.next()?;
@@ -289,13 +293,13 @@ fn lead(entries: &[Entry<'_>]) -> Option<String> {
     ))
 }
 
-/// Head and rows; a Markdown table has no blank lines.
+/// Joins head and rows; a Markdown table has no blank lines.
 fn table(head: [&str; 2], rows: impl Iterator<Item = String>) -> String {
     let lines: Vec<String> = head.iter().map(|&line| line.to_owned()).chain(rows).collect();
     lines.join("\n")
 }
 
-/// `3 orders of tasks (seeds 0, 1, 2)`.
+/// Formats orders, as in `3 orders of tasks (seeds 0, 1, 2)`.
 fn orders(seeds: &BTreeSet<u64>) -> String {
     let texts: Vec<String> = seeds.iter().map(u64::to_string).collect();
     match texts.as_slice() {
@@ -304,22 +308,22 @@ fn orders(seeds: &BTreeSet<u64>) -> String {
     }
 }
 
-/// `1 task`, `5 tasks`.
+/// Formats a number with its noun, as in `1 task` and `5 tasks`.
 pub(super) fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Rounds to one decimal and never to a negative zero.
+/// Rounds to one decimal, and never to a negative zero.
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0 + 0.0
 }
 
-/// One decimal, or a dash.
+/// Formats one decimal, or a dash.
 fn number(value: Option<f64>) -> String {
     value.map_or(NONE.to_owned(), |v| format!("{v:.1}"))
 }
 
-/// None of no numbers.
+/// Returns the mean; `None` without numbers.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let values: Vec<f64> = values.collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -329,7 +333,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Two tasks; accuracy `acc` at the end.
+    /// Builds a run of two tasks, with accuracy `acc` at the end.
     fn run(method: &str, ablation: &str, order: u64, acc: f64) -> RunResult {
         RunResult {
             dataset: "cifar100:/data/cifar-100-binary/?train=20".to_owned(),

@@ -1,4 +1,4 @@
-//! What the benchmark writes: one entry a run, kept in `results.json` after every run.
+//! Results of the benchmark: one entry per run, saved in `results.json` after every run.
 
 use std::path::{Path, PathBuf};
 
@@ -22,18 +22,18 @@ pub(crate) struct RunResult {
     pub(crate) order: u64,
     /// Name of the method.
     pub(crate) method: String,
-    /// What the method may not do or has otherwise; empty for the method itself.
+    /// Ablation: parts of the method that are removed or changed; empty for the method itself.
     #[serde(default)]
     pub(crate) ablation: String,
     /// Accuracy after the last task.
     pub(crate) acc: f64,
     /// Mean over tasks of the accuracy on all seen so far.
     pub(crate) aaa: f64,
-    /// Mean loss of old tasks since their best.
+    /// Mean loss of accuracy of old tasks since their best.
     pub(crate) forgetting: f64,
-    /// Mean change of old tasks since they were learnt.
+    /// Backward transfer: mean change of accuracy of old tasks since they were learned.
     pub(crate) bwt: f64,
-    /// `a[t][j]`.
+    /// Accuracies `a[t][j]` on task `j` after task `t`.
     pub(crate) matrix: Vec<Vec<f64>>,
     /// Test pictures of each task.
     pub(crate) test_images: Vec<usize>,
@@ -42,19 +42,19 @@ pub(crate) struct RunResult {
     /// `H` of each task; empty for methods without it.
     #[serde(default)]
     pub(crate) complexities: Vec<f64>,
-    /// Whether each task's update was kept; empty for methods that always keep it.
+    /// For each task, true if its update was kept; empty for methods that always keep it.
     #[serde(default)]
     pub(crate) kept: Vec<bool>,
     /// Seconds of learning, all tasks, without the features that all methods share.
     pub(crate) train_seconds: f64,
-    /// Bytes that a task adds to what is stored, the mean over tasks.
+    /// Bytes that a task adds to the storage, the mean over tasks.
     pub(crate) bytes_per_task: usize,
     /// Bytes stored after the last task, the network aside.
     #[serde(default)]
     pub(crate) bytes_total: usize,
-    /// Numbers trained by gradient descent a task, the mean over tasks.
+    /// Numbers trained by gradient descent per task, the mean over tasks.
     pub(crate) trained_params_per_task: usize,
-    /// How far the answers can be trusted; in the scenario of occasions.
+    /// Trust metrics of the answers, in the scenario of occasions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trust: Option<Trust>,
 }
@@ -67,14 +67,14 @@ pub(crate) struct Results {
 }
 
 impl RunResult {
-    /// Accuracy on all classes seen so far, after each task.
+    /// Returns the accuracy on all classes seen so far, after each task.
     pub(crate) fn trajectory(&self) -> Vec<f64> {
         let mut matrix = AccuracyMatrix::new(self.test_images.clone());
         self.matrix.iter().for_each(|row| matrix.push(row.clone()));
         matrix.trajectory()
     }
 
-    /// Method and ablation as a person reads them.
+    /// Formats method and ablation as text.
     pub(crate) fn label(&self) -> String {
         match self.ablation.as_str() {
             "" => self.method.clone(),
@@ -82,12 +82,12 @@ impl RunResult {
         }
     }
 
-    /// Whether two entries are about the same run.
+    /// Returns true if both entries are about the same run.
     pub(crate) fn same_run(&self, other: &Self) -> bool {
         let key = |r: &Self| {
             let texts =
                 (r.dataset.clone(), r.scenario.clone(), r.method.clone(), r.ablation.clone());
-            // Domains divide themselves: nobody can ask for another number of tasks.
+            // The domains determine the number of tasks: it is not part of the key.
             let tasks = if r.scenario.starts_with("dil") { 0 } else { r.tasks };
             (texts, tasks, r.order)
         };
@@ -96,7 +96,7 @@ impl RunResult {
 }
 
 impl Results {
-    /// Reads what an earlier start left.
+    /// Reads the results of earlier starts.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("{}: cannot be made", dir.display()))?;
@@ -112,7 +112,7 @@ impl Results {
         Ok(Self { path, runs })
     }
 
-    /// Adds a run, in place of an older one of the same kind, and writes the file whole.
+    /// Adds a run, replaces an older entry of the same run, and writes the file atomically.
     pub(crate) fn push(&mut self, run: RunResult) -> Result<()> {
         self.runs.retain(|r| !r.same_run(&run));
         self.runs.push(run);

@@ -1,4 +1,4 @@
-//! What the benchmark's trainings have in common.
+//! Settings that all trainings of the benchmark share.
 
 use fmlora_learner::{AdaptationConfig, AdapterConfig, TaskConfig, TrainingConfig};
 use fmlora_models::Site;
@@ -10,7 +10,7 @@ pub(crate) struct Settings {
     pub(crate) epochs: usize,
     /// Passes over all pictures of `joint-lora`.
     pub(crate) joint_epochs: usize,
-    /// Pictures of a step.
+    /// Pictures per step.
     pub(crate) batch_size: usize,
     /// Learning rate at the start.
     pub(crate) learning_rate: f64,
@@ -23,7 +23,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The loop's numbers.
+    /// Returns the configuration of the training loop.
     pub(crate) fn training(&self, seed: u64) -> TrainingConfig {
         TrainingConfig {
             epochs: self.epochs,
@@ -34,7 +34,7 @@ impl Settings {
         }
     }
 
-    /// Layers that are adapted.
+    /// Returns the configuration of the adapted layers.
     pub(crate) fn layers(&self) -> AdapterConfig {
         AdapterConfig {
             rank: self.rank,
@@ -43,7 +43,7 @@ impl Settings {
         }
     }
 
-    /// A task of FM-LoRA.
+    /// Returns the configuration of a task of FM-LoRA.
     pub(crate) fn adaptation(&self, seed: u64) -> AdaptationConfig {
         let task = TaskConfig { training: self.training(seed), ..TaskConfig::default() };
         AdaptationConfig { task, ..AdaptationConfig::default() }

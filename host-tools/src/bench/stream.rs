@@ -1,4 +1,4 @@
-//! The tasks of a run: which classes or domains come when.
+//! The tasks of a run, and the order of their classes or domains.
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -23,12 +23,12 @@ pub(crate) struct TaskRows {
     /// Classes of the task, by label.
     pub(crate) classes: Vec<usize>,
     pub(crate) train: Vec<usize>,
-    /// Whether the views of the training pictures are learned from too.
+    /// True to learn from the views of the training pictures too.
     pub(crate) views: bool,
     pub(crate) test: Vec<usize>,
 }
 
-/// All tasks in order, and the classes kept back for factory bases.
+/// All tasks in order, and the classes reserved for factory bases.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
     pub(crate) tasks: Vec<TaskRows>,
@@ -36,7 +36,7 @@ pub(crate) struct Stream {
 }
 
 impl Scenario {
-    /// Short name, as in `results.json`.
+    /// Returns the short name, as in `results.json`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cil => "cil",
@@ -47,8 +47,8 @@ impl Scenario {
 }
 
 impl Stream {
-    /// Classes in the order of numpy's legacy permutation of `seed`, in `n_tasks` equal tasks; the last
-    /// `n_factory` of them are in no task.
+    /// Divides the classes, in the order of numpy's legacy permutation of `seed`, into `n_tasks`
+    /// equal tasks. The last `n_factory` classes are in no task.
     pub(crate) fn class_incremental(
         data: &Dataset,
         n_tasks: usize,
@@ -67,7 +67,7 @@ impl Stream {
         Ok(Self { tasks: tasks.collect(), factory: of_classes(data, factory) })
     }
 
-    /// One task a domain, in the order of the data set.
+    /// Creates one task per domain, in the order of the data set.
     pub(crate) fn domain_incremental(data: &Dataset) -> Result<Self> {
         let n_domains = data.domains.len();
         ensure!(n_domains > 1, "the data have no domains: use domains:DIR, with DIR/domain/class/");
@@ -81,7 +81,7 @@ impl Stream {
     }
 }
 
-/// All pictures of some classes.
+/// Returns all pictures of some classes.
 pub(super) fn of_classes(data: &Dataset, classes: &[usize]) -> TaskRows {
     let rows = |labels: &[usize]| {
         (0..labels.len()).filter(|&row| classes.contains(&labels[row])).collect()
@@ -94,8 +94,9 @@ pub(super) fn of_classes(data: &Dataset, classes: &[usize]) -> TaskRows {
     }
 }
 
-/// `numpy.random.RandomState(seed).permutation(n)`: the order that the literature's tables are about.
-/// Fisher and Yates from the end, each index drawn by rejection under the next mask of ones.
+/// Returns `numpy.random.RandomState(seed).permutation(n)`, the order of classes in the
+/// literature's tables. Fisher and Yates from the end; each index is drawn by rejection under the
+/// next mask of ones.
 fn permutation(n: usize, seed: u64) -> Vec<usize> {
     let mut generator = Mt::new(seed as u32);
     let mut order: Vec<usize> = (0..n).collect();
@@ -116,7 +117,7 @@ fn permutation(n: usize, seed: u64) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// The order that iCaRL and all after it use for CIFAR-100.
+    /// The order of CIFAR-100 in iCaRL and in all later work.
     #[test]
     fn seed_1993_gives_the_order_of_the_literature() {
         let order = permutation(100, 1993);

@@ -1,4 +1,4 @@
-//! `estimate-prior`: statistics of generic pictures for a base to carry.
+//! `estimate-prior`: adds statistics of generic pictures to a base.
 
 use anyhow::{Context, Result};
 use fmlora_learner::Prior;
@@ -21,7 +21,8 @@ pub(super) fn run(args: &EstimatePriorArgs, device: &DeviceSpec, as_json: bool) 
         classes[label].push(feature);
     }
     let prior = Prior::estimate(&classes).with_context(|| args.data.to_string())?;
-    let (n_classes, n_directions) = (prior.means().len(), prior.directions().shape()[0]);
+    let n_classes = prior.means().len();
+    let n_directions = prior.directions().shape()[0];
     let prior_bytes = prior.n_bytes();
     base.prior = Some(prior);
     let file = encode_base(&base).with_context(|| args.base.display().to_string())?;

@@ -1,4 +1,4 @@
-//! `export-bases`: the base that devices use.
+//! `export-bases`: writes the base that devices use.
 
 use anyhow::{Context, Result, ensure};
 use fmlora_learner::format::{decode_base, encode_base};
@@ -22,7 +22,7 @@ pub(super) fn run(args: &ExportArgs, as_json: bool) -> Result<()> {
             vit.depth
         );
     }
-    // Statistics and bases are about one split and one feature.
+    // The shared bases belong to one split and one feature.
     ensure!(
         base.adapter.is_none()
             || (adapted == as_imported

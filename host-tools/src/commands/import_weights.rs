@@ -1,4 +1,4 @@
-//! `import-weights`: a checkpoint of timm or DINOv2 becomes a base.
+//! `import-weights`: converts a checkpoint of timm or DINOv2 into a base.
 
 use anyhow::{Context, Result};
 use fmlora_learner::BaseId;
@@ -25,7 +25,7 @@ pub(super) fn run(args: &ImportArgs, as_json: bool) -> Result<()> {
         Normalisation::Inception => Preprocess::inception(vit.image_size),
     };
     let stem = args.file.file_stem().map(|s| s.to_string_lossy().into_owned());
-    // The id of a base is a SHA-256 too, and knows how to be written.
+    // `BaseId` is a SHA-256 too, and formats it as text.
     let sha256 = BaseId::new(Sha256::digest(&bytes).into()).to_string();
     let provenance = Provenance {
         name: stem.unwrap_or_default(),

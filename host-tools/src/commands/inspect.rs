@@ -1,4 +1,4 @@
-//! `inspect`: what one of our files holds.
+//! `inspect`: prints the content of a base, a state or an adapter.
 
 mod adapter;
 
@@ -48,7 +48,8 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
             "bases": base.adapter.as_ref().map(bases_json), "prior": base.prior.as_ref().map(prior_json), "backbone": base.backbone, "features": d_feature, "provenance": base.provenance,
         }));
     }
-    let (backbone, from) = (&base.backbone, &base.provenance);
+    let backbone = &base.backbone;
+    let from = &base.provenance;
     files::line(format!("base      {} ({n_bytes} bytes)", from.name))?;
     files::line(format!("base_id   {id}"))?;
     files::line(format!(
@@ -61,7 +62,8 @@ fn show_base(base: &Base<'_>, id: BaseId, n_bytes: usize, as_json: bool) -> Resu
         vit.n_registers,
         vit.n_parameters()
     ))?;
-    let (mean, std) = (backbone.preprocess.mean, backbone.preprocess.std);
+    let mean = backbone.preprocess.mean;
+    let std = backbone.preprocess.std;
     files::line(format!(
         "input     short side to {} px, centre, mean {mean:?}, deviation {std:?}",
         backbone.preprocess.size
@@ -121,7 +123,8 @@ fn show_state(state: &StateFile, n_bytes: usize, as_json: bool) -> Result<()> {
     if as_json {
         let classes = state.classes.iter().map(|class| {
             let (mean, scatter) = class.n_bytes();
-            let (name, shots) = (class.name.as_str(), class.count());
+            let name = class.name.as_str();
+            let shots = class.count();
             let modes = class.modes.len();
             json!({
                 "name": name, "shots": shots, "modes": modes, "bytes": mean, "forget_bytes": scatter

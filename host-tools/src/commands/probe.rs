@@ -1,4 +1,4 @@
-//! `probe`: what the heads are worth on frozen features, and whether their own estimates are true.
+//! `probe`: measures the heads on frozen features, and the accuracy of their own estimates.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::network::adapted_network;
 use crate::trust::{Answer, Strangers, taught_classes};
 use crate::{features, files};
 
-/// Shrinkage of the fixed LDA that stands beside the chosen one.
+/// Shrinkage of the fixed LDA, for comparison with the selected one.
 const FIXED: f64 = 0.03;
 
 #[derive(Debug, Serialize)]
@@ -25,28 +25,29 @@ struct ProbeReport {
     rows: Vec<Row>,
 }
 
-/// One number of shots.
+/// Results for one number of shots.
 #[derive(Debug, Serialize)]
 struct Row {
     shots: usize,
     nearest_mean: f64,
     lda_fixed: f64,
     auto: f64,
-    /// Share of the covariance that is not taught.
+    /// Share of the covariance that does not come from the shots.
     shrinkage: f32,
-    /// Accuracy that the head expects of itself on pictures like the shots, from statistics alone.
+    /// Accuracy that the head estimates for pictures like the shots, from statistics alone.
     expected: Option<f64>,
-    /// The same with the shots at hand, each left out.
+    /// The same estimate with the shots at hand, leaving each one out.
     expected_with_shots: Option<f64>,
-    /// Accuracy that it expects on another day.
+    /// Accuracy that the head estimates for another day.
     another_day: Option<f64>,
     /// Mean confidence of auto on the test pictures: equals its accuracy when calibrated.
     confidence: f64,
     /// Expected calibration error over 15 bins.
     calibration_error: f64,
     strangers: Strangers,
-    /// Bytes of means and of scatters, all classes together.
+    /// Bytes of the means of all classes.
     mean_bytes: usize,
+    /// Bytes of the scatters of all classes.
     scatter_bytes: usize,
     fit_seconds: f64,
 }
@@ -130,7 +131,7 @@ fn measure(
     })
 }
 
-/// The first shots of each class.
+/// Returns the first shots of each class.
 fn first_shots(
     pictures: &Pictures,
     features: &[Vec<f32>],
@@ -150,7 +151,7 @@ fn first_shots(
     Ok(by_class)
 }
 
-/// Statistics of all classes, in the order of labels.
+/// Computes the statistics of all classes, in the order of labels.
 fn classes(data: &Dataset, by_class: &[Vec<Vec<f32>>]) -> Result<Vec<Arc<Class>>> {
     let class = |(name, shots): (&String, &Vec<Vec<f32>>)| -> Result<Arc<Class>> {
         Ok(Arc::new(Class::from_shots(ClassName::new(name)?, shots)?))
@@ -167,7 +168,7 @@ fn accuracy(answers: &[Answer], labels: &[usize]) -> f64 {
     right.count() as f64 / answers.len().max(1) as f64
 }
 
-/// Teaches some classes and shows pictures of all.
+/// Teaches some classes, and measures the answers to pictures of all classes.
 fn strangers(
     classes: &[Arc<Class>],
     data: &Dataset,
@@ -178,7 +179,8 @@ fn strangers(
     let known = taught_classes(classes.len(), taught);
     let chosen: Vec<Arc<Class>> = known.iter().map(|&i| classes[i].clone()).collect();
     let head = fit_head(&chosen, found.test[0].len(), prior, HeadChoice::Auto, &[])?.predictor;
-    let (mut own, mut other) = (Vec::new(), Vec::new());
+    let mut own = Vec::new();
+    let mut other = Vec::new();
     for (label, feature) in data.test.labels.iter().zip(&found.test) {
         let answers = if known.contains(label) { &mut own } else { &mut other };
         answers.push(Answer::of(&head, &known, feature));

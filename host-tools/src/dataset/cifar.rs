@@ -1,6 +1,7 @@
 //! CIFAR-100 (Krizhevsky 2009) in its official binary files.
 //!
-//! A record is a coarse label, a fine label, and 32 x 32 pixels: all red, all green, all blue bytes.
+//! A record is a coarse label, a fine label, and 32 x 32 pixels: all red, all green, all blue
+//! bytes.
 
 use std::path::Path;
 
@@ -15,10 +16,10 @@ const PLANE: usize = SIDE * SIDE;
 const RECORD: usize = 2 + 3 * PLANE;
 const CLASSES: usize = 100;
 
-/// Reads `train.bin` and `test.bin`, the first records of each class.
+/// Reads the first records of each class from `train.bin` and `test.bin`.
 pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Result<Dataset> {
-    let names = String::from_utf8(files::read(&dir.join("fine_label_names.txt"))?)?;
-    let names: Vec<String> = names.lines().map(str::to_owned).collect();
+    let text = String::from_utf8(files::read(&dir.join("fine_label_names.txt"))?)?;
+    let names: Vec<String> = text.lines().map(str::to_owned).collect();
     let found = names.len();
     ensure!(found == CLASSES, "{}: {found} class names, expected {CLASSES}", dir.display());
     let train = records(&dir.join("train.bin"), train)?;

@@ -1,4 +1,4 @@
-//! Folders of domains, each with one folder a class.
+//! Folders of domains, each with one folder per class.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,16 @@ use rand::seq::SliceRandom;
 use super::Dataset;
 use super::image_folder::name;
 
-/// The order of the domains of PACS in the literature; others come by name.
+/// Order of the domains of PACS in the literature. Other domains are sorted by name.
 const PACS: [&str; 4] = ["photo", "art_painting", "cartoon", "sketch"];
 
-/// Of how many pictures of a class and domain one is for tests.
+/// One of this many pictures of a class and domain is a test picture.
 const TEST_SHARE: usize = 5;
 
 /// Seed of the split.
 const SEED: u64 = 1993;
 
-/// Reads the lists of files. A fifth of each class in each domain, drawn by a fixed seed, is for tests.
+/// Lists the files. A fifth of each class in each domain, drawn by a fixed seed, is for tests.
 pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Result<Dataset> {
     let mut set = Dataset::default();
     let mut domains = set.folders_in(dir)?;

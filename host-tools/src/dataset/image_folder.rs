@@ -1,4 +1,4 @@
-//! Folders of pictures: one folder a class, or `train` and `test` above them.
+//! Folders of pictures: one folder per class, or `train` and `test` above them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use fmlora_models::{LeftOut, PictureFolder, folder_numbers, is_hidden_name};
 
 use super::{Dataset, Picture, Pictures};
 
-/// Reads the lists of files. Without `train` and `test` above the classes, the last fifth of each class in
+/// Lists the files. Without `train` and `test` above the classes, the last fifth of each class in
 /// the order of names is for tests.
 pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Result<Dataset> {
     let split = dir.join("train").is_dir() && dir.join("test").is_dir();
@@ -31,7 +31,7 @@ pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Res
 }
 
 impl Pictures {
-    /// Adds pictures of a class; those of one folder are of one occasion.
+    /// Adds pictures of a class. Pictures of the same folder have the same occasion.
     pub(super) fn add(&mut self, label: usize, files: Vec<PathBuf>, limit: Option<usize>) {
         let files: Vec<PathBuf> = files.into_iter().take(limit.unwrap_or(usize::MAX)).collect();
         self.occasions.extend(folder_numbers(&files));
@@ -43,15 +43,17 @@ impl Pictures {
 }
 
 impl Dataset {
-    /// The pictures in a folder and in the folders below it, in the order of names. Other files are left out.
+    /// Lists the pictures of a folder and its subfolders, in the order of names. Other files are
+    /// left out.
     pub(super) fn pictures_in(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
-        let found = PictureFolder::read(dir);
-        let found = found.with_context(|| format!("{}: cannot be read", dir.display()))?;
+        let found = PictureFolder::read(dir)
+            .with_context(|| format!("{}: cannot be read", dir.display()))?;
         self.left_out.extend(found.left_out);
         Ok(found.pictures)
     }
 
-    /// The folders in a folder, in the order of names. Files beside them are left out, hidden ones without a word.
+    /// Lists the subfolders of a folder, in the order of names. Files beside them are left out;
+    /// hidden entries are skipped without a report.
     pub(super) fn folders_in(&mut self, dir: &Path) -> Result<Vec<PathBuf>> {
         let read = || -> std::io::Result<Vec<PathBuf>> {
             std::fs::read_dir(dir)?.map(|entry| entry.map(|e| e.path())).collect()
@@ -67,7 +69,7 @@ impl Dataset {
     }
 }
 
-/// The last part of a path.
+/// Returns the last part of a path.
 pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! `publish add`: an adapter becomes a target.
+//! `publish add`: publishes an adapter as a target.
 
 use std::collections::HashMap;
 
@@ -37,12 +37,13 @@ pub(super) fn run(args: &AddArgs, as_json: bool) -> Result<()> {
     let rollout = Rollout { percent: args.percent, salt };
     let offer = Offer::new(&adapter.facts, &args.channel, rollout);
     let sha256 = Sha256::digest(&bytes).to_vec();
-    let (length, file) = (bytes.len() as u64, target_file(&args.repo.repo, name.raw(), &sha256));
+    let length = bytes.len() as u64;
+    let file = target_file(&args.repo.repo, name.raw(), &sha256);
     let mut targets = repository.targets.signed.clone();
     let mut plan = Plan::default();
     plan.add(&file, bytes, format!("adapter {}, release {}", offer.name, offer.release));
     if is_published(&targets, &name, &sha256, &offer)? {
-        // If its file was lost it is put back.
+        // A lost file is restored.
         let done = plan.carry_out(args.repo.dry_run)?;
         let line = format!("{} is published already; promote changes its share", name.raw());
         let more = json!({ "target": name.raw(), "published_before": true });
@@ -76,7 +77,7 @@ fn json_of(offer: &Offer) -> Result<Value> {
     Ok(serde_json::to_value(offer)?)
 }
 
-/// A plain file name that ends in `.fmla`.
+/// Returns the name of the target: a plain file name that ends in `.fmla`.
 fn target_name(file_name: &str) -> Result<TargetName> {
     let stem = file_name
         .strip_suffix(".fmla")
@@ -94,7 +95,8 @@ fn check_channel(channel: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the same file is a target of the same channel for the same share; another file of the name is an error.
+/// Returns true if the same file is a target of the same channel and share. Another file, channel
+/// or share under this name is an error, and so is a withdrawn target.
 fn is_published(
     targets: &Targets,
     name: &TargetName,
@@ -117,7 +119,8 @@ fn is_published(
         "{name} is published for channel {:?} already; a copy of another name can be for another channel",
         there.channel
     );
-    let (percent, asked) = (there.rollout.percent, offer.rollout.percent);
+    let percent = there.rollout.percent;
+    let asked = offer.rollout.percent;
     ensure!(
         percent == asked,
         "{name} is published for {percent} % already; publish promote {name} --percent {asked} changes its share"
@@ -125,8 +128,8 @@ fn is_published(
     Ok(true)
 }
 
-/// A release has to be larger than all that devices compare it with: those for the same features, and those of the same
-/// name, of the same channel and base.
+/// Checks that a release is larger than all releases that devices compare it with: on the same
+/// channel and base, those for the same features and those of the same name.
 fn check_release(published: &[Published], offer: &Offer) -> Result<()> {
     let compared = |other: &&Published| {
         let other = &other.offer;

@@ -208,21 +208,21 @@ pub(super) struct StatusArgs {
     pub(super) within: Option<u32>,
 }
 
-/// `ROLE=DAYS`.
+/// Lifetime of a role's metadata, as `ROLE=DAYS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RoleDays {
     pub(super) role: Role,
     pub(super) days: u32,
 }
 
-/// `ROLE=FILE`.
+/// Key file of a role, as `ROLE=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RoleFile {
     pub(super) role: Role,
     pub(super) file: PathBuf,
 }
 
-/// Why a text says nothing of a role.
+/// An error of parsing `ROLE=DAYS` or `ROLE=FILE`.
 #[derive(Debug, Error)]
 pub(super) enum RoleTextError {
     #[error("{0:?}: expected ROLE={1}, ROLE being root, targets, snapshot or timestamp")]
@@ -231,7 +231,7 @@ pub(super) enum RoleTextError {
     Days(String),
 }
 
-/// Most days until something expires: ten years.
+/// Longest lifetime of metadata in days: ten years.
 const MAX_DAYS: u32 = 3650;
 
 impl FromStr for RoleDays {

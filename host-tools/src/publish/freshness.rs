@@ -1,7 +1,7 @@
-//! What must be true of a repository, and of the clock, before a command signs anything.
+//! Checks of a repository and of the clock before a command signs anything.
 //!
-//! Whatever one role signs is of no use to devices once another one has expired, and what the clock says is signed with the
-//! timestamp: devices take it for the earliest time that it can be.
+//! Metadata of one role is of no use to devices once another role has expired. The timestamp
+//! contains the signing time by the local clock: devices take it as the earliest possible present.
 
 use std::path::Path;
 
@@ -13,31 +13,31 @@ use super::role::{ROLES, Role, SECONDS_A_DAY};
 use super::signing::ISSUED;
 use super::warn;
 
-/// Seconds by which the clocks of two machines may differ.
+/// Tolerated difference between the clocks of two machines, in seconds.
 const TOLERANCE: i64 = 60;
 
-/// What a command is about to do.
+/// The roles that a command is about to sign, and the time.
 pub(super) struct Signing<'a> {
     pub(super) repository: &'a Repository,
-    /// The roles that sign anew.
+    /// Roles that are signed now.
     pub(super) roles: &'a [Role],
     pub(super) now: Timestamp,
 }
 
 impl Signing<'_> {
-    /// Checks everything, and warns of what expires soon.
+    /// Runs all checks, and warns of metadata that expires soon.
     pub(super) fn check(&self) -> Result<()> {
         self.check_clock()?;
         self.check_accepted()?;
         self.check_ends()
     }
 
-    /// Checks that no timestamp was signed later than now.
+    /// Checks that the current timestamp was not signed later than now.
     pub(super) fn check_clock(&self) -> Result<()> {
         let timestamp = &self.repository.timestamp.signed;
-        let issued = timestamp._extra.get(ISSUED).and_then(|issued| issued.as_str());
-        let issued: Option<Timestamp> = issued.and_then(|issued| issued.parse().ok());
-        // As devices do: what is signed for a time after its own end is no time.
+        let text = timestamp._extra.get(ISSUED).and_then(|issued| issued.as_str());
+        let issued: Option<Timestamp> = text.and_then(|text| text.parse().ok());
+        // As on devices: a signing time after the timestamp's own expiry is ignored.
         let Some(issued) = issued.filter(|issued| *issued < timestamp.expires) else {
             return Ok(());
         };
@@ -64,7 +64,7 @@ impl Signing<'_> {
         Ok(())
     }
 
-    /// Checks that nothing has expired that is not signed now, and warns of what will soon.
+    /// Checks that no role outside `roles` has expired, and warns of roles that expire soon.
     pub(super) fn check_ends(&self) -> Result<()> {
         let expired = self.rest_that_ends_within(|_| 0);
         ensure!(expired.is_empty(), self.said_of(&expired));
@@ -72,7 +72,7 @@ impl Signing<'_> {
         Ok(())
     }
 
-    /// Warns of what is not signed now and has expired or will soon.
+    /// Warns of roles outside `roles` that have expired or expire soon.
     pub(super) fn warn_of_ends(&self) {
         let soon = self.rest_that_ends_within(Role::soon_days);
         if !soon.is_empty() {
@@ -80,7 +80,7 @@ impl Signing<'_> {
         }
     }
 
-    /// Roles that do not sign now, and whose metadata has so many days left at most.
+    /// Returns the roles that are not signed now and have at most this many days left.
     fn rest_that_ends_within(&self, days: impl Fn(Role) -> u32) -> Vec<Role> {
         let left = |role| self.repository.signed(role).1.as_second() - self.now.as_second();
         let rest = ROLES.into_iter().filter(|role| !self.roles.contains(role));
@@ -103,19 +103,19 @@ impl Signing<'_> {
     }
 }
 
-/// The command that signs these roles anew.
+/// Returns the command that signs these roles again.
 pub(super) fn mend(folder: &Path, roles: &[Role]) -> String {
     let flag = |role| if roles.contains(&role) { format!(" --{role}") } else { String::new() };
     let flags = flag(Role::Targets) + &flag(Role::Root);
     format!("host-tools publish refresh --repo {}{flags}", folder.display())
 }
 
-/// Roles in words.
+/// Joins the names of roles by commas.
 pub(super) fn names(roles: &[Role]) -> String {
     roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A time in whole seconds.
+/// Truncates a time to whole seconds.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,4 +1,4 @@
-//! `publish init`: keys, the first root, and a repository without targets.
+//! `publish init`: creates keys, the first root, and a repository without targets.
 
 use std::num::NonZeroU64;
 
@@ -19,7 +19,7 @@ use super::roots::{check_beginning, known_keys, read_roots};
 use super::signing::{self, Signer, Versions};
 use super::writing::make_folder;
 
-/// The roles whose keys sign an empty repository once there is a root.
+/// Roles below the root that sign an empty repository.
 const BELOW_ROOT: [Role; 3] = [Role::Targets, Role::Snapshot, Role::Timestamp];
 
 pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
@@ -27,7 +27,7 @@ pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     if !args.repo.dry_run {
         make_folder(folder)?;
     }
-    // A dry run finds no folder where there is no repository yet.
+    // A dry run does not create the folder, so it may be missing.
     let _lock = folder.is_dir().then(|| Lock::take(folder, args.repo.dry_run)).transpose()?;
     let ring = KeyRing::for_init(&args.keys)?;
     let root_path = metadata(folder, "1.root.json").display().to_string();
@@ -46,7 +46,8 @@ pub(super) fn run(args: &InitArgs, as_json: bool) -> Result<()> {
     done.print(as_json, json!({ "root": root_path }), &lines)
 }
 
-/// A repository to which nothing has been added is what `init` makes: all is well, if its keys are at hand.
+/// Accepts an existing repository if nothing has been added to it and its keys are at hand: it
+/// equals the result of `init`.
 fn made_before(args: &InitArgs, ring: &KeyRing) -> Result<Plan> {
     let folder = args.repo.repo.as_path();
     let repository = Repository::open(folder)?;
@@ -60,14 +61,15 @@ fn made_before(args: &InitArgs, ring: &KeyRing) -> Result<Plan> {
     Ok(last)
 }
 
-/// Keys, a root of them, and an empty list; or what is missing of these after a start that ended early.
+/// Plans keys, a root of them, and an empty list; after an interrupted `init`, only the missing
+/// ones.
 fn new_repository(args: &InitArgs, ring: &KeyRing) -> Result<Plan> {
     let folder = args.repo.repo.as_path();
     let lifetimes = Lifetimes::new(&args.repo.expires);
     let left = read_roots(folder)?;
     check_beginning(folder, &left)?;
     let mut new_keys = NewKeys::new(ring, folder, known_keys(&left))?;
-    // Somebody may have given the root that was left to devices.
+    // The root of an interrupted `init` is kept: devices may trust it already.
     let (root, keys) = match left.first() {
         Some(root) => (root.signed.clone(), keys_of(ring, &root.signed, &BELOW_ROOT)?),
         None => new_root(ring, &mut new_keys, &lifetimes)?,
@@ -85,7 +87,7 @@ fn new_repository(args: &InitArgs, ring: &KeyRing) -> Result<Plan> {
     Ok(plan)
 }
 
-/// New keys, or those that were named, and a root of them.
+/// Creates a root of new or named keys. Returns the root and its keys.
 fn new_root(
     ring: &KeyRing,
     new_keys: &mut NewKeys<'_>,
@@ -93,7 +95,8 @@ fn new_root(
 ) -> Result<(Root, Vec<SigningKey>)> {
     let mut keys: Vec<(Role, SigningKey)> = Vec::new();
     for role in ROLES {
-        let (named, n) = (ring.named(role), if role == Role::Root { ROOT_KEYS } else { 1 });
+        let named = ring.named(role);
+        let n = if role == Role::Root { ROOT_KEYS } else { 1 };
         ensure!(
             named.is_empty() || named.len() == n,
             "{} keys of {role} are named, expected {n} or none",

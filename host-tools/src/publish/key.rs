@@ -1,4 +1,5 @@
-//! One signing key, and the file that keeps it: PKCS#8 in PEM, encrypted by a passphrase (PBES2), as openssl reads it.
+//! A signing key and its file: PKCS#8 in PEM, encrypted by a passphrase (PBES2), readable by
+//! openssl.
 
 use std::error::Error;
 use std::fmt;
@@ -19,10 +20,10 @@ use zeroize::Zeroizing;
 
 use crate::hex::hex;
 
-/// Rounds of PBKDF2 with HMAC-SHA-256 over a passphrase: what OWASP advises.
+/// Rounds of PBKDF2 with HMAC-SHA-256 over a passphrase, as OWASP recommends.
 const ROUNDS: u32 = 600_000;
 
-/// A private key in memory; it is overwritten when it goes.
+/// A private key in memory, overwritten when it is dropped.
 #[derive(Clone)]
 pub(super) struct SigningKey {
     document: Arc<SecretDocument>,
@@ -38,15 +39,15 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new Ed25519 key.
+    /// Generates an Ed25519 key.
     pub(super) fn generate() -> Result<Self> {
         let pair = Ed25519KeyPair::generate().map_err(|_| anyhow!("no key could be made"))?;
-        // Version 1 of PKCS#8: older releases of openssl know no other.
+        // Version 1 of PKCS#8: older releases of openssl support no other version.
         let document = pair.to_pkcs8v1().map_err(|_| anyhow!("a new key cannot be written"))?;
         Self::new(SecretDocument::try_from(document.as_ref())?, false)
     }
 
-    /// Reads a file: encrypted, in which case each passphrase is tried, or plain.
+    /// Reads a key file, plain or encrypted. For an encrypted key, each passphrase is tried.
     pub(super) fn read(path: &Path, passphrases: &[Zeroizing<String>]) -> Result<Self> {
         let read = || -> Result<Self> {
             let text = Zeroizing::new(std::fs::read_to_string(path)?);
@@ -72,48 +73,50 @@ impl SigningKey {
         Ok(Self { document: Arc::new(document), public, id, encrypted })
     }
 
-    /// The file, encrypted if there is a passphrase.
+    /// Encodes the key as PEM, encrypted if a passphrase is given.
     pub(super) fn to_pem(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>> {
         let Some(passphrase) = passphrase else {
             return Ok(self.document.to_pem(PrivateKeyInfo::PEM_LABEL, LineEnding::LF)?);
         };
-        let (salt, iv): ([u8; 16], [u8; 16]) = (random()?, random()?);
-        let scheme = pbes2::Parameters::pbkdf2_sha256_aes256cbc(ROUNDS, &salt, &iv);
-        let scheme = scheme.map_err(|e| anyhow!("encrypting a key failed: {e}"))?;
-        let info = PrivateKeyInfo::try_from(self.document.as_bytes());
-        let info = info.map_err(|e| anyhow!("encrypting a key failed: {e}"))?;
-        let sealed = info.encrypt_with_params(scheme, passphrase);
-        let sealed = sealed.map_err(|e| anyhow!("encrypting a key failed: {e}"))?;
+        let salt: [u8; 16] = random()?;
+        let iv: [u8; 16] = random()?;
+        let scheme = pbes2::Parameters::pbkdf2_sha256_aes256cbc(ROUNDS, &salt, &iv)
+            .map_err(|e| anyhow!("encrypting a key failed: {e}"))?;
+        let info = PrivateKeyInfo::try_from(self.document.as_bytes())
+            .map_err(|e| anyhow!("encrypting a key failed: {e}"))?;
+        let sealed = info
+            .encrypt_with_params(scheme, passphrase)
+            .map_err(|e| anyhow!("encrypting a key failed: {e}"))?;
         Ok(sealed.to_pem(EncryptedPrivateKeyInfo::PEM_LABEL, LineEnding::LF)?)
     }
 
-    /// The public part.
+    /// Returns the public key.
     pub(super) fn public(&self) -> &Key {
         &self.public
     }
 
-    /// The id that metadata call it by.
+    /// Returns the key id, as used in metadata.
     pub(super) fn id(&self) -> &Decoded<Hex> {
         &self.id
     }
 
-    /// Whether the file that it was read from is encrypted.
+    /// Returns true if the key was read from an encrypted file.
     pub(super) fn is_encrypted(&self) -> bool {
         self.encrypted
     }
 
-    /// The beginning of the id, as file names have it.
+    /// Returns the beginning of the id, as used in file names.
     pub(super) fn short_id(&self) -> String {
         short(&self.id)
     }
 }
 
-/// The first four bytes of an id, in hex.
+/// Returns the first four bytes of an id, in hex.
 pub(super) fn short(id: &Decoded<Hex>) -> String {
     hex(&id[..id.len().min(4)])
 }
 
-/// Random bytes.
+/// Returns `N` random bytes.
 pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("no random numbers"))?;
@@ -128,13 +131,13 @@ fn decrypted(
         !passphrases.is_empty(),
         "the key is encrypted: give the passphrase by FMLORA_KEY_PASSPHRASE or --passphrase-file"
     );
-    let info = EncryptedPrivateKeyInfo::try_from(document.as_bytes());
-    let info = info.map_err(|e| anyhow!("no encrypted key that can be read: {e}"))?;
+    let info = EncryptedPrivateKeyInfo::try_from(document.as_bytes())
+        .map_err(|e| anyhow!("no encrypted key that can be read: {e}"))?;
     let opened = passphrases.iter().find_map(|passphrase| info.decrypt(passphrase.as_str()).ok());
     opened.context("no passphrase that was given opens this key")
 }
 
-/// The key as tough signs with it: Ed25519, ECDSA on P-256, or RSA.
+/// Parses a key for signing by tough: Ed25519, ECDSA on P-256, or RSA.
 fn pair(document: &SecretDocument) -> Result<Box<dyn Sign>> {
     if let Ok(pair) = parse_keypair(document.as_bytes()) {
         return Ok(Box::new(pair));
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_back_by_its_passphrase_and_by_no_other() {
+    fn a_key_is_decrypted_by_its_passphrase_only() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("key.pem");
         let key = SigningKey::generate().expect("a key");
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_named() {
+    fn a_file_without_a_key_is_refused_by_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("key.pem");
         for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]

@@ -1,4 +1,4 @@
-//! Which file keeps the key that a role needs.
+//! Key files of roles.
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,22 @@ use super::arguments::KeyArgs;
 use super::key::{SigningKey, short};
 use super::role::Role;
 
-/// The variable that may hold the passphrase.
+/// Environment variable that may hold the passphrase.
 pub(super) const PASSPHRASE: &str = "FMLORA_KEY_PASSPHRASE";
 
-/// Keys that were named one by one, and the folder of the others.
+/// Key files named one by one, and the folder of all other keys.
 pub(super) struct KeyRing {
     pub(super) folder: Option<PathBuf>,
     named: Vec<(Role, PathBuf)>,
-    /// Those of `named` that exist, opened.
+    /// Existing keys of `named`.
     opened: Vec<SigningKey>,
     pub(super) passphrases: Vec<Zeroizing<String>>,
-    /// Whether new keys are written without a passphrase.
+    /// True to write new keys without a passphrase.
     pub(super) unencrypted: bool,
 }
 
 impl KeyRing {
-    /// Reads passphrases, and the keys that are named one by one: all of them must be there.
+    /// Reads the passphrases and the named keys. All named files must exist.
     pub(super) fn open(args: &KeyArgs) -> Result<Self> {
         let ring = Self::for_init(args)?;
         for (role, path) in &ring.named {
@@ -35,12 +35,13 @@ impl KeyRing {
         Ok(ring)
     }
 
-    /// The same for `init`, which makes keys where there are none yet.
+    /// Reads the same for `init`, which creates missing keys.
     pub(super) fn for_init(args: &KeyArgs) -> Result<Self> {
         let mut passphrases = Vec::new();
         for path in &args.passphrase_file {
-            let text = std::fs::read_to_string(path).map(Zeroizing::new);
-            let text = text.with_context(|| path.display().to_string())?;
+            let text = std::fs::read_to_string(path)
+                .map(Zeroizing::new)
+                .with_context(|| path.display().to_string())?;
             let first = text.lines().next().unwrap_or_default();
             ensure!(!first.is_empty(), "{}: its first line is empty", path.display());
             passphrases.push(Zeroizing::new(first.to_owned()));
@@ -63,15 +64,16 @@ impl KeyRing {
         })
     }
 
-    /// Files that were named for a role.
+    /// Returns the files named for a role.
     pub(super) fn named(&self, role: Role) -> Vec<&Path> {
         self.named.iter().filter(|(r, _)| *r == role).map(|(_, path)| path.as_path()).collect()
     }
 
-    /// The keys of a role that are at hand, as many as the role needs or more. A file of the folder that cannot be opened is
-    /// as good as one that is missing: the others may be enough.
+    /// Returns the available keys of a role, which must be as many as the role needs. A file in the
+    /// folder that cannot be opened counts as missing: the other keys may be enough.
     pub(super) fn of_role(&self, root: &Root, role: Role) -> Result<Vec<SigningKey>> {
-        let (mut keys, mut missing) = (Vec::new(), Vec::new());
+        let mut keys = Vec::new();
+        let mut missing = Vec::new();
         let of_role = root.roles.get(&role.kind());
         for id in of_role.map_or(&[][..], |keys| &keys.keyids) {
             if let Some(key) = self.opened.iter().find(|key| key.id() == id) {
@@ -94,7 +96,7 @@ impl KeyRing {
         Ok(keys)
     }
 
-    /// A key of the folder, if it is there.
+    /// Reads a key from the folder; `None` if it has no such file.
     fn read_in_folder(&self, role: Role, id: &Decoded<Hex>) -> Result<Option<SigningKey>> {
         let Some(path) = self.in_folder(role, &short(id)).filter(|path| path.exists()) else {
             return Ok(None);
@@ -104,12 +106,12 @@ impl KeyRing {
         Ok(Some(key))
     }
 
-    /// Where the key of a role with that short id is, or is to be, if there is a folder.
+    /// Returns the path in the folder of a role's key with this short id; `None` without a folder.
     pub(super) fn in_folder(&self, role: Role, id: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(format!("{role}-{id}.pem")))
     }
 
-    /// Where a key was expected.
+    /// Describes where a key was expected.
     fn place(&self, role: Role, id: &Decoded<Hex>) -> String {
         let id = short(id);
         let option = match role {

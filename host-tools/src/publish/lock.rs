@@ -1,4 +1,4 @@
-//! One command at a time works on a repository.
+//! Lock of a repository: one command at a time.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -6,15 +6,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Keeps other commands away while one works on a repository; goes with the program, however that ends.
+/// Exclusive lock of a repository. It is released when the process ends, however it ends.
 ///
-/// The lock is that of `flock`, so that an upload can hold it too.
+/// The lock is taken by `flock`, so that an upload can hold it too.
 pub(super) struct Lock {
     _file: Option<File>,
 }
 
 impl Lock {
-    /// Takes it. A dry run makes no file for it, and waits for nobody where there is none.
+    /// Takes the lock. A dry run creates no lock file, and runs without a lock if there is none.
     pub(super) fn take(folder: &Path, dry_run: bool) -> Result<Self> {
         let name = folder.display();
         ensure!(

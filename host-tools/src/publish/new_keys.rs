@@ -1,8 +1,9 @@
-//! Keys that a command makes.
+//! Creation of new keys.
 //!
-//! Before the first of them is written, their ids are written down in the repository. A command that ended early has left
-//! keys that nobody names: the next one takes up those whose ids stand there, and no others. Whatever else lies in the
-//! folder of the keys belongs to another repository, or was put there by somebody else.
+//! Before the first key file is written, the ids of all new keys are noted in the repository. An
+//! interrupted command leaves keys that no root names. The next command reuses the keys in this
+//! note, and no others: any other key file may belong to another repository, or may have been
+//! planted.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -17,23 +18,24 @@ use super::role::Role;
 use super::writing::folder_of;
 use crate::hex::hex;
 
-/// File of a repository with the ids of the keys that a command is making, one a line.
+/// File in the repository with the ids of the keys that a command is creating, one per line.
 const NOTE: &str = ".publish.new-keys";
 
-/// Makes keys, or takes up those that an interrupted command made.
+/// Creates keys, or reuses the keys of an interrupted command.
 pub(super) struct NewKeys<'a> {
     ring: &'a KeyRing,
     note: PathBuf,
-    /// Ids that an interrupted command has written down.
+    /// Ids in the note of an interrupted command.
     noted: BTreeSet<String>,
-    /// Ids of keys that some root names, and of those that were given out.
+    /// Ids of keys that any root names, and of keys that were returned.
     used: BTreeSet<String>,
     made: BTreeSet<String>,
     plan: Plan,
 }
 
 impl<'a> NewKeys<'a> {
-    /// For a repository whose roots name, or named, the keys `used`.
+    /// Opens the note of a repository. `used` are the ids of all keys in its present and former
+    /// roots.
     pub(super) fn new(
         ring: &'a KeyRing,
         repository: &Path,
@@ -48,8 +50,9 @@ impl<'a> NewKeys<'a> {
         Ok(Self { ring, note, noted, used, made: BTreeSet::new(), plan: Plan::default() })
     }
 
-    /// A key that no root has named yet: read from `at` if it is there, made and written there otherwise. Without `at`, one
-    /// that an interrupted command made, or a new one in the folder.
+    /// Returns a key that no root has named yet. With `at`, the key is read from this file, or
+    /// created and written there if the file does not exist. Without `at`, it is a key of an
+    /// interrupted command, or a new one in the key folder.
     pub(super) fn key(&mut self, role: Role, at: Option<&Path>) -> Result<SigningKey> {
         let (key, path) = match at {
             Some(path) if path.exists() => (self.taken_up(role, path)?, path.to_owned()),
@@ -68,9 +71,11 @@ impl<'a> NewKeys<'a> {
         Ok(key)
     }
 
-    /// What writes the keys, which comes first, and what comes when the root that names them is in its place.
+    /// Returns two plans: the first writes the note and the keys. The last removes the note, and
+    /// runs once the root that names the keys is in place.
     pub(super) fn steps(self) -> (Plan, Plan) {
-        let (mut first, mut last) = (Plan::default(), Plan::default());
+        let mut first = Plan::default();
+        let mut last = Plan::default();
         if !self.made.is_empty() {
             let ids: Vec<&str> = self.noted.union(&self.made).map(String::as_str).collect();
             first.add_note(&self.note, (ids.join("\n") + "\n").into_bytes());
@@ -82,7 +87,7 @@ impl<'a> NewKeys<'a> {
         (first, last)
     }
 
-    /// A key of the folder that an interrupted command made, or a new one there.
+    /// Returns a key that an interrupted command left in the folder, or creates one there.
     fn in_folder(&mut self, role: Role) -> Result<(SigningKey, PathBuf)> {
         let place = |id: &String| {
             let path = self.ring.in_folder(role, id.get(..8)?);
@@ -102,20 +107,21 @@ impl<'a> NewKeys<'a> {
             return Ok((key, path));
         }
         let key = SigningKey::generate()?;
-        let path = self.ring.in_folder(role, &key.short_id());
-        let path = path
+        let path = self
+            .ring
+            .in_folder(role, &key.short_id())
             .with_context(|| format!("where shall the new key of {role} be? --keys DIR says it"))?;
         Ok((self.made(role, &path, key)?, path))
     }
 
-    /// Reads a key that is there.
+    /// Reads an existing key, and records its use in the plan.
     fn taken_up(&mut self, role: Role, path: &Path) -> Result<SigningKey> {
         let key = SigningKey::read(path, &self.ring.passphrases)?;
         self.plan.take_up(path, format!("key {} of {role}", key.short_id()));
         Ok(key)
     }
 
-    /// Writes a key that was made.
+    /// Adds a new key to the plan, encrypted unless `unencrypted` is set.
     fn made(&mut self, role: Role, path: &Path, key: SigningKey) -> Result<SigningKey> {
         let passphrase = match (self.ring.passphrases.first(), self.ring.unencrypted) {
             (_, true) => None,
@@ -130,7 +136,8 @@ impl<'a> NewKeys<'a> {
     }
 }
 
-/// A file that is named may lie on a medium that is not there: its folder is not made.
+/// Checks that the folder of a named key file exists. The folder is not created: it may be a medium
+/// that is not mounted.
 fn expect_folder(path: &Path) -> Result<()> {
     let folder = folder_of(path).filter(|folder| !folder.is_dir());
     match folder {

@@ -1,4 +1,4 @@
-//! What the list of targets says of adapters.
+//! Offers of adapters in the list of targets.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tough::TargetName;
 use tough::schema::{Target, Targets};
 
-/// A target that is an adapter.
+/// An adapter in the list of targets.
 #[derive(Debug)]
 pub(super) struct Published {
     /// Name of the target.
@@ -17,29 +17,29 @@ pub(super) struct Published {
     pub(super) length: u64,
     /// SHA-256 of the file.
     pub(super) sha256: Vec<u8>,
-    /// The order to take it out of use, if there is one.
+    /// Order to take it out of use, if any.
     pub(super) withdrawn: Option<Withdrawal>,
 }
 
-/// What a target says, as metadata hold it.
+/// Encodes an offer as the `custom` object of a target.
 pub(super) fn custom(offer: &Offer) -> Result<HashMap<String, Value>> {
     Ok(serde_json::from_value(serde_json::to_value(offer)?)?)
 }
 
-/// What a target says, read back.
+/// Decodes the offer of a target.
 pub(super) fn offer_of(name: &str, target: &Target) -> Result<Offer> {
     let custom = serde_json::to_value(&target.custom)?;
     serde_json::from_value(custom).with_context(|| format!("target {name}: custom"))
 }
 
-/// The order to take a target out of use, if there is one.
+/// Decodes the withdrawal of a target, if any.
 pub(super) fn withdrawal_of(name: &str, target: &Target) -> Result<Option<Withdrawal>> {
-    let order = target.custom.get(Withdrawal::KEY).cloned();
-    let order = order.map(serde_json::from_value).transpose();
+    let value = target.custom.get(Withdrawal::KEY).cloned();
+    let order = value.map(serde_json::from_value).transpose();
     order.with_context(|| format!("target {name}: custom: {}", Withdrawal::KEY))
 }
 
-/// The target of that name.
+/// Returns the target of this name.
 pub(super) fn target_mut<'a>(targets: &'a mut Targets, name: &str) -> Result<&'a mut Target> {
     let named = TargetName::new(name)?;
     let known: Vec<String> = targets.targets.keys().map(|name| name.raw().to_owned()).collect();
@@ -49,7 +49,7 @@ pub(super) fn target_mut<'a>(targets: &'a mut Targets, name: &str) -> Result<&'a
         .with_context(|| format!("there is no target {name:?}; known: {}", known.join(", ")))
 }
 
-/// All adapters, by name.
+/// Returns all adapters, sorted by target name.
 pub(super) fn published(targets: &Targets) -> Result<Vec<Published>> {
     let one = |(name, target): (&tough::TargetName, &Target)| {
         let offer = offer_of(name.raw(), target)?;
@@ -66,7 +66,7 @@ pub(super) fn published(targets: &Targets) -> Result<Vec<Published>> {
     Ok(all)
 }
 
-/// The list in words, a line a target.
+/// Formats the list as text, one line per target.
 pub(super) fn in_words(targets: &Targets) -> Result<Vec<String>> {
     let adapters = published(targets)?;
     if adapters.is_empty() {
@@ -92,7 +92,7 @@ pub(super) fn in_words(targets: &Targets) -> Result<Vec<String>> {
     Ok(adapters.iter().map(one).collect())
 }
 
-/// The list for scripts.
+/// Formats the list as JSON.
 pub(super) fn in_json(targets: &Targets) -> Result<Vec<Value>> {
     let one = |p: &Published| json!({ "target": p.target, "bytes": p.length, "custom": p.offer, "withdrawn": p.withdrawn });
     Ok(published(targets)?.iter().map(one).collect())

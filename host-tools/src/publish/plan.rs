@@ -1,8 +1,9 @@
-//! What a command writes, in an order in which it may end anywhere.
+//! Plan of the files that a command writes, in an order that may be interrupted at any step.
 //!
-//! Every file appears whole or not at all. Nothing that devices read is changed but `timestamp.json` and, by a name that did
-//! not exist before, the next root; all else is new, or was left by a command that ended early, until one of these two leads
-//! to it. So whatever was written when a command ended early, the repository is what it was before or what it was to become.
+//! Every file is written atomically. Of the files that devices read, only `timestamp.json` is
+//! replaced, and the next root appears under a new name. All other files are new, or were left by
+//! an interrupted command, and no device reads them until one of these two leads to them. So after
+//! an interruption, devices find the old state of the repository or the new one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,11 @@ use super::warn;
 use super::writing::{Readers, remove_file, write_file};
 use crate::files;
 
-/// Files to write, in their order.
+/// Files to write, in order.
 #[derive(Default)]
 pub(super) struct Plan {
     steps: Vec<Step>,
-    /// Keys that are there already and are used, each with a word on it.
+    /// Existing keys that are used, each with a description.
     taken_up: Vec<(PathBuf, String)>,
 }
 
@@ -31,11 +32,11 @@ struct Step {
 
 enum Content {
     Public(Vec<u8>),
-    /// A key: only its owner may read it, and no file is replaced by it.
+    /// A key: readable by its owner only. It never replaces a file.
     Secret(Zeroizing<String>),
-    /// What a command writes down for the next one, should it end early; nobody else is told of it.
+    /// A record for the next command in case this one is interrupted. It is not reported.
     Note(Vec<u8>),
-    /// A note that has done its work goes.
+    /// Removal of a note that is no longer needed.
     NoteRemoved,
 }
 
@@ -50,12 +51,12 @@ impl Content {
 }
 
 impl Plan {
-    /// A file for everybody.
+    /// Adds a file that all users may read.
     pub(super) fn add(&mut self, path: &Path, bytes: Vec<u8>, what: impl Into<String>) {
         self.step(path, Content::Public(bytes), what);
     }
 
-    /// A key.
+    /// Adds a key file.
     pub(super) fn add_secret(
         &mut self,
         path: &Path,
@@ -65,12 +66,12 @@ impl Plan {
         self.step(path, Content::Secret(text), what);
     }
 
-    /// A note for the next command.
+    /// Adds a note for the next command.
     pub(super) fn add_note(&mut self, path: &Path, bytes: Vec<u8>) {
         self.step(path, Content::Note(bytes), "");
     }
 
-    /// The note goes.
+    /// Adds the removal of the note.
     pub(super) fn remove_note(&mut self, path: &Path) {
         self.step(path, Content::NoteRemoved, "");
     }
@@ -79,18 +80,19 @@ impl Plan {
         self.steps.push(Step { path: path.to_owned(), content, what: what.into() });
     }
 
-    /// Says that a file is used which is there already.
+    /// Records the use of an existing key file.
     pub(super) fn take_up(&mut self, path: &Path, what: impl Into<String>) {
         self.taken_up.push((path.to_owned(), what.into()));
     }
 
-    /// Takes the steps of another plan behind these.
+    /// Appends the steps of another plan.
     pub(super) fn append(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.taken_up.extend(other.taken_up);
     }
 
-    /// Writes everything, or only says so. Files that are there with the same bytes are left alone.
+    /// Writes all files, or lists them in a dry run. Existing files with the same bytes are not
+    /// written.
     pub(super) fn carry_out(self, dry_run: bool) -> Result<Done> {
         self.check_secrets()?;
         let mut written = Vec::new();
@@ -109,7 +111,7 @@ impl Plan {
         Ok(Done { dry_run, taken_up: self.taken_up, written })
     }
 
-    /// No key replaces a file, and no two of them have one place.
+    /// Checks that no key replaces a file, and that no two keys have the same path.
     fn check_secrets(&self) -> Result<()> {
         let mut paths = BTreeSet::new();
         for step in self.steps.iter().filter(|step| matches!(step.content, Content::Secret(_))) {
@@ -133,14 +135,14 @@ fn write(path: &Path, content: &Content) -> Result<()> {
     write_file(path, content.bytes(), readers)
 }
 
-/// A file that was written, or would be.
+/// A file that was written, or would be in a dry run.
 struct Written {
     path: PathBuf,
     bytes: usize,
     what: String,
 }
 
-/// What was written, or would be.
+/// Result of a plan: the files that were written, or would be in a dry run.
 pub(super) struct Done {
     dry_run: bool,
     taken_up: Vec<(PathBuf, String)>,
@@ -150,7 +152,8 @@ pub(super) struct Done {
 impl Done {
     /// Prints the files, then `lines`; as JSON the files and `more`.
     ///
-    /// Once everything is written, a terminal that is gone is no failure: a script would do the same once more.
+    /// After a completed write, an output error is only a warning: a script that saw a failure
+    /// would run the command again.
     pub(super) fn print(&self, as_json: bool, more: Value, lines: &[String]) -> Result<()> {
         let printed = self.try_print(as_json, more, lines);
         match printed {
@@ -194,7 +197,7 @@ impl Written {
 mod tests {
     use super::*;
 
-    /// Whether a run is dry or not, it is refused before anything is written.
+    /// The keys are refused before anything is written, with and without `dry_run`.
     #[test]
     fn a_key_replaces_no_file_and_has_a_place_of_its_own() {
         let folder = tempfile::tempdir().expect("a temporary folder");

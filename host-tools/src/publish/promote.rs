@@ -1,4 +1,4 @@
-//! `publish promote`: more devices, or fewer, shall have an adapter.
+//! `publish promote`: changes the share of devices that get an adapter.
 
 use anyhow::{Result, ensure};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `publish refresh`: what expires soon is signed anew.
+//! `publish refresh`: signs metadata again before it expires.
 
 use anyhow::Result;
 use serde_json::json;
@@ -23,7 +23,8 @@ pub(super) fn run(args: &RefreshArgs, as_json: bool) -> Result<()> {
     roles.extend(args.root.then_some(Role::Root));
     let signing = Signing { repository: &repository, roles: &roles, now: lifetimes.now() };
     signing.check_clock()?;
-    // A list that only the key before has signed may be that of its thief: nobody signs it unasked.
+    // A list that is signed only by the replaced key may come from a thief of that key. It is
+    // signed again only on request.
     if !args.targets && repository.unaccepted.contains(&Role::Targets) {
         signing.check_accepted()?;
     }
@@ -34,7 +35,8 @@ pub(super) fn run(args: &RefreshArgs, as_json: bool) -> Result<()> {
     let mut plan = next_state(&repository, &signer, list, &lifetimes)?;
     if args.root {
         let old = repository.root();
-        let (version, expires) = (next(old.version)?, lifetimes.of(Role::Root)?);
+        let version = next(old.version)?;
+        let expires = lifetimes.of(Role::Root)?;
         let root = Root { version, expires, ..old.clone() };
         add_root(&mut plan, &args.repo.repo, &signer, &root)?;
     }

@@ -1,6 +1,6 @@
-//! `publish remove`: a target goes off the list.
+//! `publish remove`: removes a target from the list.
 //!
-//! Its file stays in `targets/`: a device may be between the list before and the file.
+//! Its file stays in `targets/`: a device may have read the previous list, and fetch the file next.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
     for name in &args.names {
         let target = match target_mut(&mut targets, name) {
             Ok(target) => target,
-            // As after a command that was interrupted at its end.
+            // An interrupted command may have removed it already.
             Err(_) if was_published(&args.repo.repo, name) => {
                 warn(&format!("{name} is not on the list"));
                 continue;
@@ -62,7 +62,7 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
     done.print(as_json, json!({ "removed": removed }), &lines)
 }
 
-/// Whether the repository has a file of a target of that name, on the list or not.
+/// Returns true if the repository has a file of a target of this name, on the list or not.
 fn was_published(repository: &Path, name: &str) -> bool {
     let files = std::fs::read_dir(repository.join("targets")).into_iter().flatten().flatten();
     let end = format!(".{name}");

@@ -1,4 +1,4 @@
-//! A repository as it is on disk, checked as a device checks it, but for expiry.
+//! A repository on disk, checked as a device checks it, except for expiry.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -18,7 +18,7 @@ use super::role::Role;
 use super::roots::{check_beginning, known_keys, read_roots};
 use crate::hex::hex;
 
-/// Metadata of the present version of every role.
+/// Current metadata of all roles.
 pub(super) struct Repository {
     folder: PathBuf,
     /// All roots, the first version first.
@@ -26,27 +26,28 @@ pub(super) struct Repository {
     pub(super) targets: Signed<Targets>,
     pub(super) snapshot: Signed<Snapshot>,
     pub(super) timestamp: Signed<Timestamp>,
-    /// Roles whose metadata only the root before the newest accepts: a rotation without the old key was interrupted.
+    /// Roles with metadata that only the previous root accepts: a rotation without the old key was
+    /// interrupted.
     pub(super) unaccepted: Vec<Role>,
 }
 
-/// Path of metadata.
+/// Returns the path of a metadata file.
 pub(super) fn metadata(folder: &Path, name: &str) -> PathBuf {
     folder.join("metadata").join(name)
 }
 
-/// Path of a target with its SHA-256.
+/// Returns the path of a target, which contains its SHA-256.
 pub(super) fn target_file(folder: &Path, name: &str, sha256: &[u8]) -> PathBuf {
     folder.join("targets").join(format!("{}.{name}", hex(sha256)))
 }
 
-/// The version after one.
+/// Returns the next version.
 pub(super) fn next(version: NonZeroU64) -> Result<NonZeroU64> {
     version.checked_add(1).context("there is no version after this one")
 }
 
 impl Repository {
-    /// Reads and checks everything.
+    /// Reads and checks all metadata.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let name = folder.display();
         let roots = read_roots(folder)?;
@@ -66,36 +67,37 @@ impl Repository {
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let timestamp = parse::<Timestamp>(&path, &bytes)?;
         unaccepted.extend(check_signed(&roots, Role::Timestamp, &timestamp, &path)?);
-        let about = timestamp.signed.meta.get("snapshot.json");
-        let about = about.with_context(|| format!("{}: it names no snapshot", path.display()))?;
+        let entry = timestamp.signed.meta.get("snapshot.json");
+        let about = entry.with_context(|| format!("{}: it names no snapshot", path.display()))?;
         let (snapshot, path) = read_named::<Snapshot>(folder, "snapshot.json", about)?;
         unaccepted.extend(check_signed(&roots, Role::Snapshot, &snapshot, &path)?);
-        let about = snapshot.signed.meta.get("targets.json");
-        let about = about.with_context(|| format!("{}: it names no targets", path.display()))?;
+        let entry = snapshot.signed.meta.get("targets.json");
+        let about = entry.with_context(|| format!("{}: it names no targets", path.display()))?;
         let (targets, path) = read_named::<Targets>(folder, "targets.json", about)?;
         unaccepted.extend(check_signed(&roots, Role::Targets, &targets, &path)?);
         let folder = folder.to_owned();
         Ok(Self { folder, roots, targets, snapshot, timestamp, unaccepted })
     }
 
-    /// Where it is.
+    /// Returns the folder of the repository.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The newest root.
+    /// Returns the newest root.
     pub(super) fn root(&self) -> &Root {
         &self.roots[self.roots.len() - 1].signed
     }
 
-    /// Ids of all keys that some root named.
+    /// Returns the ids of all keys that any root names.
     pub(super) fn known_keys(&self) -> BTreeSet<String> {
         known_keys(&self.roots)
     }
 
-    /// The version of what a role has signed last, and when it expires.
+    /// Returns the current version of a role's metadata, and its expiry.
     pub(super) fn signed(&self, role: Role) -> (NonZeroU64, jiff::Timestamp) {
-        let (targets, snapshot) = (&self.targets.signed, &self.snapshot.signed);
+        let targets = &self.targets.signed;
+        let snapshot = &self.snapshot.signed;
         match role {
             Role::Root => (self.root().version, self.root().expires),
             Role::Targets => (targets.version, targets.expires),
@@ -104,13 +106,13 @@ impl Repository {
         }
     }
 
-    /// What the snapshot says of the list of targets.
+    /// Returns the snapshot's entry for the list of targets.
     pub(super) fn about_targets(&self) -> Result<Metafile> {
         let about = self.snapshot.signed.meta.get("targets.json").cloned();
         about.context("snapshot.json names no targets.json")
     }
 
-    /// Checks that the file of a target is there and whole.
+    /// Checks that the file of a target exists and has the published SHA-256.
     pub(super) fn check_target(&self, name: &str, target: &Target) -> Result<()> {
         let path = target_file(&self.folder, name, &target.hashes.sha256);
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -123,8 +125,9 @@ impl Repository {
     }
 }
 
-/// The role, if the newest root does not accept what it signed but the root directly before does: a rotation without the old
-/// key was interrupted. Keys of earlier roots count no more, whatever they signed.
+/// Checks the signatures of a role's metadata. Returns the role if the newest root does not accept
+/// them but the root directly before does: a rotation without the old key was interrupted. Keys of
+/// earlier roots are never accepted.
 fn check_signed<T: Signable + Serialize>(
     roots: &[Signed<Root>],
     role: Role,
@@ -137,8 +140,8 @@ fn check_signed<T: Signable + Serialize>(
     if judges.any(|before| before.signed.verify_role(signed).is_ok()) {
         return Ok(Some(role));
     }
-    let keys = newest.signed.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
-    let keys: Vec<String> = keys.iter().map(short).collect();
+    let ids = newest.signed.roles.get(&role.kind()).map_or(&[][..], |keys| &keys.keyids);
+    let keys: Vec<String> = ids.iter().map(short).collect();
     let by: Vec<String> = signed.signatures.iter().map(|by| short(&by.keyid)).collect();
     Err(error).with_context(|| {
         format!(
@@ -151,14 +154,15 @@ fn check_signed<T: Signable + Serialize>(
     })
 }
 
-/// Reads metadata, and checks that it says to be of its type.
+/// Parses metadata, and checks its `_type`.
 pub(super) fn parse<T: Signable + DeserializeOwned>(
     path: &Path,
     bytes: &[u8],
 ) -> Result<Signed<T>> {
     let name = || path.display().to_string();
     let value: Value = serde_json::from_slice(bytes).with_context(name)?;
-    let (found, expected) = (&value["signed"]["_type"], T::TYPE.to_string());
+    let found = &value["signed"]["_type"];
+    let expected = T::TYPE.to_string();
     ensure!(
         found.as_str() == Some(&expected),
         "{}: its _type is {found}, expected {expected:?}",
@@ -167,7 +171,7 @@ pub(super) fn parse<T: Signable + DeserializeOwned>(
     serde_json::from_value(value).with_context(name)
 }
 
-/// Metadata that other metadata names by version, length and hash, and its path.
+/// Reads metadata that other metadata names by version, length and hash. Returns it with its path.
 fn read_named<T: Signable + DeserializeOwned>(
     folder: &Path,
     name: &str,
@@ -181,7 +185,7 @@ fn read_named<T: Signable + DeserializeOwned>(
     Ok((parse(&path, &bytes)?, path))
 }
 
-/// What the metadata above says of a file.
+/// Returns the entry for a file in the metadata that names it: length, SHA-256 and version.
 pub(super) fn about(bytes: &[u8], version: NonZeroU64) -> Metafile {
     Metafile {
         length: Some(bytes.len() as u64),

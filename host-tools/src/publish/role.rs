@@ -1,4 +1,4 @@
-//! The roles of a repository, and how long what they sign is good for.
+//! Roles of a repository, and the lifetimes of their metadata.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -24,22 +24,23 @@ pub(crate) enum Role {
     Timestamp,
 }
 
-/// All roles in the order in which trust goes.
+/// All roles, in the order of trust.
 pub(super) const ROLES: [Role; 4] = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
 
-/// Keys of the root role, and how many of them must sign.
+/// Number of keys of the root role.
 pub(super) const ROOT_KEYS: usize = 3;
+/// Number of keys of the root role that must sign.
 pub(super) const ROOT_THRESHOLD: u64 = 2;
 
 pub(super) const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 impl Role {
-    /// The role of that name.
+    /// Returns the role of this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         ROLES.into_iter().find(|role| role.to_string() == name)
     }
 
-    /// As tough names it.
+    /// Returns tough's type for the role.
     pub(super) fn kind(self) -> RoleType {
         match self {
             Self::Root => RoleType::Root,
@@ -49,13 +50,13 @@ impl Role {
         }
     }
 
-    /// Signatures that what it signs needs.
+    /// Returns the number of signatures that its metadata needs.
     pub(super) fn threshold(self) -> NonZeroU64 {
         NonZeroU64::new(if self == Self::Root { ROOT_THRESHOLD } else { 1 })
             .unwrap_or(NonZeroU64::MIN)
     }
 
-    /// Days until its metadata expires, if nothing else is asked for.
+    /// Returns the default lifetime of its metadata in days.
     fn days(self) -> u32 {
         match self {
             Self::Root => 365,
@@ -65,7 +66,8 @@ impl Role {
         }
     }
 
-    /// Days before its end from which on it is said to expire soon: keys that lie offline take longer to come together.
+    /// Returns the number of days before expiry from which on a warning is given. Offline keys get
+    /// more days, because they take longer to collect.
     pub(super) fn soon_days(self) -> u32 {
         match self {
             Self::Root => 30,
@@ -92,7 +94,7 @@ impl Serialize for Role {
     }
 }
 
-/// When what is signed now will expire.
+/// Expiry times of metadata that is signed now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lifetimes {
     now: Timestamp,
@@ -100,7 +102,7 @@ pub(super) struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// From now on, as long as asked for or as usual.
+    /// Creates lifetimes that begin now, with the requested or the default number of days.
     pub(super) fn new(asked: &[RoleDays]) -> Self {
         let days = ROLES.map(|role| {
             let last = asked.iter().rev().find(|asked| asked.role == role);
@@ -109,12 +111,12 @@ impl Lifetimes {
         Self { now: now(), days }
     }
 
-    /// The present, as the clock of this machine has it.
+    /// Returns the current time by the clock of this machine.
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Of a role, in whole seconds.
+    /// Returns the expiry time of a role, in whole seconds.
     pub(super) fn of(&self, role: Role) -> Result<Timestamp> {
         let days = i64::from(self.days[role as usize]);
         let second = self.now.as_second() + days * SECONDS_A_DAY;
@@ -122,12 +124,12 @@ impl Lifetimes {
     }
 }
 
-/// Whole days from a time until another, rounded down; negative if that is past.
+/// Returns the whole days from `now` until `then`, rounded down; negative if `then` is past.
 pub(super) fn days_until(then: Timestamp, now: Timestamp) -> i64 {
     (then.as_second() - now.as_second()).div_euclid(SECONDS_A_DAY)
 }
 
-/// What the clock says; tests set it wrong by a number of seconds.
+/// Returns the current time. Tests shift it by a number of seconds.
 pub(super) fn now() -> Timestamp {
     fail::fail_point!("publish-clock", |seconds| {
         let wrong = seconds.and_then(|seconds| seconds.parse::<i64>().ok()).unwrap_or(0);

@@ -10,10 +10,11 @@ use tough::schema::{Root, Signed};
 use super::repository::{metadata, parse};
 use crate::hex::hex;
 
-/// All roots, each signed as the one before it and itself ask for; none if there is no first one.
+/// Reads all roots. Each one must be signed as the root before it and the root itself ask for.
+/// Returns an empty list if there is no root.
 pub(super) fn read_roots(folder: &Path) -> Result<Vec<Signed<Root>>> {
-    let newest = numbered(folder)?.into_iter().filter(|(_, of)| of == "root.json");
-    let newest = newest.map(|(version, _)| version).max().unwrap_or(0);
+    let versions = numbered(folder)?.into_iter().filter(|(_, of)| of == "root.json");
+    let newest = versions.map(|(version, _)| version).max().unwrap_or(0);
     let mut roots: Vec<Signed<Root>> = Vec::new();
     for version in 1..=newest {
         let path = metadata(folder, &format!("{version}.root.json"));
@@ -34,13 +35,14 @@ pub(super) fn read_roots(folder: &Path) -> Result<Vec<Signed<Root>>> {
     Ok(roots)
 }
 
-/// Ids of all keys that some of these roots name.
+/// Returns the ids of all keys that these roots name.
 pub(super) fn known_keys(roots: &[Signed<Root>]) -> BTreeSet<String> {
     roots.iter().flat_map(|root| root.signed.keys.keys()).map(|id| hex(id)).collect()
 }
 
-/// Checks that what is there without `timestamp.json` is what an interrupted `init` leaves: at most the first version of
-/// everything, and no adapter. Anything else is a repository that has lost its timestamp, and `init` would destroy it.
+/// Checks that a repository without `timestamp.json` is the rest of an interrupted `init`: at most
+/// version 1 of all metadata, and no adapter. Any other content is a repository that has lost its
+/// timestamp, and `init` would destroy it.
 pub(super) fn check_beginning(folder: &Path, roots: &[Signed<Root>]) -> Result<()> {
     let numbered = numbered(folder)?;
     let later = numbered.iter().any(|(version, _)| *version > 1);
@@ -59,7 +61,7 @@ pub(super) fn check_beginning(folder: &Path, roots: &[Signed<Root>]) -> Result<(
     Ok(())
 }
 
-/// Metadata with a version in its name: `N.role.json` is `N` and `role.json`.
+/// Lists the metadata files with a version in their name: `N.role.json` is `N` and `role.json`.
 fn numbered(folder: &Path) -> Result<Vec<(u64, String)>> {
     let parts = |path: PathBuf| {
         let name = path.file_name()?.to_string_lossy().into_owned();
@@ -69,7 +71,7 @@ fn numbered(folder: &Path) -> Result<Vec<(u64, String)>> {
     Ok(entries(&folder.join("metadata"))?.into_iter().filter_map(parts).collect())
 }
 
-/// What is in a folder, but for hidden files; nothing if there is no folder.
+/// Lists a folder, except for hidden files; empty if the folder does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = || -> std::io::Result<Vec<PathBuf>> {
         let entries = match std::fs::read_dir(folder) {

@@ -1,8 +1,9 @@
-//! `publish rotate`: a role gets another key, or several roles do.
+//! `publish rotate`: replaces the key of a role, or of several roles.
 //!
-//! Devices learn of a new key by the next root. Everything that the role signs is written before, signed by the old key and
-//! by the new one: a device accepts it whichever root it knows, wherever the command ends. If the old
-//! key may not sign any more (`--lost`), the root comes first, and devices find no update until the rest is written.
+//! Devices learn of a new key from the next root. All other metadata of the role is written before
+//! that root, signed by the old key and by the new one: a device accepts it with either root,
+//! wherever the command ends. If the old key must not sign any more (`--lost`), the root is written
+//! first, and devices find no update until the rest is written.
 
 use std::path::PathBuf;
 
@@ -28,7 +29,8 @@ pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
     check_roles(args)?;
     let _lock = Lock::take(&args.repo.repo, args.repo.dry_run)?;
     let repository = Repository::open(&args.repo.repo)?;
-    let (ring, lifetimes) = (KeyRing::open(&args.keys)?, Lifetimes::new(&args.repo.expires));
+    let ring = KeyRing::open(&args.keys)?;
+    let lifetimes = Lifetimes::new(&args.repo.expires);
     let signs = signing_roles(&args.roles);
     let signing = Signing { repository: &repository, roles: &signs, now: lifetimes.now() };
     let stuck = &repository.unaccepted;
@@ -38,24 +40,25 @@ pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
         signing.check_accepted()?;
     }
     if args.lost {
-        // Without the key, nothing that has expired can be signed anew beforehand.
+        // Without the old key, expired metadata cannot be signed again first.
         signing.warn_of_ends();
     } else {
         signing.check_ends()?;
     }
-    // Devices forget the time of a timestamp whose key is replaced.
+    // Devices forget the time of the timestamp when its key is replaced.
     if !(args.lost && args.roles.contains(&Role::Timestamp)) {
         signing.check_clock()?;
     }
     let list = args.roles.contains(&Role::Targets).then_some(&repository.targets.signed);
-    let (in_words, in_json) = (list.map(in_words).transpose()?, list.map(in_json).transpose()?);
+    let in_words = list.map(in_words).transpose()?;
+    let in_json = list.map(in_json).transpose()?;
     let at_hand = interrupted.then(|| keys_of(&ring, repository.root(), &args.roles).ok());
     let (plan, new) = match at_hand.flatten() {
         Some(new) => (finished(&repository, &ring, &signs, &lifetimes)?, new),
         None => rotated(&repository, &ring, args, &lifetimes)?,
     };
-    let (roles, ids) = (names(&args.roles), new.iter().map(SigningKey::short_id));
-    let ids: Vec<String> = ids.collect();
+    let roles = names(&args.roles);
+    let ids: Vec<String> = new.iter().map(SigningKey::short_id).collect();
     let done = plan.carry_out(args.repo.dry_run)?;
     let mut lines = vec![format!("new keys of {roles}: {}", ids.join(", "))];
     if let Some(in_words) = in_words {
@@ -65,7 +68,8 @@ pub(super) fn run(args: &RotateArgs, as_json: bool) -> Result<()> {
     done.print(as_json, json!({ "role": roles, "new_keys": ids, "targets": in_json }), &lines)
 }
 
-/// The root gets new keys by itself, and by keys that it has.
+/// Checks the combination of roles and options: root is replaced alone, and never with `--lost`,
+/// because its remaining keys must sign.
 fn check_roles(args: &RotateArgs) -> Result<()> {
     let alone = args.roles.len() == 1;
     ensure!(
@@ -85,7 +89,7 @@ fn check_roles(args: &RotateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The roles that sign anew when some get other keys.
+/// Returns the roles that sign again when the keys of `replaced` change.
 fn signing_roles(replaced: &[Role]) -> Vec<Role> {
     let signs = |role: &Role| match role {
         Role::Root => true,
@@ -95,7 +99,7 @@ fn signing_roles(replaced: &[Role]) -> Vec<Role> {
     ROLES.into_iter().filter(signs).collect()
 }
 
-/// The rest of a rotation without the old key that was interrupted after its root.
+/// Plans the rest of a `--lost` rotation that was interrupted after its root.
 fn finished(
     repository: &Repository,
     ring: &KeyRing,
@@ -110,7 +114,8 @@ fn finished(
     Ok(plan)
 }
 
-/// New keys, the next root, and everything that the roles sign; and the new keys.
+/// Plans new keys, the next root, and all metadata that the roles sign. Returns the plan and the
+/// new keys.
 fn rotated(
     repository: &Repository,
     ring: &KeyRing,
@@ -146,7 +151,7 @@ fn rotated(
     Ok((plan, new))
 }
 
-/// The root after, and the new keys in it.
+/// Returns the next root, and the new keys in it.
 fn next_root(
     repository: &Repository,
     new_keys: &mut NewKeys<'_>,
@@ -175,8 +180,10 @@ fn next_root(
     let mut new = Vec::new();
     for (i, (role, place)) in places.into_iter().enumerate() {
         let key = new_keys.key(role, args.new_key.get(i).map(PathBuf::as_path))?;
-        let of_role = root.roles.get_mut(&role.kind());
-        let of_role = of_role.with_context(|| format!("the root names no keys of {role}"))?;
+        let of_role = root
+            .roles
+            .get_mut(&role.kind())
+            .with_context(|| format!("the root names no keys of {role}"))?;
         of_role.keyids[place] = key.id().clone();
         new.push(key);
     }
@@ -186,7 +193,8 @@ fn next_root(
     Ok((root, new))
 }
 
-/// Places of the keys to replace: all, or each one that is named by its id or a beginning of it that no other one has.
+/// Returns the indices of the keys to replace: all keys, or those that are named by an id or by an
+/// unambiguous prefix of it.
 fn replaced(ids: &[String], named: &[String]) -> Result<Vec<usize>> {
     if named.is_empty() {
         return Ok((0..ids.len()).collect());

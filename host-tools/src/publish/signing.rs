@@ -1,4 +1,4 @@
-//! From what roles say to signed files, in the order in which they are written.
+//! Signing of the roles' metadata, in the order of writing.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -19,28 +19,28 @@ use super::plan::Plan;
 use super::repository::{Repository, about, metadata, next};
 use super::role::{Lifetimes, ROLES, Role};
 
-/// Key of the time of signing in timestamp.json.
+/// JSON key of the signing time in `timestamp.json`.
 pub(super) const ISSUED: &str = "issued";
 
-/// Largest list of targets, in bytes: devices read no more.
+/// Largest size of the list of targets in bytes: devices read no more.
 const MAX_LIST: usize = 1 << 20;
 
 /// Version of the specification that tough implements.
 const SPEC_VERSION: &str = "1.0.0";
 
-/// Signs what the roles say.
+/// Signs the metadata of roles.
 pub(super) struct Signer {
-    /// Whose keys count.
+    /// Root with the accepted keys.
     pub(super) root: Root,
-    /// While a key is replaced: the root before, whose keys sign as well, so that devices accept what is written before they
-    /// see the next root as well as after.
+    /// During the replacement of a key: the previous root. Its keys sign too, so that devices
+    /// accept the metadata both before and after they see the next root.
     pub(super) before: Option<Root>,
-    /// All keys at hand; each signs what its role says.
+    /// All keys at hand. Each one signs for its own roles.
     pub(super) keys: Vec<SigningKey>,
 }
 
 impl Signer {
-    /// Signs, and checks that devices will accept it.
+    /// Signs metadata, and checks that devices will accept it.
     pub(super) fn sign<T: Signable + Serialize + Clone>(&self, role: &T) -> Result<SignedRole<T>> {
         let mut signed = self.signed_as(role, &self.root)?;
         if let Some(before) = &self.before {
@@ -61,22 +61,23 @@ impl Signer {
     ) -> Result<SignedRole<T>> {
         let source = |key: &SigningKey| Box::new(key.clone()) as Box<dyn KeySource>;
         let sources: Vec<Box<dyn KeySource>> = self.keys.iter().map(source).collect();
-        let (holder, random) = (KeyHolder::Root(root.clone()), SystemRandom::new());
+        let holder = KeyHolder::Root(root.clone());
+        let random = SystemRandom::new();
         let signing = SignedRole::new(role.clone(), &holder, &sources, &random);
-        // Keys are in memory: nothing is waited for.
+        // The keys are in memory, so the future never waits.
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let what = || format!("{} cannot be signed", T::TYPE);
         runtime.block_on(signing).with_context(what)
     }
 }
 
-/// The versions that follow each other in a repository.
+/// Versions of the snapshot and the timestamp to write.
 pub(super) struct Versions {
     pub(super) snapshot: NonZeroU64,
     pub(super) timestamp: NonZeroU64,
 }
 
-/// A root of these keys.
+/// Creates a root with these keys.
 pub(super) fn root(
     version: NonZeroU64,
     keys: &[(Role, SigningKey)],
@@ -98,15 +99,15 @@ pub(super) fn root(
     })
 }
 
-/// An empty list of targets.
+/// Creates an empty list of targets.
 pub(super) fn no_targets(lifetimes: &Lifetimes) -> Result<Targets> {
     let expires = lifetimes.of(Role::Targets)?;
     let targets = Targets::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, expires);
     Ok(Targets { delegations: None, ..targets })
 }
 
-/// Writes the next list of targets, if there is one, the next snapshot and the next timestamp: `timestamp.json` last,
-/// because it names all others.
+/// Plans the next list of targets, if there is one, the next snapshot and the next timestamp.
+/// `timestamp.json` is written last, because it names all other files.
 pub(super) fn next_state(
     repository: &Repository,
     signer: &Signer,
@@ -131,7 +132,7 @@ pub(super) fn next_state(
     Ok(plan)
 }
 
-/// Signs a list of targets, and says what a snapshot has to say of it.
+/// Signs a list of targets, and returns its entry for the snapshot.
 pub(super) fn add_targets(
     plan: &mut Plan,
     folder: &std::path::Path,
@@ -157,13 +158,13 @@ pub(super) fn add_targets(
     Ok(about(sealed.buffer(), targets.version))
 }
 
-/// How many names are shown of targets that need not be on a list.
+/// Number of removable targets that an error names.
 const SHOWN: usize = 5;
 
-/// Some targets that need not be on a list: those that are withdrawn, and those of which there is a newer release for the same
-/// devices.
+/// Returns some targets that can be removed from the list: those that are withdrawn, and those with
+/// a newer release for the same devices.
 fn spare(targets: &Targets) -> Vec<String> {
-    // What cannot be read is named elsewhere.
+    // Unreadable targets are reported elsewhere.
     let all = published(targets).unwrap_or_default();
     let mut newest: HashMap<String, u64> = HashMap::new();
     let line = |offer: &Offer| {
@@ -195,7 +196,7 @@ pub(super) fn add_snapshot_and_timestamp(
     plan.add(&path, sealed.buffer().clone(), "snapshot");
     let expires = lifetimes.of(Role::Timestamp)?;
     let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), versions.timestamp, expires);
-    // Ours: a device without a clock of its own takes no time for the present that is before this one.
+    // Ours: a device without a clock of its own never takes an earlier time as the present.
     timestamp._extra.insert(ISSUED.to_owned(), lifetimes.now().to_string().into());
     let about = about(sealed.buffer(), versions.snapshot);
     timestamp.meta.insert("snapshot.json".to_owned(), about);
@@ -224,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    /// About 400 bytes a target: 3000 are too many for a device.
+    /// At about 400 bytes per target, 3000 targets are too many for a device.
     #[test]
     fn a_list_that_devices_do_not_read_is_refused() {
         let lifetimes = Lifetimes::new(&[]);

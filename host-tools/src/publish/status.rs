@@ -1,4 +1,4 @@
-//! `publish status`: versions, expiry, keys and adapters.
+//! `publish status`: prints versions, expiry, keys and adapters.
 
 use std::fmt;
 
@@ -15,19 +15,19 @@ use super::role::{ROLES, Role, days_until, now};
 use super::together::Together;
 use crate::files;
 
-/// What there is to know of a role.
+/// Status of a role.
 #[derive(Debug, Serialize)]
 struct RoleStatus {
     role: Role,
     version: u64,
     expires: String,
     days_left: i64,
-    /// Ids of its keys, their beginning.
+    /// Short ids of its keys.
     keys: Vec<String>,
     threshold: u64,
 }
 
-/// Prints everything; says whether something expires soon or is not signed by the newest keys.
+/// Prints the status. Returns true if something expires soon or is not signed by the newest keys.
 pub(super) fn run(args: &StatusArgs, as_json: bool) -> Result<bool> {
     let repository = Repository::open(&args.repo)?;
     for (name, target) in &repository.targets.signed.targets {
@@ -39,7 +39,8 @@ pub(super) fn run(args: &StatusArgs, as_json: bool) -> Result<bool> {
     };
     let soon: Vec<Role> = roles.iter().filter(|s| is_soon(s)).map(|s| s.role).collect();
     let stuck = &repository.unaccepted;
-    let (folder, targets) = (args.repo.as_path(), &repository.targets.signed);
+    let folder = args.repo.as_path();
+    let targets = &repository.targets.signed;
     let warnings = Together { folder, targets, new: None }.warnings()?;
     let all_is_well = soon.is_empty() && stuck.is_empty();
     let command = mend(&args.repo, &[soon.as_slice(), stuck].concat());

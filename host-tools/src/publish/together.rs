@@ -1,7 +1,9 @@
-//! Whether one device can use the adapters of a repository together, and whether shots count once.
+//! Warnings about adapters of a repository that no device can use together, or that bring the same
+//! class, so that shots add up.
 //!
-//! An adapter begins with some features and leads to others, or leaves them as they are. A device takes those that begin with
-//! the features it has, the smallest release first; what begins with features that it has left is of no use to it.
+//! An adapter begins with one feature space and leads to another, or keeps it. A device takes the
+//! adapters that begin with its current feature space, the smallest release first. An adapter that
+//! begins with a feature space that the device has left is of no use to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,19 +16,19 @@ use tough::schema::Targets;
 use super::offers::{Published, published};
 use super::repository::target_file;
 
-/// Names of the classes that an adapter brings, by their keys.
+/// Names of an adapter's classes, by class key.
 type Brought = BTreeMap<String, String>;
 
 /// The adapters of a repository.
 pub(super) struct Together<'a> {
     pub(super) folder: &'a Path,
     pub(super) targets: &'a Targets,
-    /// Name of a target whose file is not in the folder yet, and that file.
+    /// Name and content of a target that is not in the folder yet.
     pub(super) new: Option<(&'a str, &'a AdapterFile)>,
 }
 
 impl Together<'_> {
-    /// Everything that is worth a warning.
+    /// Returns all warnings.
     pub(super) fn warnings(&self) -> Result<Vec<String>> {
         let mut audiences: BTreeMap<(String, String), Vec<Published>> = BTreeMap::new();
         for adapter in published(self.targets)?.into_iter().filter(|p| p.withdrawn.is_none()) {
@@ -41,7 +43,8 @@ impl Together<'_> {
         Ok(all)
     }
 
-    /// Classes that adapters of different names bring: their shots add up on devices that take both.
+    /// Warns of classes that adapters of different names bring: their shots add up on devices that
+    /// take both. Warns also of adapters that cannot be read.
     fn brought_twice(&self, adapters: &[Published]) -> Vec<String> {
         let newest = newest(adapters);
         let classes: Vec<Option<Brought>> =
@@ -80,7 +83,7 @@ impl Together<'_> {
         warnings
     }
 
-    /// The classes that an adapter brings; `None` if its file is missing or damaged.
+    /// Returns the classes of an adapter; `None` if its file is missing or damaged.
     fn classes_of(&self, adapter: &Published) -> Option<Brought> {
         let names = |file: &AdapterFile| {
             let classes = file.summary.classes.iter();
@@ -95,7 +98,7 @@ impl Together<'_> {
     }
 }
 
-/// Adapters that no device can use together with others of the same channel and base.
+/// Warns of adapters that no device can use together with others of the same channel and base.
 fn apart(adapters: &[Published]) -> Vec<String> {
     let Some(base) = adapters.first().map(|adapter| adapter.offer.base_id) else {
         return Vec::new();
@@ -131,7 +134,8 @@ fn apart(adapters: &[Published]) -> Vec<String> {
     warnings
 }
 
-/// Of each name and beginning the newest release, the smallest release first: devices take no other.
+/// Returns the newest release for each name and starting feature space, the smallest release first:
+/// devices take no other.
 fn newest(adapters: &[Published]) -> Vec<&Published> {
     let mut newest: BTreeMap<(String, String), &Published> = BTreeMap::new();
     for adapter in adapters {
@@ -147,8 +151,8 @@ fn newest(adapters: &[Published]) -> Vec<&Published> {
     newest
 }
 
-/// Features that devices may have before they take any of these: those of the base, and those to which none of them leads,
-/// not even an older release.
+/// Returns the feature spaces that devices may have before they take any of these adapters: that of
+/// the base, and those to which no adapter leads, not even an older release.
 fn roots(base: BaseId, adapters: &[Published]) -> Vec<FeatureSpaceId> {
     let mut roots = vec![base.feature_space()];
     for adapter in adapters {
@@ -164,7 +168,7 @@ fn roots(base: BaseId, adapters: &[Published]) -> Vec<FeatureSpaceId> {
     roots
 }
 
-/// What a device takes that begins with these features.
+/// Returns the adapters that a device takes, in order, if it begins with `features`.
 fn taken<'a>(mut features: FeatureSpaceId, adapters: &[&'a Published]) -> Vec<&'a Published> {
     let mut left: Vec<&Published> = adapters.to_vec();
     let mut taken = Vec::new();

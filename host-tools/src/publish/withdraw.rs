@@ -1,7 +1,8 @@
-//! `publish withdraw`: devices take an adapter out of use, and no other device takes it.
+//! `publish withdraw`: orders devices to take an adapter out of use, and stops its rollout.
 //!
-//! The target stays on the list, with the order beside its offer: devices find it at their next look, and what was taught on
-//! them stays. Its share goes to 0 as well, for programs that know of no such order.
+//! The target stays on the list, with the order beside its offer. Devices find the order at their
+//! next look, and keep what was taught on them. Its share is set to 0 too, for programs that do not
+//! know withdrawals.
 
 use anyhow::{Result, ensure};
 use fmlora_learner::Withdrawal;
@@ -30,7 +31,7 @@ pub(super) fn run(args: &WithdrawArgs, as_json: bool) -> Result<()> {
     for Published { target: name, mut offer, .. } in named(args, published(&targets)?)? {
         let target = target_mut(&mut targets, &name)?;
         offer.rollout.percent = 0;
-        // A reason that was given before stays where none is given now.
+        // Without a new reason, the previous one is kept.
         let before = withdrawal_of(&name, target)?.filter(|_| order.reason.is_empty());
         let order = before.unwrap_or_else(|| order.clone());
         target.custom = custom(&offer)?;
@@ -49,7 +50,7 @@ pub(super) fn run(args: &WithdrawArgs, as_json: bool) -> Result<()> {
     done.print(as_json, json!({ "withdrawn": names, "reason": order.reason }), &lines)
 }
 
-/// The adapters that are meant: by target, by name with all releases, or all of a channel.
+/// Selects adapters: by target, by name with all releases, or all of a channel.
 fn named(args: &WithdrawArgs, published: Vec<Published>) -> Result<Vec<Published>> {
     let is = |p: &Published, name: &String| p.target == *name || p.offer.name.as_str() == name;
     let known: Vec<String> = published.iter().map(|p| p.target.clone()).collect();

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, in folders that outlast a power cut.
+//! Atomic file writes, in folders that survive a power cut.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use atomic_write_file::AtomicWriteFile;
 
-/// Who may read a file.
+/// Read permission of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readers {
     Everybody,
@@ -26,7 +26,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8], readers: Readers) -> Result<
     }
     let mut file = options.open(path)?;
     interrupted()?;
-    // In two parts, so that a test can end the program between them.
+    // Two writes, so that a test can end the program between them.
     let (first, second) = bytes.split_at(bytes.len() / 2);
     file.write_all(first)?;
     interrupted()?;
@@ -36,7 +36,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8], readers: Readers) -> Result<
     interrupted()
 }
 
-/// Removes a file, if it is there.
+/// Removes a file if it exists.
 pub(super) fn remove_file(path: &Path) -> Result<()> {
     interrupted()?;
     if path.exists() {
@@ -46,7 +46,7 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
     interrupted()
 }
 
-/// Makes a folder that is still there after a power cut.
+/// Creates a folder, and its parents, so that it survives a power cut.
 pub(super) fn make_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -61,12 +61,12 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
     make().with_context(|| format!("{}: the folder cannot be made", folder.display()))
 }
 
-/// The folder that a path names before its last part.
+/// Returns the folder of a path; `None` for a bare file name.
 pub(super) fn folder_of(path: &Path) -> Option<&Path> {
     path.parent().filter(|folder| !folder.as_os_str().is_empty())
 }
 
-/// What a folder holds is written with the folder; only unix lets one ask for it.
+/// Syncs the entries of a folder to disk. Only Unix supports this.
 #[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing is done there"))]
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
@@ -76,7 +76,7 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Where tests end the program, by an error or without any further step.
+/// Fail point at which tests end the program, by an error or by an abort.
 #[allow(clippy::unnecessary_wraps, reason = "builds without fail points never fail here")]
 fn interrupted() -> Result<()> {
     fail::fail_point!("publish-step", |how| match how.as_deref() {

@@ -1,10 +1,10 @@
-//! What has expired, what will soon, and clocks that are wrong.
+//! Expired metadata, metadata that expires soon, and wrong clocks.
 
 use serde_json::json;
 
 use super::site::Site;
 
-/// Devices refuse everything once one role has expired, so nothing is signed beside it.
+/// Devices refuse everything once one role has expired, so no other role is signed.
 #[test]
 fn nothing_is_signed_beside_what_has_expired() {
     let start = Site::with_birds();
@@ -27,7 +27,7 @@ fn nothing_is_signed_beside_what_has_expired() {
         (366, &add, Some(&root)),
         (366, &promote, Some(&root)),
         (366, &["refresh", "--targets", "--root"], None),
-        // Whoever has lost the key cannot sign anew beforehand.
+        // Without the lost key, expired metadata cannot be signed again first.
         (91, &["rotate", "timestamp", "--lost"], None),
     ] {
         let site = start.copy();
@@ -44,7 +44,7 @@ fn nothing_is_signed_beside_what_has_expired() {
 }
 
 #[test]
-fn what_expires_soon_is_told_with_the_command_that_mends_it() {
+fn an_early_expiry_is_warned_of_with_the_command_that_mends_it() {
     let start = Site::with_birds();
     for (days, command, warns) in [
         (70, &["refresh"][..], None),
@@ -66,7 +66,7 @@ fn what_expires_soon_is_told_with_the_command_that_mends_it() {
             None => assert_eq!(done.stderr, "", "{days} {command:?}"),
         }
     }
-    // Long before, and with limits of each role's own.
+    // Long before expiry, then with each role's own limit.
     let well = start.status(&[]);
     assert_eq!((well.0, &well.1["expiring"], &well.1["mend"]), (0, &json!([]), &json!(null)));
     start
@@ -83,7 +83,7 @@ fn what_expires_soon_is_told_with_the_command_that_mends_it() {
     assert_eq!((code, &soon["mend"]), (3, &json!("host-tools publish refresh --repo site")));
 }
 
-/// Devices take the time that is signed with the timestamp for the earliest that it can be.
+/// Devices take the signing time of the timestamp as the earliest possible present.
 #[test]
 fn the_time_of_signing_never_goes_back() {
     let site = Site::ready();
@@ -101,12 +101,12 @@ fn the_time_of_signing_never_goes_back() {
         let done = site.run_by_clock(-3600, command);
         done.refused(&["by the clock of this machine", "timestamp 2 was signed at", &signed]);
     }
-    // A clock that is far ahead is one by which something has expired.
+    // By a clock that is far ahead, some metadata has expired.
     site.run_in_days(100, &["refresh"]).refused(&["targets 1 expired at"]);
     assert!(site.all_files() == all);
-    // Two machines need not agree to the second.
+    // The clocks of two machines may differ by some seconds.
     site.run_by_clock(-20, &["refresh"]).done();
-    // A clock was wrong: devices forget the time with the key.
+    // After a signature by a wrong clock, devices forget the time with the key.
     site.run_in_days(3, &["refresh"]).done();
     site.run(&["refresh"]).refused(&["publish rotate timestamp --lost"]);
     site.run(&["rotate", "timestamp", "--lost"]).done();

@@ -1,4 +1,4 @@
-//! A command that ends anywhere leaves a repository that devices can use, and can be run again.
+//! Interrupted commands: devices can use the repository, and the command can be run again.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::site::{Run, Site};
 
-/// How a command ends early: by an error, or without any further step.
+/// Ways to interrupt a command: by an error, or by an abort.
 const ENDINGS: [&str; 2] = ["return", "return(kill)"];
 
-/// Runs a command, ended after 0, 1, 2, ... steps until it comes through; then checks what it left, runs it
-/// again and checks what that left, together with what was seen between.
+/// Runs a command that is interrupted after 0, 1, 2, ... steps, until it completes. After each
+/// interruption, calls `between`, runs the command again, and calls `after` with the result of
+/// `between`. Returns the number of steps of the command.
 fn end_everywhere<T>(
     start: &Site,
     command: &[&str],
@@ -39,7 +40,7 @@ fn end_everywhere<T>(
     unreachable!("a command takes fewer than a hundred steps");
 }
 
-/// Runs a command that ends after so many steps, if it has as many.
+/// Runs a command that is interrupted after `steps` steps, if it has as many.
 fn end_after(site: &Site, command: &[&str], steps: usize, ending: &str) -> Run {
     let failure = format!("publish-step={steps}*off->{ending}");
     site.run_with(&[command, &["--unencrypted"]].concat(), &[("FAILPOINTS", &failure)])
@@ -54,7 +55,7 @@ fn init_can_be_run_again_wherever_it_ended() {
         |site| std::fs::read(site.path("site/metadata/1.root.json")).ok(),
         |site, left| {
             assert_eq!(site.versions(), [1, 1, 1, 1]);
-            // A start that ended early leaves no key that nobody knows, and no note of any.
+            // An interrupted start leaves no unknown key, and no note.
             let keys = std::fs::read_dir(site.path("keys")).expect("keys").flatten();
             let pem = keys.filter(|key| key.path().extension().is_some_and(|e| e == "pem"));
             assert_eq!(pem.count(), 6);
@@ -66,9 +67,10 @@ fn init_can_be_run_again_wherever_it_ended() {
             }
         },
     );
-    // The note of six keys, the keys and four files of metadata, five places each; then the note goes.
+    // The note of six keys, the keys and four files of metadata have five fail points each; the
+    // removal of the note has two.
     assert_eq!(steps, 11 * 5 + 2);
-    // Both endings: the last place of the root, and all that come after it.
+    // For both endings: the last fail point of the root, and all that come after it.
     assert_eq!(roots_left.get(), 2 * (1 + 3 * 5 + 2));
 }
 
@@ -132,8 +134,9 @@ fn end_rotations(roles: &[&str]) {
     }
 }
 
-/// Without the old key there is a time in which devices find no update. The repository says so itself; running the command
-/// again, or a refresh, ends it, and neither makes a further root.
+/// Without the old key, devices find no update until the rotation is complete. `status` reports
+/// this state. Running the command again, or a refresh, completes the rotation, and neither makes a
+/// further root.
 #[test]
 fn a_rotation_without_the_old_key_can_be_run_again() {
     let start = Site::with_birds();
@@ -166,7 +169,7 @@ fn a_rotation_without_the_old_key_can_be_run_again() {
                 assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"), "{what}");
                 let root = match (mend[0], rotated) {
                     ("refresh", false) => 1,
-                    // Only what had come to its end begins anew.
+                    // Only a completed rotation begins again.
                     ("rotate", true) if sound => 3,
                     _ => 2,
                 };
@@ -177,7 +180,7 @@ fn a_rotation_without_the_old_key_can_be_run_again() {
     }
 }
 
-/// The order of docs/updates.md. A device may look after any part of an upload.
+/// Uploads in the order of docs/updates.md. A device may look after any part of an upload.
 #[test]
 fn an_upload_leaves_the_old_repository_or_the_new_one() {
     let site = Site::ready();

@@ -1,4 +1,4 @@
-//! What is wrong with a repository on disk is found before anything is signed, and named.
+//! Damage of a repository on disk is found and named before anything is signed.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tough::schema::RoleType;
 use super::forge::sign_as;
 use super::site::Site;
 
-/// A repository with two roots, a list and an adapter.
+/// Creates a repository with two roots, a list and an adapter.
 fn rotated() -> Site {
     let site = Site::with_birds();
     site.run(&["rotate", "root"]).done();
@@ -24,13 +24,13 @@ fn remove(site: &Site, file: &str) {
     std::fs::remove_file(site.path(file)).expect("removed");
 }
 
-/// Puts a file where the root of a version is, or would be.
+/// Copies a file to the path of the root of a version.
 fn root_from(site: &Site, file: &str, version: u64) {
     let root = site.path(&format!("site/metadata/{version}.root.json"));
     std::fs::copy(site.path(file), root).expect("copied");
 }
 
-/// JSON that says the same in other bytes, as many of them.
+/// Changes the bytes of JSON, but neither its meaning nor its length.
 fn respaced(mut bytes: Vec<u8>) -> Vec<u8> {
     let space = bytes.iter().position(|&byte| byte == b' ').expect("a space");
     bytes[space] = b'\t';
@@ -123,7 +123,7 @@ fn a_root_is_signed_by_two_keys_before_and_two_of_its_own() {
     }
 }
 
-/// What a key has signed counts as long as an interrupted rotation may have left it, and no longer.
+/// Signatures of a replaced key are accepted only if an interrupted rotation may have left them.
 #[test]
 fn a_key_that_was_taken_away_signs_nothing_that_counts() {
     let start = Site::with_birds();
@@ -138,7 +138,8 @@ fn a_key_that_was_taken_away_signs_nothing_that_counts() {
         let key = format!("expected the key of {role}");
         site.run(&["refresh", "--targets"]).refused(&[file, &key, "that root 4 names"]);
     }
-    // The root directly before: an interrupted rotation. A list is signed anew only by somebody who asks for it.
+    // Signatures of the previous root: an interrupted rotation. A list is signed again only on
+    // request.
     let start = Site::with_birds();
     start.run(&["rotate", "targets"]).done();
     sign_as(&start, RoleType::Targets, Some(1));
@@ -164,7 +165,7 @@ fn a_key_that_was_taken_away_signs_nothing_that_counts() {
     assert_eq!(start.status(&[]).0, 0);
 }
 
-/// `init` goes on with what an interrupted `init` left, and with nothing else.
+/// `init` continues only an interrupted `init`.
 #[test]
 fn init_destroys_no_repository_that_has_lost_its_timestamp() {
     let without_list = |site: &Site| {
@@ -217,12 +218,12 @@ fn one_command_at_a_time_works_on_a_repository() {
     site.run(&["refresh"]).done();
 }
 
-/// `add` of what is published already puts back a file that was lost.
+/// `add` of a published adapter restores a lost file.
 #[test]
 fn a_target_that_was_lost_or_damaged_is_put_back() {
     let site = Site::with_birds();
-    let target = std::fs::read_dir(site.path("site/targets")).expect("targets").next();
-    let target = target.expect("a target").expect("an entry").path();
+    let entry = std::fs::read_dir(site.path("site/targets")).expect("targets").next();
+    let target = entry.expect("a target").expect("an entry").path();
     let add = ["add", "birds-1.fmla", "--percent", "5"];
     let versions = site.versions();
     let mended = |spoil: &dyn Fn(&Path)| {
@@ -234,7 +235,7 @@ fn a_target_that_was_lost_or_damaged_is_put_back() {
     };
     assert!(mended(&|path| std::fs::remove_file(path).expect("removed")).contains("wrote"));
     assert!(mended(&|path| std::fs::write(path, "x").expect("written")).contains("wrote"));
-    // What is there as it should be is not written again, and nobody says so.
+    // An intact file is not written again, and not reported.
     let nothing = mended(&|_| ());
     assert!(!nothing.contains("wrote") && nothing.contains("published already"), "{nothing}");
     site.run(&["add", "birds-1.fmla", "--percent", "6"]).refused(&[

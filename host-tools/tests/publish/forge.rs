@@ -1,4 +1,4 @@
-//! Metadata whose signatures are wrong, in a repository that is sound otherwise.
+//! Metadata with wrong signatures, in an otherwise sound repository.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -18,7 +18,7 @@ use tough::sign::{Sign, parse_keypair};
 
 use super::site::{Site, block_on};
 
-/// A file with a key that is not encrypted.
+/// A file with an unencrypted key.
 #[derive(Debug)]
 struct KeyFile(PathBuf);
 
@@ -37,8 +37,9 @@ impl KeySource for KeyFile {
     }
 }
 
-/// Has a role's metadata signed as the root of that version asks, or by nobody, and all that names it signed as the newest
-/// root asks: whatever is wrong then is wrong with these signatures alone.
+/// Signs a role's metadata as the root of this version asks, or leaves it unsigned for `None`. All
+/// metadata that names it is signed as the newest root asks, so that only these signatures are
+/// wrong.
 pub(crate) fn sign_as(site: &Site, role: RoleType, root: Option<u64>) {
     let [newest, targets, snapshot, _] = site.versions();
     let judge = |of: RoleType| {
@@ -67,18 +68,19 @@ fn write(site: &Site, file: &str, bytes: &[u8]) {
 
 fn signed<T: Role + Serialize + Clone>(site: &Site, role: T, root: Option<Root>) -> Vec<u8> {
     let Some(root) = root else {
-        let nobody = Signed { signed: role, signatures: Vec::new() };
-        return serde_json::to_vec_pretty(&nobody).expect("JSON");
+        let unsigned = Signed { signed: role, signatures: Vec::new() };
+        return serde_json::to_vec_pretty(&unsigned).expect("JSON");
     };
     let keys = std::fs::read_dir(site.path("keys")).expect("keys").flatten();
     let keys: Vec<Box<dyn KeySource>> =
         keys.map(|key| Box::new(KeyFile(key.path())) as Box<dyn KeySource>).collect();
-    let (holder, random) = (KeyHolder::Root(root), SystemRandom::new());
+    let holder = KeyHolder::Root(root);
+    let random = SystemRandom::new();
     let sealed = block_on(SignedRole::new(role, &holder, &keys, &random));
     sealed.expect("all keys are there").buffer().clone()
 }
 
-/// Names a file by the version that it had before.
+/// Updates the length and the hash of a file, and keeps its version.
 fn name(meta: &mut HashMap<String, Metafile>, file: &str, bytes: &[u8]) {
     let about = meta.get_mut(file).expect("it is named");
     about.length = Some(bytes.len() as u64);

@@ -1,4 +1,4 @@
-//! Which keys are taken, made and replaced.
+//! Selection, creation and replacement of keys.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::site::Site;
 
-/// Full ids of the keys that a root names for a role.
+/// Returns the full ids of the keys that a root names for a role.
 fn ids(site: &Site, root: &str, role: &str) -> Vec<String> {
     let root: Value = serde_json::from_slice(&site.read(root)).expect("JSON");
     let ids = root["signed"]["roles"][role]["keyids"].as_array().expect("ids").iter();
     ids.map(|id| id.as_str().expect("a text").to_owned()).collect()
 }
 
-/// The file of the one key of a role.
+/// Returns the file of a role's only key.
 fn file_of(site: &Site, role: &str) -> String {
     format!("keys/{role}-{}.pem", site.key_ids(role)[0])
 }
@@ -39,23 +39,25 @@ fn a_second_repository_gets_keys_of_its_own() {
     assert!(keys("site").is_disjoint(&keys("second")));
 }
 
-/// A key that somebody put into the folder is no new key, whatever its name is.
+/// A key that was planted in the folder is not used as a new key, whatever its name.
 #[test]
 fn only_a_key_that_a_command_has_written_down_is_taken_up() {
-    let (site, thief) = (Site::ready(), Site::ready());
+    let site = Site::ready();
+    let thief = Site::ready();
     let dropped = file_of(&thief, "timestamp");
     std::fs::copy(thief.path(&dropped), site.path(&dropped)).expect("copied");
     let done = site.run(&["rotate", "timestamp", "--lost"]);
     done.done();
     assert!(!done.stdout.contains("takes up"), "{}", done.stdout);
     assert_ne!(file_of(&site, "timestamp"), dropped);
-    // What an interrupted command leaves: a note and the key. Without encryption only where that is asked for.
+    // An interrupted command leaves a note and the key. An unencrypted key is reused only on
+    // request.
     let id = &ids(&thief, "site/metadata/1.root.json", "timestamp")[0];
     pass(&site, "site/.publish.new-keys", &format!("{id}\n"));
     let before = site.all_files();
     let env = [("FMLORA_KEY_PASSPHRASE", "test")];
     site.run_with(&["rotate", "timestamp"], &env).refused(&[&dropped, "not encrypted"]);
-    // The name of the file is not enough.
+    // The name of the file alone is not enough.
     std::fs::copy(site.path(&file_of(&site, "snapshot")), site.path(&dropped)).expect("copied");
     let rotate = ["rotate", "timestamp"];
     site.run(&rotate).refused(&[&dropped, "not the key that an interrupted command made"]);
@@ -83,13 +85,13 @@ fn only_its_owner_may_read_a_key() {
     }
 }
 
-/// A role's key may be a file of its own; a name is a promise that the file is there.
+/// A role's key may be named as a single file, which must exist.
 #[test]
 fn keys_are_named_one_by_one() {
     let site = Site::new();
     let online = ["--key", "timestamp=online/t.pem", "--key", "snapshot=online/s.pem"];
     let with = |command: &[&str]| site.run(&[command, &online].concat());
-    // No folder is made for them: what should be mounted there may be missing.
+    // Their folder is not created: it may be a medium that is not mounted.
     with(&["init"]).refused(&["online/", "there is no folder online"]);
     with(&["init", "--dry-run"]).refused(&["there is no folder online"]);
     assert!(!site.path("online").exists() && !site.path("keys").exists());
@@ -117,7 +119,8 @@ fn init_with_keys_that_cannot_be_writes_nothing() {
     let site = Site::new();
     site.run(&["init"]).done();
     let key = file_of(&site, "timestamp");
-    let (one, other) = (format!("timestamp={key}"), format!("snapshot={key}"));
+    let one = format!("timestamp={key}");
+    let other = format!("snapshot={key}");
     let twice = ["--root-key", "x.pem", "--root-key", "x.pem", "--root-key", "x.pem"];
     let shared = ["--key", &one, "--key", &other];
     let before = site.all_files();
@@ -130,12 +133,12 @@ fn init_with_keys_that_cannot_be_writes_nothing() {
             let init = ["publish", "init", "--repo", "second", "--keys", "keys", "--unencrypted"];
             site.host_tools(&[&init[..], more, dry_run].concat()).refused(words);
         }
-        // The folder and its lock are all that there is.
+        // Only the folder and its lock exist.
         let mut after = site.all_files();
         after.remove(Path::new("second/.publish.lock"));
         assert!(after == before, "{words:?}");
     }
-    // Run again, it asks for the keys that it made.
+    // A second run needs the keys of the first.
     site.run(&["init"]).done();
     std::fs::remove_file(site.path(&key)).expect("lost");
     site.run(&["init"]).refused(&["timestamp needs 1 of its keys", &key]);
@@ -153,18 +156,18 @@ fn passphrases_come_from_files_and_the_environment() {
     run(&["init", "--passphrase-file", "empty"], &[]).refused(&["empty: its first line is empty"]);
     run(&["init"], &[("FMLORA_KEY_PASSPHRASE", "")]).refused(&["FMLORA_KEY_PASSPHRASE is empty"]);
     assert!(!site.path("keys").exists());
-    // New keys are encrypted with the first.
+    // New keys are encrypted with the first passphrase.
     let both = ["--passphrase-file", "a", "--passphrase-file", "b"];
     run(&[&["init"], &both[..]].concat(), &[]).done();
     run(&["refresh", "--passphrase-file", "b"], &[]).refused(&["no passphrase that was given"]);
     run(&["refresh", "--passphrase-file", "a"], &[]).done();
     run(&["refresh"], &[("FMLORA_KEY_PASSPHRASE", "first")]).done();
-    // Each is tried.
+    // Each passphrase is tried.
     run(&["refresh", "--passphrase-file", "b", "--passphrase-file", "a"], &[]).done();
     run(&["refresh", "--passphrase-file", "b"], &[("FMLORA_KEY_PASSPHRASE", "first")]).done();
 }
 
-/// Two of three are enough, whatever has become of the third.
+/// Two of three keys are enough, even if the third is damaged.
 #[test]
 fn a_root_key_that_cannot_be_opened_is_one_that_is_missing() {
     let site = Site::ready();

@@ -1,4 +1,4 @@
-//! What goes off the list, what devices are ordered to take out, and what does not go together.
+//! Removals, withdrawals, and warnings about adapters that conflict.
 
 use fmlora_learner::{BaseId, FeatureSpaceId};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn add(site: &Site, file: &str) -> Run {
     done
 }
 
-/// The warnings of `status`, which are no reason for another exit code.
+/// Returns the warnings of `status`, which do not change its exit code.
 fn warnings(site: &Site) -> Vec<String> {
     let (code, status) = site.status(&[]);
     assert_eq!(code, 0);
@@ -51,7 +51,7 @@ fn a_withdrawal_stands_beside_the_offer() {
         let again = site.run(&[command, "birds-2.fmla", "--percent", "5"]);
         again.refused(&["birds-2.fmla is withdrawn", "newer release"]);
     }
-    // By name all releases, by channel all adapters of it.
+    // A name selects all its releases, a channel all its adapters.
     let is_withdrawn = |target: &str| site.target(target).0["withdrawn"] != Value::Null;
     assert!(!is_withdrawn("birds-1.fmla"));
     site.run(&["withdraw", "birds"]).done();
@@ -71,7 +71,7 @@ fn a_withdrawal_stands_beside_the_offer() {
 }
 
 #[test]
-fn what_is_removed_is_off_the_list_and_stays_a_file() {
+fn a_removed_target_is_off_the_list_and_its_file_stays() {
     let site = Site::with_birds();
     let old = site.load().expect("a repository");
     let warned = site.run(&["remove", "birds-1.fmla"]);
@@ -79,8 +79,8 @@ fn what_is_removed_is_off_the_list_and_stays_a_file() {
     assert!(warned.stderr.contains("publish withdraw comes before"), "{}", warned.stderr);
     assert!(site.load().expect("a repository").targets().signed.targets.is_empty());
     let target = old.targets().signed.targets.values().next().expect("a target");
-    let hash = serde_json::to_value(&target.hashes.sha256).expect("JSON");
-    let hash = hash.as_str().expect("a text");
+    let json = serde_json::to_value(&target.hashes.sha256).expect("JSON");
+    let hash = json.as_str().expect("a text");
     assert!(site.path(&format!("site/targets/{hash}.birds-1.fmla")).exists());
     let versions = site.versions();
     let again = site.run(&["remove", "birds-1.fmla"]);
@@ -92,7 +92,7 @@ fn what_is_removed_is_off_the_list_and_stays_a_file() {
     assert_eq!(wrong.code, 1, "{}", wrong.stderr);
     assert!(wrong.stderr.contains("birds-1.fmla"), "{}", wrong.stderr);
     site.run(&["withdraw", "birds-1.fmla", "--reason", "takes sparrows for bats"]).done();
-    // Without a reason, the one before stays.
+    // Without a new reason, the previous one is kept.
     site.run(&["withdraw", "birds-1.fmla"]).done();
     let published = site.load().expect("a repository");
     let target = published.targets().signed.targets.values().next().expect("a target");
@@ -105,7 +105,7 @@ fn classes_that_two_adapters_bring_are_told() {
     let site = Site::ready();
     site.adapter_of("birds-1.fmla", "birds", 1, [base(), base()], "robin");
     assert_eq!(add(&site, "birds-1.fmla").stderr, "");
-    // Releases of one adapter, another class, another channel.
+    // No warning: releases of one adapter, another class, another channel.
     site.adapter_of("birds-2.fmla", "birds", 2, [base(), base()], "robin");
     assert_eq!(add(&site, "birds-2.fmla").stderr, "");
     site.adapter_of("tools-3.fmla", "tools", 3, [base(), base()], "drill");
@@ -128,14 +128,15 @@ fn classes_that_two_adapters_bring_are_told() {
 #[test]
 fn adapters_that_no_device_can_use_together_are_told() {
     let site = Site::ready();
-    let (moved, elsewhere) = (features(1), features(2));
+    let moved = features(1);
+    let elsewhere = features(2);
     site.adapter_of("tools-1.fmla", "tools", 1, [base(), base()], "drill");
     site.adapter_of("birds-2.fmla", "birds", 2, [base(), moved], "robin");
     site.adapter_of("nests-3.fmla", "nests", 3, [moved, moved], "nest");
     for file in ["tools-1.fmla", "birds-2.fmla", "nests-3.fmla"] {
         assert_eq!(add(&site, file).stderr, "", "{file}: a chain goes together");
     }
-    // For boxes that were taught a task of their own.
+    // For devices that learned a task of their own.
     site.adapter_of("special-4.fmla", "special", 4, [elsewhere, elsewhere], "gear");
     assert_eq!(add(&site, "special-4.fmla").stderr, "");
     site.adapter_of("saws-5.fmla", "saws", 5, [base(), base()], "saw");
@@ -144,7 +145,7 @@ fn adapters_that_no_device_can_use_together_are_told() {
     assert_eq!(warnings(&site).len(), 1);
     let words = site.host_tools(&["publish", "status", "--repo", "site"]).stdout;
     assert!(words.contains("warning: saws-5.fmla begins with features"), "{words}");
-    // What continues a release that is replaced by one that leads elsewhere.
+    // An adapter continues a release that is replaced by one with other features.
     let other = Site::ready();
     other.adapter_of("birds-1.fmla", "birds", 1, [base(), moved], "robin");
     other.adapter_of("nests-2.fmla", "nests", 2, [moved, moved], "nest");
@@ -152,7 +153,7 @@ fn adapters_that_no_device_can_use_together_are_told() {
     assert_eq!(add(&other, "birds-1.fmla").stderr, "");
     assert_eq!(add(&other, "nests-2.fmla").stderr, "");
     assert!(add(&other, "birds-3.fmla").stderr.contains("nests-2.fmla begins with features"));
-    // A second one that moves from the same features; then the first is withdrawn.
+    // A second adapter moves from the same features; then the first one is withdrawn.
     site.adapter_of("moths-6.fmla", "moths", 6, [base(), features(3)], "moth");
     assert!(add(&site, "moths-6.fmla").stderr.contains("cannot use moths-6.fmla"));
     site.run(&["withdraw", "birds", "nests"]).done();

@@ -1,4 +1,4 @@
-//! `publish` as its user runs it, and the repository as tough finds it.
+//! Tests of `publish`: the program writes a repository, and tough reads it.
 
 mod clock;
 mod crashes;
@@ -12,7 +12,7 @@ use fmlora_learner::BaseId;
 use serde_json::Value;
 use site::Site;
 
-/// From nothing to an adapter that all devices may have, with keys under a passphrase.
+/// From an empty folder to an adapter for all devices, with keys under a passphrase.
 #[test]
 fn an_adapter_is_published_and_promoted() {
     let site = Site::new();
@@ -50,7 +50,7 @@ fn an_adapter_is_published_and_promoted() {
     assert_eq!(custom["base_id"], "07".repeat(32));
     assert_eq!(custom["rollout"]["percent"], 5);
     assert_eq!(custom["rollout"]["salt"].as_str().map(str::len), Some(32));
-    // Every release begins with other devices.
+    // Every rollout begins with other devices, because every release has its own salt.
     site.adapter("birds-2.fmla", "birds", 2);
     publish(&["add", "birds-2.fmla", "--percent", "5"]).done();
     assert_ne!(site.target("birds-2.fmla").0["rollout"]["salt"], custom["rollout"]["salt"]);
@@ -70,12 +70,12 @@ fn an_adapter_is_published_and_promoted() {
 }
 
 #[test]
-fn what_may_not_be_published_is_named_and_changes_nothing() {
+fn a_wrong_adapter_is_refused_by_name_and_changes_nothing() {
     let site = Site::ready();
     site.adapter("birds-2.fmla", "birds", 2);
     site.adapter("birds-1.fmla", "birds", 1);
     site.adapter("again-2.fmla", "again", 2);
-    // Devices keep release 2 of a name, whatever features the other one is for.
+    // Devices keep release 2 of a name, even if the other release 2 is for other features.
     let other_features = BaseId::new([8; 32]).feature_space();
     site.adapter_for("name-2.fmla", "birds", 2, other_features);
     site.adapter_for("features-2.fmla", "features", 2, other_features);
@@ -107,7 +107,7 @@ fn what_may_not_be_published_is_named_and_changes_nothing() {
     assert_eq!(site.versions(), before);
     let made = site.run(&["init"]);
     assert!(made.code == 1 && made.stderr.contains("in use"), "{}", made.stderr);
-    // Another channel has a counter of its own, and the same file again is no mistake.
+    // Another channel counts its releases separately, and the same file may be added again.
     assert_eq!(add("again-2.fmla", "beta").code, 0);
     add("features-2.fmla", "stable").done();
     let versions = site.versions();
@@ -130,7 +130,7 @@ fn every_role_gets_a_new_key_and_devices_follow() {
         assert!(after.iter().all(|id| !before.contains(id)), "{role}: {before:?} {after:?}");
         assert_eq!(site.versions()[0], version);
         assert_eq!(site.target("birds-1.fmla").1, site.read("birds-1.fmla"));
-        // The new keys are those that later commands need.
+        // Later commands need the new keys.
         assert_eq!(site.run(&["refresh", "--targets", "--root"]).code, 0, "{role}");
         version += 1;
         assert_eq!(site.versions()[0], version);
@@ -146,7 +146,7 @@ fn every_role_gets_a_new_key_and_devices_follow() {
     assert!(after.len() == 3 && !after.contains(&id), "{after:?}");
 }
 
-/// Two holders of three are enough, wherever their keys are; one is not.
+/// Two of three root keys are enough, from any folders; one is not.
 #[test]
 fn root_keys_may_lie_in_different_places() {
     let site = Site::new();
@@ -155,7 +155,8 @@ fn root_keys_may_lie_in_different_places() {
         places.iter().flat_map(|place| ["--root-key".to_owned(), (*place).to_owned()]).collect()
     };
     let run = |command: &[&str], places: &[&str]| {
-        let (named, mut all) = (named(places), command.to_vec());
+        let named = named(places);
+        let mut all = command.to_vec();
         all.extend(named.iter().map(String::as_str));
         site.run(&all)
     };
@@ -187,7 +188,7 @@ fn a_lost_key_is_replaced_without_it() {
     }
 }
 
-/// The keys of a machine that is gone, each of which would be needed to replace the other one.
+/// Two keys are lost with a machine. Each would be needed to replace the other one.
 #[test]
 fn lost_keys_are_replaced_together() {
     let site = Site::with_birds();
@@ -256,7 +257,7 @@ fn status_says_what_is_there_and_what_expires() {
     site.host_tools(&["publish", "status", "--repo", "site"]).refused(&["damaged"]);
 }
 
-/// What is written is written: a script that saw a failure would do it twice.
+/// A lost report is no failure of a completed write: a script would run the command again.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_report_that_cannot_be_written_is_no_failure() {

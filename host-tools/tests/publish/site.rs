@@ -19,7 +19,7 @@ use tough::schema::RoleType;
 use tough::{FilesystemTransport, IntoVec, Repository, RepositoryLoader, TargetName};
 use url::Url;
 
-/// How a command ended.
+/// Result of a command.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -28,13 +28,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// It came through.
+    /// Asserts that the command succeeded.
     #[track_caller]
     pub(crate) fn done(&self) {
         assert_eq!(self.code, 0, "{}", self.stderr);
     }
 
-    /// It failed, and said why.
+    /// Asserts that the command failed, with all of `words` in its error.
     #[track_caller]
     pub(crate) fn refused(&self, words: &[&str]) {
         assert_eq!(self.code, 1, "{words:?}: {}", self.stdout);
@@ -44,25 +44,25 @@ impl Run {
     }
 }
 
-/// `site` is the repository, `keys` are its keys.
+/// A temporary folder: `site` is the repository, `keys` has its keys.
 pub(crate) struct Site {
     folder: TempDir,
 }
 
 impl Site {
-    /// Nothing yet.
+    /// Creates an empty folder.
     pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// An empty repository.
+    /// Creates an empty repository.
     pub(crate) fn ready() -> Self {
         let site = Self::new();
         site.run(&["init"]).done();
         site
     }
 
-    /// A repository with an adapter for 5 % of all devices.
+    /// Creates a repository with an adapter for 5 % of all devices.
     pub(crate) fn with_birds() -> Self {
         let site = Self::ready();
         site.adapter("birds-1.fmla", "birds", 1);
@@ -70,7 +70,7 @@ impl Site {
         site
     }
 
-    /// The same files once more.
+    /// Copies all files into a new folder.
     pub(crate) fn copy(&self) -> Self {
         let copy = Self::new();
         for (path, bytes) in self.all_files() {
@@ -89,7 +89,7 @@ impl Site {
         std::fs::read(self.path(name)).expect("a file")
     }
 
-    /// Every file with its bytes.
+    /// Returns all files with their bytes.
     pub(crate) fn all_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut folders = vec![self.folder.path().to_owned()];
@@ -107,24 +107,24 @@ impl Site {
         files
     }
 
-    /// Runs `publish` with keys that are not encrypted.
+    /// Runs `publish` with unencrypted keys.
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         self.run_with(&[arguments, &["--unencrypted"]].concat(), &[])
     }
 
-    /// Runs `publish` with an environment.
+    /// Runs `publish` with environment variables.
     pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
         let place = ["--repo", "site", "--keys", "keys"];
         let all = [&["publish"], arguments, &place].concat();
         self.command(&all, environment)
     }
 
-    /// Runs `publish` with keys that are not encrypted, at a time so many days from now.
+    /// Runs `publish` with unencrypted keys and a clock that is `days` days ahead.
     pub(crate) fn run_in_days(&self, days: i64, arguments: &[&str]) -> Run {
         self.run_by_clock(days * 24 * 60 * 60, arguments)
     }
 
-    /// Runs `publish` with keys that are not encrypted, and a clock that is so many seconds ahead.
+    /// Runs `publish` with unencrypted keys and a clock that is `seconds` seconds ahead.
     pub(crate) fn run_by_clock(&self, seconds: i64, arguments: &[&str]) -> Run {
         let clock = format!("publish-clock=return({seconds})");
         self.run_with(&[arguments, &["--unencrypted"]].concat(), &[("FAILPOINTS", &clock)])
@@ -135,7 +135,7 @@ impl Site {
         self.command(arguments, &[])
     }
 
-    /// `publish status` as JSON, and its exit code.
+    /// Returns the exit code of `publish status`, and its output as JSON.
     pub(crate) fn status(&self, more: &[&str]) -> (i32, Value) {
         let done =
             self.host_tools(&[&["--json", "publish", "status", "--repo", "site"], more].concat());
@@ -143,7 +143,7 @@ impl Site {
         (done.code, all.unwrap_or_else(|_| panic!("no JSON: {} {}", done.stdout, done.stderr)))
     }
 
-    /// The program in the folder, without what a test did not ask for.
+    /// Returns a command for the program in the folder, without inherited settings of `publish`.
     pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
         command.env_remove("FMLORA_KEY_PASSPHRASE").env_remove("FMLORA_KEYS");
@@ -162,7 +162,7 @@ impl Site {
         }
     }
 
-    /// Writes an adapter of statistics alone.
+    /// Writes an adapter with statistics only.
     pub(crate) fn adapter(&self, file: &str, name: &str, release: u64) {
         let base_id = BaseId::new([7; 32]);
         self.adapter_for(file, name, release, base_id.feature_space());
@@ -173,7 +173,8 @@ impl Site {
         self.adapter_of(file, name, release, [space, space], "robin");
     }
 
-    /// Writes an adapter that leads from some features to others, or leaves them as they are, and brings a class.
+    /// Writes an adapter that leads from one feature space to another, or keeps it, and brings a
+    /// class.
     pub(crate) fn adapter_of(
         &self,
         file: &str,
@@ -209,21 +210,22 @@ impl Site {
         std::fs::write(self.path(file), bytes).expect("written");
     }
 
-    /// The repository as a device finds it that trusts the first root.
+    /// Loads the repository as a device that trusts the first root.
     pub(crate) fn load(&self) -> Result<Repository, Box<tough::error::Error>> {
         let url = |folder: &Path| Url::from_directory_path(folder).expect("an absolute path");
-        let (metadata, targets) = (self.path("site/metadata"), self.path("site/targets"));
+        let metadata = self.path("site/metadata");
+        let targets = self.path("site/targets");
         let root = self.read("site/metadata/1.root.json");
         let loader = RepositoryLoader::new(&root, url(&metadata), url(&targets));
         block_on(loader.transport(FilesystemTransport).load()).map_err(Box::new)
     }
 
-    /// What the repository says of a target, and its bytes.
+    /// Returns the `custom` object of a target, and its bytes.
     pub(crate) fn target(&self, name: &str) -> (Value, Vec<u8>) {
         let repository = self.load().expect("a repository");
         let name = TargetName::new(name).expect("a sound name");
-        let custom = &repository.targets().signed.targets[&name].custom;
-        let custom = serde_json::to_value(custom).expect("JSON");
+        let target = &repository.targets().signed.targets[&name];
+        let custom = serde_json::to_value(&target.custom).expect("JSON");
         let bytes = block_on(async {
             let stream = repository.read_target(&name).await.expect("a target");
             stream.expect("it is listed").into_vec().await.expect("whole")
@@ -231,7 +233,7 @@ impl Site {
         (custom, bytes)
     }
 
-    /// Versions of root, targets, snapshot and timestamp.
+    /// Returns the versions of root, targets, snapshot and timestamp.
     pub(crate) fn versions(&self) -> [u64; 4] {
         let found = self.load().expect("a repository");
         [
@@ -242,7 +244,7 @@ impl Site {
         ]
     }
 
-    /// The keys of a role, by the beginning of their ids.
+    /// Returns the beginning of the ids of a role's keys.
     pub(crate) fn key_ids(&self, role: &str) -> Vec<String> {
         let repository = self.load().expect("a repository");
         let role: RoleType = role.parse().expect("a role");
@@ -253,7 +255,7 @@ impl Site {
     }
 }
 
-/// A task of rank 1 in one layer.
+/// Creates a task of rank 1 in one layer.
 fn task() -> AdapterTask {
     let place = Place { block: 0, site: Layer::Query };
     let factor = || Matrix::from_fn(2, 1, |i, _| i as f32);
@@ -263,7 +265,7 @@ fn task() -> AdapterTask {
     AdapterTask { update, weight: 0.5, grams, n_pictures: 6 }
 }
 
-/// Waits for what is at hand.
+/// Runs a future to its end.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(future)

@@ -1,4 +1,4 @@
-//! Folders into which cameras upload.
+//! Folders that cameras upload into.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn config(folder: &Path, settings: &str) -> String {
     format!("device = \"cpu\"\n{source}[predict]\nsmoothing_frames = 1\n{OPEN}")
 }
 
-/// Waits until the daemon sees a thing.
+/// Waits until the daemon recognises a thing.
 fn see(daemon: &mut Daemon, thing: Thing) {
     until(thing.name(), || daemon.line("class") == thing.name());
 }
@@ -39,7 +39,7 @@ fn pictures_that_come_later_are_seen_when_they_are_complete() {
     std::fs::write(day.join("0001.jpg"), &first).expect("a file");
     see(&mut daemon, things[0]);
 
-    // An upload that takes a while.
+    // A slow upload.
     let half = second.len() / 2;
     let mut upload = std::fs::File::create(day.join("0002.jpg")).expect("a file");
     upload.write_all(&second[..half]).expect("a file");
@@ -49,12 +49,12 @@ fn pictures_that_come_later_are_seen_when_they_are_complete() {
     upload.write_all(&second[half..]).expect("a file");
     see(&mut daemon, things[1]);
 
-    // One that gets its name when it is complete.
+    // An upload that is renamed when it is complete.
     std::fs::write(folder.join("0003.part"), &third).expect("a file");
     std::fs::rename(folder.join("0003.part"), folder.join("0003.jpg")).expect("a file");
     see(&mut daemon, things[2]);
 
-    // One that is written over.
+    // A file that is overwritten.
     std::fs::write(folder.join("0003.jpg"), &first).expect("a file");
     see(&mut daemon, things[0]);
     let seen = info(&mut daemon);
@@ -64,7 +64,8 @@ fn pictures_that_come_later_are_seen_when_they_are_complete() {
 #[test]
 fn a_bad_file_is_warned_of_once_and_hides_none() {
     let setting = Setting::new();
-    let (thing, other) = (Thing::ALL[0], Thing::ALL[1]);
+    let thing = Thing::ALL[0];
+    let other = Thing::ALL[1];
     setting.teach(thing, 8);
     setting.teach(other, 8);
     setting.pictures("in", thing, 2, 9);
@@ -77,7 +78,7 @@ fn a_bad_file_is_warned_of_once_and_hides_none() {
     let log = std::fs::read_to_string(setting.path("log")).expect("a log");
     assert_eq!(log.matches("a-broken.jpg").count(), 1, "{log}");
 
-    // Mended, it is a picture like others.
+    // Once mended, it is read like any other picture.
     std::fs::write(folder.join("a-broken.jpg"), &jpegs(other, 1, 9)[0]).expect("a file");
     see(&mut daemon, other);
 }

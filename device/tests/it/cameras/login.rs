@@ -1,4 +1,4 @@
-//! Cameras that ask for a password.
+//! Cameras that ask for a password by Basic or Digest.
 
 use std::slice::from_ref;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use super::{check, number, say, watch};
 use crate::served::jpegs;
 use crate::setting::Setting;
 
-/// Value of a line of a request.
+/// Returns the value of a header of a request.
 fn line<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let named = |line: &'a str| {
         let (found, value) = line.split_once(':')?;
@@ -21,22 +21,22 @@ fn line<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn refuse(challenges: &[String]) -> Vec<u8> {
-    let lines: Vec<String> =
+    let headers: Vec<String> =
         challenges.iter().map(|asked| format!("WWW-Authenticate: {asked}\r\n")).collect();
-    let lines = lines.concat();
+    let lines = headers.concat();
     format!("HTTP/1.1 401 Unauthorized\r\n{lines}Content-Length: 0\r\nConnection: close\r\n\r\n")
         .into()
 }
 
-/// A part of an answer to a challenge.
+/// Returns a parameter of an answer to a challenge.
 fn parameter<'a>(answer: &'a str, name: &str) -> &'a str {
     let found = answer.split([',', ' ']).find_map(|part| part.trim().strip_prefix(name));
     found.and_then(|value| value.strip_prefix('=')).unwrap_or_default().trim_matches('"')
 }
 
-/// Whether an answer is the one that the challenge, user and password lead to.
+/// Returns true if an answer matches the challenge, the user and the password.
 fn is_right(challenge: &str, answer: &str, uri: &str) -> bool {
-    // Written as the rules want it.
+    // In the spelling of the standard.
     let challenge = challenge.replace("md5", "MD5");
     let Ok(PasswordClient::Digest(mut client)) = PasswordClient::try_from(challenge.as_str())
     else {
@@ -64,7 +64,7 @@ fn a_camera_that_asks_for_digest_is_entered_with_its_stream_and_its_pictures() {
     for kind in kinds {
         for stream in [true, false] {
             let picture = picture.clone();
-            // A nonce is good for three pictures.
+            // A nonce is valid for three pictures.
             let uses = Mutex::new(0);
             let camera = BoxCamera::start(move |_, head, to| {
                 let mut uses = uses.lock().expect("no panic");

@@ -1,4 +1,4 @@
-//! Programs that write pictures, or say why they cannot.
+//! Programs that write pictures, or report why they cannot.
 
 use std::time::Duration;
 
@@ -44,9 +44,10 @@ fn the_last_words_of_a_program_are_told_without_passwords() {
     assert!(trouble.contains("401 Unauthorized") && !trouble.contains("secret"), "{trouble}");
 }
 
-/// A program may leave others behind that hold its output and are in no group that could be ended.
+/// A program may leave behind processes that hold its output and are in no group that could be
+/// killed.
 #[test]
-fn what_a_program_leaves_behind_keeps_no_reader() {
+fn processes_that_a_program_leaves_behind_keep_no_reader() {
     let setting = Setting::new();
     let picture = setting.path("frame.jpg");
     std::fs::write(&picture, &jpegs(Thing::ALL[0], 1, 1)[0]).expect("a file");
@@ -65,7 +66,7 @@ fn what_a_program_leaves_behind_keeps_no_reader() {
     drop(daemon);
     let left = std::fs::read_to_string(setting.path("left")).expect("programs that are left");
     for pid in left.lines() {
-        // It may be over.
+        // It may have ended already.
         let _ = std::process::Command::new("kill").arg(pid).status();
     }
 }

@@ -1,4 +1,4 @@
-//! Cameras with certificates of their own.
+//! Cameras with self-signed certificates.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -15,14 +15,15 @@ use crate::served::jpegs;
 use crate::setting::{Setting, text};
 use crate::tls::certificate;
 
-/// Answers each request with a picture, in TLS with the certificate of the setting. Gives its port.
+/// Answers each request with a picture over TLS, with the certificate of the setting. Returns the
+/// port.
 fn serve(setting: &Setting, certificate: CertificateDer<'static>) -> u16 {
     let key = PrivateKeyDer::from_pem_file(setting.path("key.pem")).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
+    let builder =
         ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(vec![certificate], key).expect("a pair"));
+    let anonymous = builder.expect("versions").with_no_client_auth();
+    let config = Arc::new(anonymous.with_single_cert(vec![certificate], key).expect("a pair"));
     let answer = snapshot(&jpegs(Thing::ALL[0], 1, 1)[0]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
@@ -31,7 +32,7 @@ fn serve(setting: &Setting, certificate: CertificateDer<'static>) -> u16 {
             let Ok(stream) = stream else { return };
             let server = ServerConnection::new(config.clone()).expect("a server");
             let mut stream = StreamOwned::new(server, stream);
-            // A client that does not trust it goes away.
+            // A client that does not trust the certificate disconnects.
             if !read_head(&mut stream).is_empty() {
                 let _ = stream.write_all(&answer);
                 stream.conn.send_close_notify();
@@ -57,7 +58,7 @@ fn a_certificate_of_its_own_is_trusted_where_the_configuration_names_it() {
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(expected) && said.contains("camera.authority"), "{said}");
     }
-    // The second name is none that the certificate is for: it is trusted as it is.
+    // The certificate is not for the second name, and is trusted as it is.
     for host in ["localhost", "127.0.0.1"] {
         let url = format!("https://{host}:{port}/");
         let (code, said) = check(&setting, &url, &named("certificate.pem"));

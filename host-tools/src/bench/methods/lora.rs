@@ -1,4 +1,4 @@
-//! Rivals that train LoRA with a linear head: sequentially, jointly, and SD-LoRA.
+//! Baselines that train LoRA with a linear head: sequentially, jointly, and SD-LoRA.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -19,8 +19,8 @@ use crate::bench::stream::TaskRows;
 /// Weights `[d, classes]` and biases `[1, classes]` of a linear head.
 type Head = (Tensor<2>, Tensor<2>);
 
-/// One LoRA and one linear head with a softmax over all classes seen, trained on whatever comes: the floor
-/// when tasks come one by one, the ceiling when all come at once.
+/// One LoRA and one linear head with a softmax over all classes seen, trained on each task as it
+/// comes: a lower bound if tasks come one by one, an upper bound if all come at once.
 #[derive(Default)]
 pub(super) struct Lora {
     labels: Vec<usize>,
@@ -47,7 +47,7 @@ fn training(world: &World<'_>, joint: bool) -> TrainingConfig {
     training
 }
 
-/// Runs the loop on the rows of a task; `position` gives the column of a label.
+/// Runs the training loop on the rows of a task; `position` gives the column of a label.
 fn run(
     world: &World<'_>,
     task: &TaskRows,
@@ -59,8 +59,8 @@ fn run(
 ) -> Result<()> {
     let part = &world.arena.prepared.train;
     let rows = part.rows(&task.train, task.views);
-    let labels: Option<Vec<usize>> = rows.iter().map(|&row| position(part.labels[row])).collect();
-    let labels = labels.ok_or_else(|| anyhow!("a picture of a class that is not in the task"))?;
+    let columns: Option<Vec<usize>> = rows.iter().map(|&row| position(part.labels[row])).collect();
+    let labels = columns.ok_or_else(|| anyhow!("a picture of a class that is not in the task"))?;
     let examples = Examples::new(&part.tokens, &rows, &labels)?;
     let mut watch = |_| {
         (world.on_step)();
@@ -71,7 +71,7 @@ fn run(
     Ok(())
 }
 
-/// Features of test pictures with branches folded in.
+/// Computes features of test pictures, with the branches folded into the network.
 fn test_features(
     world: &World<'_>,
     branches: &SideBranches,
@@ -81,7 +81,7 @@ fn test_features(
     features_of(&backbone, &world.arena.prepared.test.tokens, rows, &ProgressBar::hidden())
 }
 
-/// Scores of a head's classes for each feature.
+/// Computes the scores of a head's classes for each feature.
 fn scores(features: &[Vec<f32>], head: &Head, world: &World<'_>) -> Result<Vec<Vec<f32>>> {
     let d = world.arena.backbone.d_feature();
     let data = burn::tensor::TensorData::new(features.concat(), [features.len(), d]);
@@ -101,8 +101,10 @@ fn numbers_of(branches: &SideBranches) -> usize {
 
 impl Method for Lora {
     fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned> {
-        let (settings, backbone) = (world.settings, &world.arena.backbone);
-        let (device, vit) = (backbone.device(), backbone.vit_config());
+        let settings = world.settings;
+        let backbone = &world.arena.backbone;
+        let device = backbone.device();
+        let vit = backbone.vit_config();
         let before = self.n_bytes();
         let new: Vec<usize> =
             task.classes.iter().copied().filter(|c| !self.labels.contains(c)).collect();
@@ -167,8 +169,9 @@ impl Method for Lora {
     }
 }
 
-/// SD-LoRA (arXiv:2501.13198): `W_0 + sum_k a_k D_k`, directions `D_k` of unit norm frozen after their task, all
-/// magnitudes `a_k` trained on; one head a task, trained on its own classes, all side by side at test time.
+/// SD-LoRA (arXiv:2501.13198): `W_0 + sum_k a_k D_k`. The directions `D_k` have unit norm and are
+/// frozen after their task; all magnitudes `a_k` are trained further. Each task has one head,
+/// trained on its own classes; at test time all heads are used side by side.
 #[derive(Default)]
 pub(super) struct SdLora {
     /// Directions so far: `[d_in, k r]` and `[k r, d_out]`.
@@ -179,7 +182,7 @@ pub(super) struct SdLora {
 }
 
 impl SdLora {
-    /// Directions with magnitudes: one branch a layer.
+    /// Builds one branch per layer from directions and magnitudes.
     fn branches(&self, rank: usize, device: &burn::tensor::Device) -> SideBranches {
         let branch = |(&place, (down, up)): (&Place, &(Tensor<2>, Tensor<2>))| {
             let core = diagonal(row(&self.magnitudes[&place], device), rank);
@@ -189,13 +192,13 @@ impl SdLora {
     }
 }
 
-/// Numbers as `[1, n]`.
+/// Returns numbers as a tensor `[1, n]`.
 fn row(values: &[f32], device: &burn::tensor::Device) -> Tensor<2> {
     let data = burn::tensor::TensorData::new(values.to_vec(), [1, values.len()]);
     Tensor::from_data(data, device)
 }
 
-/// A diagonal matrix with each of `[1, k]` magnitudes `rank` times: `[k rank, k rank]`.
+/// Builds a diagonal matrix with each of `[1, k]` magnitudes `rank` times: `[k rank, k rank]`.
 fn diagonal(magnitudes: Tensor<2>, rank: usize) -> Tensor<2> {
     let k = magnitudes.dims()[1];
     let repeated = magnitudes.reshape([k, 1]).expand([k, rank]).reshape([1, k * rank]);
@@ -204,8 +207,11 @@ fn diagonal(magnitudes: Tensor<2>, rank: usize) -> Tensor<2> {
 
 impl Method for SdLora {
     fn learn(&mut self, world: &World<'_>, task: &TaskRows) -> Result<Learned> {
-        let (settings, backbone) = (world.settings, &world.arena.backbone);
-        let (device, vit, rank) = (backbone.device(), backbone.vit_config(), settings.rank);
+        let settings = world.settings;
+        let backbone = &world.arena.backbone;
+        let device = backbone.device();
+        let vit = backbone.vit_config();
+        let rank = settings.rank;
         let before = self.n_bytes();
         let places = settings.layers().places(backbone.config().first_adapted_block, vit);
         let mut parameters = Parameters::new(0.0);
@@ -234,9 +240,10 @@ impl Method for SdLora {
         let training = training(world, false);
         run(world, task, position, &mut parameters, head, &training, &mut build)?;
         for (&place, pair) in &pairs {
-            let (down, up) = (parameters.value(pair.down), parameters.value(pair.up));
-            let norm = down.clone().matmul(up.clone()).square().sum();
-            let norm = norm.try_into_scalar::<f32>().map_err(|e| anyhow!("{e}"))?.sqrt();
+            let down = parameters.value(pair.down);
+            let up = parameters.value(pair.up);
+            let squares = down.clone().matmul(up.clone()).square().sum();
+            let norm = squares.try_into_scalar::<f32>().map_err(|e| anyhow!("{e}"))?.sqrt();
             let up = up.div_scalar(norm.max(f32::MIN_POSITIVE));
             let known = self.magnitudes.entry(place).or_default();
             if let Some(&id) = magnitudes.get(&place) {

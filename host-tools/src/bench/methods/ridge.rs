@@ -1,8 +1,8 @@
 //! Ridge regression to class labels on frozen features, plain or after a random projection.
 //!
-//! `RanPAC` (arXiv:2307.02251) without its first-task adapter: `phi = ReLU(x R)`, `G = sum phi phi^T`,
-//! `Q = sum phi y^T`, `W = (G + lambda I)^-1 Q`. As there, `lambda` is chosen at every task by the squared error on a
-//! fifth of its pictures.
+//! `RanPAC` (arXiv:2307.02251) without its first-task adapter: `phi = ReLU(x R)`, `G = sum phi
+//! phi^T`, `Q = sum phi y^T`, `W = (G + lambda I)^-1 Q`. As there, `lambda` is chosen at every task
+//! by the squared error on a fifth of its pictures.
 
 use anyhow::{Context, Result};
 use faer::linalg::matmul::matmul;
@@ -16,11 +16,11 @@ use rand_distr::{Distribution, StandardNormal};
 use super::{Learned, Method, World};
 use crate::bench::stream::TaskRows;
 
-/// Regularisers that are tried. The features are layer-normalised, which fixes their scale; smaller ones
+/// Candidate regularisers. The features are layer-normalised, which fixes their scale; smaller ones
 /// were never chosen.
 const LAMBDAS: [f32; 6] = [1e2, 1e3, 1e4, 1e5, 1e6, 1e7];
 
-/// Of how many pictures of a task one chooses the regulariser.
+/// One of this many pictures of a task is held out to choose the regulariser.
 const HELD_OUT: usize = 5;
 
 /// Sums over all pictures, and the head of the last task.
@@ -33,7 +33,7 @@ pub(super) struct Ridge {
     /// Labels in the order of the columns of `targets`.
     labels: Vec<usize>,
     head: Mat<f32>,
-    /// Place of the last regulariser in [`LAMBDAS`].
+    /// Index of the last regulariser in [`LAMBDAS`].
     chosen: usize,
     seed: u64,
 }
@@ -58,7 +58,7 @@ impl Ridge {
         Self { projection: Some(projection), seed, ..Self::plain(m) }
     }
 
-    /// `phi` of some features: `[rows, M]`.
+    /// Computes `phi` of some features: `[rows, M]`.
     fn expanded(&self, features: &[Vec<f32>], rows: &[usize]) -> Mat<f32> {
         let plain = Mat::from_fn(rows.len(), features[0].len(), |i, j| features[rows[i]][j]);
         let Some(projection) = &self.projection else { return plain };
@@ -83,7 +83,7 @@ impl Ridge {
         Some(a.llt(Side::Lower).ok()?.solve(&self.targets))
     }
 
-    /// Columns for labels that were not seen before.
+    /// Adds columns for labels that were not seen before.
     fn make_room(&mut self, classes: &[usize]) {
         let new: Vec<usize> =
             classes.iter().copied().filter(|c| !self.labels.contains(c)).collect();
@@ -141,14 +141,15 @@ impl Method for Ridge {
     }
 
     fn n_bytes(&self) -> usize {
-        // The projection follows from its seed.
+        // The projection is not stored: it follows from its seed.
         let m = self.gram.nrows();
         size_of::<f32>() * (m * m + m * self.labels.len())
     }
 }
 
-/// Place of the lowest of `n` values that have one valley, walked to from `start`. Regularisers that do not make
-/// the matrix definite are infinitely bad and stand at the lower end: the walk leaves them upwards.
+/// Returns the index of the lowest of `n` values with a single valley, by a walk from `start`.
+/// Regularisers that do not make the matrix definite have an infinite value and are at the lower
+/// end: the walk leaves them upwards.
 fn lowest(start: usize, n: usize, value: impl Fn(usize) -> f64) -> usize {
     let mut known = vec![None; n];
     let mut at = |place: usize| *known[place].get_or_insert_with(|| value(place));

@@ -1,4 +1,4 @@
-//! What an adapter holds.
+//! Content of an adapter.
 
 use anyhow::Result;
 use fmlora_learner::LowRankDrift;
@@ -8,14 +8,15 @@ use serde_json::json;
 use crate::files;
 use crate::hex::hex;
 
-/// Prints it; `sha256` is that of its content.
+/// Prints an adapter. `sha256` is the hash of its content.
 pub(super) fn show(
     adapter: &AdapterFile,
     sha256: [u8; 32],
     n_bytes: usize,
     as_json: bool,
 ) -> Result<()> {
-    let (facts, drift) = (&adapter.facts, adapter.drift.as_ref());
+    let facts = &adapter.facts;
+    let drift = adapter.drift.as_ref();
     let digest = hex(&sha256);
     let (means, scatter) = adapter.summary.n_bytes();
     let classes = &adapter.summary.classes;
