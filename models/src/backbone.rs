@@ -1,5 +1,5 @@
-//! The frozen network as the rest of the system sees it: pictures in, features out, split where
-//! adaptation begins.
+//! The frozen backbone: pictures in, features out, split into prefix and suffix at the first
+//! adapted block.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -12,31 +12,31 @@ use crate::{
 };
 use thiserror::Error;
 
-/// How a network is used: which pictures it takes, where it is split, what its feature is.
+/// Configuration of a backbone: preprocessing, split into prefix and suffix, and feature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackboneConfig {
     /// Resize, crop and normalisation of pictures.
     pub preprocess: Preprocess,
-    /// The first block that a task may adapt; all before it are the prefix.
+    /// The first block that a task may adapt. The blocks before it are the prefix.
     pub first_adapted_block: usize,
-    /// What of the tokens becomes the feature.
+    /// Blocks and tokens that form the feature.
     pub feature: FeatureConfig,
 }
 
-/// Why a [`BackboneConfig`] does not fit a network.
+/// Mismatch of a [`BackboneConfig`] and a network.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum BackboneError {
-    /// Blocks or tokens that are not there.
+    /// The network lacks a block or token.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Numbers of the preprocessing that make no sense.
+    /// Invalid numbers of the preprocessing.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
 }
 
 impl BackboneConfig {
-    /// The defaults for a network: ImageNet's normalisation, the later half of the blocks adaptable,
-    /// class and mean token of the last two blocks.
+    /// Returns the defaults for a network: ImageNet's normalisation, the later half of the blocks
+    /// adaptable, class and mean token of the last two blocks.
     pub fn of(config: &VitConfig) -> Self {
         Self {
             preprocess: Preprocess::imagenet(config.image_size),
@@ -45,20 +45,22 @@ impl BackboneConfig {
         }
     }
 
-    /// Checks that everything named exists in the network.
+    /// Checks that the network has the configured blocks and tokens, and that the preprocessing is
+    /// valid.
     ///
     /// # Errors
     ///
-    /// [`BackboneError`] says what does not fit.
+    /// [`BackboneError`] names the mismatch.
     pub fn check(&self, config: &VitConfig) -> Result<(), BackboneError> {
         self.preprocess.check(config.image_size)?;
         self.feature.check(config)?;
-        let (split, depth) = (self.first_adapted_block, config.depth);
+        let split = self.first_adapted_block;
+        let depth = config.depth;
         if split >= depth {
             let what = "first_adapted_block";
             return Err(ConfigError::NoSuchBlock { what, block: split, depth }.into());
         }
-        // A feature taken before the split could never be adapted, and would not be in the suffix.
+        // A feature from a block before the split cannot be adapted and is not part of the suffix.
         match self.feature.blocks.iter().find(|&&block| block < split) {
             Some(&block) => Err(ConfigError::FeatureBeforeSplit { block, split }.into()),
             None => Ok(()),
@@ -66,13 +68,14 @@ impl BackboneConfig {
     }
 }
 
-/// How precisely a network multiplies.
+/// Precision of a network's matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// All in f32.
+    /// All products in f32.
     F32,
-    /// Weights and inputs of the blocks' products in f16, everything else and all training in f32.
+    /// Weights and inputs of the blocks' products in f16. Everything else, and all training, in
+    /// f32.
     F16,
 }
 
@@ -80,13 +83,13 @@ pub enum Precision {
 #[derive(Debug, Clone)]
 pub struct Backbone {
     vit: Vit,
-    /// The blocks once more, as the CPU computes them fastest; `None` on other devices.
+    /// Copy of the blocks in the layout that is fastest on the CPU. `None` on other devices.
     packed: Option<PackedBlocks>,
-    /// The blocks once more with products in f16, for everything but training.
+    /// Copy of the network with the blocks' products in f16, for inference.
     half: Option<Vit>,
     config: BackboneConfig,
     vit_config: VitConfig,
-    /// Prompt tokens that were folded in.
+    /// Prompt tokens of the folded side branches.
     prompt: Option<Tensor<2>>,
     device: Device,
 }
@@ -103,40 +106,43 @@ impl Backbone {
         device: &Device,
     ) -> Result<Self, BackboneError> {
         config.check(weights.config())?;
-        let (vit, vit_config) = (Vit::new(weights, device), weights.config().clone());
+        let vit = Vit::new(weights, device);
+        let vit_config = weights.config().clone();
         let packed = PackedBlocks::new(&vit, &vit_config);
         let device = device.clone();
         Ok(Self { vit, packed, half: None, config, vit_config, prompt: None, device })
     }
 
-    /// The same network, tensor by tensor even on the processor: what every other device computes.
+    /// Returns the network without packed blocks: it computes tensor by tensor on the CPU too, as
+    /// on every other device.
     #[must_use]
     pub fn unpacked(self) -> Self {
         Self { packed: None, ..self }
     }
 
-    /// The same network, tensor by tensor, that multiplies in f16 wherever it does not train.
+    /// Returns the network without packed blocks and with the blocks' products in f16, except in
+    /// training.
     #[must_use]
     pub fn halved(self) -> Self {
         Self { packed: None, half: Some(self.vit.halved()), ..self }
     }
 
-    /// How it multiplies where it does not train.
+    /// Precision of the products in inference.
     pub fn precision(&self) -> Precision {
         if self.half.is_some() { Precision::F16 } else { Precision::F32 }
     }
 
-    /// How the network is used.
+    /// Configuration of the backbone.
     pub fn config(&self) -> &BackboneConfig {
         &self.config
     }
 
-    /// The shape of the network.
+    /// Shape of the network.
     pub fn vit_config(&self) -> &VitConfig {
         &self.vit_config
     }
 
-    /// Where the network computes.
+    /// Device of the network.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -151,7 +157,7 @@ impl Backbone {
         3 * self.vit_config.image_size * self.vit_config.image_size
     }
 
-    /// The blocks that never change.
+    /// Computes the prefix: embedding and the blocks that never change.
     ///
     /// # Shapes
     ///
@@ -162,7 +168,7 @@ impl Backbone {
         (0..self.config.first_adapted_block).fold(embedded, |t, i| self.block(i, t))
     }
 
-    /// The blocks that tasks may adapt, and the feature.
+    /// Computes the suffix: the blocks that tasks may adapt, and the feature.
     ///
     /// # Shapes
     ///
@@ -188,14 +194,17 @@ impl Backbone {
         }
     }
 
-    /// The same with side branches, and with their prompt instead of one folded in earlier.
+    /// Computes [`Backbone::suffix`] with side branches, and with their prompt instead of a folded
+    /// one.
     ///
-    /// Gradients flow to whatever tensors of `branches` are on an autodiff device; the network itself and the
-    /// tokens are constants. Patches may be missing, as in a training that draws some of them at each step.
+    /// Gradients flow to the tensors of `branches` that are on an autodiff device. The network and
+    /// the tokens are constants. Patches may be missing, as in a training that draws some of them
+    /// for each step.
     ///
     /// # Shapes
     ///
-    /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`], the prefix tokens and any of the patches
+    /// - `tokens`: `[batch, tokens, d]` from [`Backbone::prefix`], the prefix tokens and any of the
+    ///   patches
     /// - output: `[batch, d_feature]`
     pub fn suffix_with(
         &self,
@@ -206,7 +215,8 @@ impl Backbone {
         let n_patches = self.patches_of(&tokens);
         let tokens = self.prompted(tokens, branches.prompt.as_ref());
         if let (Some(packed), None) = (&self.packed, &observer) {
-            let (config, first) = (&self.vit_config, self.config.first_adapted_block);
+            let config = &self.vit_config;
+            let first = self.config.first_adapted_block;
             let before = config.n_prefix_tokens();
             let prompt = before..before + branches.prompt.as_ref().map_or(0, |p| p.dims()[0]);
             return self.packed_suffix_of(tokens, n_patches, |i, tokens, wanted| {
@@ -220,9 +230,9 @@ impl Backbone {
         })
     }
 
-    /// The network with side branches added to its weights and their prompt kept: [`Backbone::suffix`] then
-    /// computes what [`Backbone::suffix_with`] does, at the price of the plain network and the prompt's
-    /// tokens.
+    /// Folds side branches into the weights and keeps their prompt. [`Backbone::suffix`] of the
+    /// result computes the same as [`Backbone::suffix_with`], at the cost of the plain network and
+    /// the prompt tokens.
     #[must_use]
     pub fn folded(&self, branches: &SideBranches) -> Self {
         let vit = self.vit.folded(&self.vit_config, branches);
@@ -231,10 +241,11 @@ impl Backbone {
         Self { vit, packed, half, prompt: branches.prompt.clone(), ..self.clone() }
     }
 
-    /// Puts prompt tokens behind the class token and the registers.
+    /// Inserts prompt tokens after the class token and the registers.
     fn prompted(&self, tokens: Tensor<3>, prompt: Option<&Tensor<2>>) -> Tensor<3> {
         let Some(prompt) = prompt else { return tokens };
-        let ([batch, n_tokens, d], [m, _]) = (tokens.dims(), prompt.dims());
+        let [batch, n_tokens, d] = tokens.dims();
+        let [m, _] = prompt.dims();
         let n_prefix = self.vit_config.n_prefix_tokens();
         let prompt = prompt.clone().unsqueeze::<3>().expand([batch, m, d]);
         let patches = tokens.clone().narrow(1, n_prefix, n_tokens - n_prefix);
@@ -250,12 +261,13 @@ impl Backbone {
         self.feature_of(tokens, |block, tokens| (block_of(block, tokens), n_patches))
     }
 
-    /// Patches among tokens without a prompt.
+    /// Number of patches among tokens without a prompt.
     fn patches_of(&self, tokens: &Tensor<3>) -> usize {
         tokens.dims()[1] - self.vit_config.n_prefix_tokens()
     }
 
-    /// As [`Backbone::suffix_of`], but of the last block only that is computed which the feature takes.
+    /// Computes [`Backbone::suffix_of`], but only the outputs of the last block that the feature
+    /// takes.
     fn packed_suffix_of(
         &self,
         tokens: Tensor<3>,
@@ -272,7 +284,8 @@ impl Backbone {
         })
     }
 
-    /// The feature from what blocks give: tokens, and how many of them, at their end, are patches.
+    /// Computes the feature. `block_of` runs a block and returns its tokens, and the number of
+    /// patches at their end.
     fn feature_of(
         &self,
         mut tokens: Tensor<3>,
@@ -290,18 +303,21 @@ impl Backbone {
         Tensor::cat(parts.into_iter().flatten().collect(), 1)
     }
 
-    /// [`Backbone::prefix`] of preprocessed pictures, each `n_pixels` numbers, one after the other.
+    /// Computes [`Backbone::prefix`] of preprocessed pictures, each `n_pixels` numbers, one after
+    /// the other.
     pub fn tokens(&self, pixels: Vec<f32>) -> Tensor<3> {
-        let (batch, side) = (pixels.len() / self.n_pixels(), self.vit_config.image_size);
+        let batch = pixels.len() / self.n_pixels();
+        let side = self.vit_config.image_size;
         let data = TensorData::new(pixels, [batch, 3, side, side]);
         self.prefix(Tensor::from_data(data, &self.device))
     }
 
-    /// Features of preprocessed pictures, each `n_pixels` numbers, one after the other.
+    /// Computes the features of preprocessed pictures, each `n_pixels` numbers, one after the
+    /// other.
     ///
     /// # Errors
     ///
-    /// Text of the backend if the device failed.
+    /// Error text of the backend if the device fails.
     pub fn features(&self, pixels: Vec<f32>) -> Result<Vec<Vec<f32>>, String> {
         let batch = pixels.len() / self.n_pixels();
         if batch == 0 {
