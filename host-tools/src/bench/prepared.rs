@@ -1,4 +1,5 @@
-//! What all methods share: tokens entering the first adapted block and features of the base, computed once.
+//! Data shared by all methods, computed once: tokens that enter the first adapted block, and
+//! features of the base.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,10 +17,10 @@ use sha2::{Digest, Sha256};
 use crate::dataset::{Dataset, Pictures};
 use crate::{features, files};
 
-/// Pictures of one pass.
+/// Batch size of a forward pass, in pictures.
 const PASS: usize = 32;
 
-/// Tokens and features of some pictures, row by row; behind them those of random views of the pictures.
+/// Tokens and features of pictures, row by row, then those of random views of the pictures.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) labels: Vec<usize>,
@@ -39,7 +40,7 @@ pub(crate) struct Prepared {
 }
 
 impl Part {
-    /// Rows of some pictures; with `views`, those of their views too.
+    /// Returns the rows of pictures; with `views`, the rows of their views too.
     pub(crate) fn rows(&self, pictures: &[usize], views: bool) -> Vec<usize> {
         let of_views = pictures.iter().filter(|_| views).flat_map(|&row| self.views[row].clone());
         pictures.iter().copied().chain(of_views).collect()
@@ -47,11 +48,11 @@ impl Part {
 }
 
 impl Prepared {
-    /// Runs the prefix over all pictures, or reads what an earlier start left in `dir`; then the suffix.
+    /// Computes tokens and features of all pictures, or reads those of an earlier start from `dir`.
     ///
-    /// Tokens and features are kept beside the results, so that a killed benchmark goes on at once. Their names
-    /// tell bases, data and first adapted blocks apart. With `views`, training pictures have as many views as a device
-    /// would look at.
+    /// Tokens and features are cached beside the results, so a killed benchmark resumes at once.
+    /// The file names contain a digest of base, data and first adapted block. With `views`,
+    /// training pictures get as many views as on a device.
     pub(crate) fn new(
         backbone: &Backbone,
         base_id: BaseId,
@@ -87,7 +88,8 @@ impl Prepared {
     }
 }
 
-/// Views of each picture, by how many pictures of its class are taught on its occasion.
+/// Returns the number of views of each picture, which depends on the number of pictures of the same
+/// class and occasion.
 fn n_views(pictures: &Pictures) -> Vec<usize> {
     let key = |row: usize| (pictures.labels[row], pictures.occasion(row));
     let mut counts: HashMap<(usize, usize), usize> = HashMap::new();
@@ -95,6 +97,7 @@ fn n_views(pictures: &Pictures) -> Vec<usize> {
     (0..pictures.items.len()).map(|row| Shots::n_views(counts[&key(row)])).collect()
 }
 
+/// Reads the tokens of pictures and views from `path`, or computes and writes them.
 fn tokens(
     backbone: &Backbone,
     pictures: &Pictures,
@@ -102,7 +105,8 @@ fn tokens(
     what: &str,
     path: &Path,
 ) -> Result<TokenCache> {
-    let (n_tokens, d) = (backbone.vit_config().n_tokens(), backbone.vit_config().d_model);
+    let n_tokens = backbone.vit_config().n_tokens();
+    let d = backbone.vit_config().d_model;
     let n_rows = pictures.items.len() + n_views.iter().sum::<usize>();
     if path.exists() {
         let read = TokenCache::from_bytes(n_tokens, d, &files::read(path)?);
@@ -116,7 +120,7 @@ fn tokens(
     Ok(cache)
 }
 
-/// Tokens entering the first adapted block, with a bar.
+/// Computes the tokens of pictures that enter the first adapted block, with a progress bar.
 pub(crate) fn tokens_of(
     backbone: &Backbone,
     pictures: &Pictures,
@@ -137,7 +141,7 @@ pub(crate) fn tokens_of(
     Ok(cache)
 }
 
-/// Adds the tokens of views of each picture, with a bar.
+/// Adds the tokens of views of each picture, with a progress bar.
 pub(crate) fn push_views(
     cache: &mut TokenCache,
     backbone: &Backbone,
@@ -163,7 +167,8 @@ pub(crate) fn push_views(
     Ok(())
 }
 
-/// Features of all rows of a cache, with a bar; or those that an earlier start left.
+/// Reads the features of all rows of a cache from `path`, or computes and writes them, with a
+/// progress bar.
 fn suffix_features(
     backbone: &Backbone,
     tokens: &TokenCache,
@@ -188,7 +193,7 @@ fn suffix_features(
     Ok(found)
 }
 
-/// Features of some rows of a cache.
+/// Computes the features of rows of a cache.
 pub(crate) fn features_of(
     backbone: &Backbone,
     tokens: &TokenCache,

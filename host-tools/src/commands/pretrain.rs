@@ -1,4 +1,4 @@
-//! `pretrain`: shared bases and prompt from a broad task 1.
+//! `pretrain`: trains shared bases and prompt on a broad task 1.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::files;
 use crate::network::network;
 use crate::progress::{show_step, training_bar};
 
-/// Share of the target that goes to all classes alike, with a cosine head.
+/// Share of the target that is spread evenly over all classes, with a cosine head.
 const LABEL_SMOOTHING: f64 = 0.1;
 
 pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
@@ -39,7 +39,7 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
     let (bases, state) = trained.adapter.n_bytes();
     base.adapter = Some(trained.adapter);
     if !args.extend {
-        // The features are others now.
+        // The features have changed: the prior does not fit them.
         base.prior = None;
     }
     let file = encode_base(&base).with_context(|| args.base.display().to_string())?;
@@ -62,7 +62,7 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
     files::line(format!("base_id {base_id}"))
 }
 
-/// Trains bases, or adds directions to those that are there.
+/// Trains new bases, or extends those of the base with `--extend`.
 fn train(
     args: &PretrainArgs,
     backbone: &Backbone,

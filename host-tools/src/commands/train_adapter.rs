@@ -1,4 +1,4 @@
-//! `train-adapter`: a task trained on the workstation, as a file for devices.
+//! `train-adapter`: trains a task on the workstation and writes it as an adapter file for devices.
 
 mod ground;
 mod measure;
@@ -29,7 +29,7 @@ use crate::{features, files};
 use ground::Start;
 use measure::{Measured, Pupil};
 
-/// What became of the task.
+/// Report of the command.
 #[derive(Debug, Serialize)]
 struct Report {
     out: String,
@@ -45,12 +45,13 @@ struct Report {
     complexity: f64,
     difficulty: f64,
     novelty: f64,
-    /// Rank that was trained.
+    /// Trained rank.
     rank: usize,
-    /// Whether what was trained is in the file: only if it proved to be better.
+    /// True if the file has the trained update: only if it was better by the margin.
     kept: bool,
-    /// Accuracy on shots that the training did not see, without and with it.
+    /// Accuracy on held-out shots without the trained update.
     held_out_before: Option<f64>,
+    /// Accuracy on held-out shots with the trained update.
     held_out_after: Option<f64>,
     #[serde(flatten)]
     measured: Option<Measured>,
@@ -59,7 +60,7 @@ struct Report {
     seconds: f64,
 }
 
-/// Bytes of the parts of the file.
+/// Sizes of the parts of the file, in bytes.
 #[derive(Debug, Serialize)]
 struct Parts {
     task: usize,
@@ -68,7 +69,7 @@ struct Parts {
     scatter: usize,
 }
 
-/// The task's pictures, as the network before it sees them.
+/// The task's training pictures by class, with tokens and features before the task.
 struct Shots {
     classes: Vec<TaskClass>,
     tokens: TokenCache,
@@ -161,8 +162,9 @@ pub(super) fn run(args: &TrainAdapterArgs, device: &DeviceSpec, as_json: bool) -
     report.print()
 }
 
-/// Names the adapter: as asked for, or as the file to write, without its ending and its release. So the releases of one
-/// adapter have one name, and the next takes the place of the last on devices.
+/// Returns the name of the adapter: `--name`, or the name of the output file without extension and
+/// release. All releases of an adapter have the same name, so the next one replaces the last one
+/// on devices.
 fn name_of(args: &TrainAdapterArgs) -> Result<AdapterName> {
     if let Some(name) = &args.name {
         return Ok(name.clone());
@@ -172,10 +174,11 @@ fn name_of(args: &TrainAdapterArgs) -> Result<AdapterName> {
         .context("--name says what an adapter is called if its file cannot")
 }
 
-/// What stands between a name and a release.
+/// Separators of name and release.
 const SEPARATORS: [char; 3] = ['-', '_', '.'];
 
-/// `birds` for `birds-1`, `birds_1` and `birds-v1` of release 1; other numbers belong to the name.
+/// Strips the release from a file name. With release 1, `birds-1`, `birds_1` and `birds-v1` become
+/// `birds`. Other numbers belong to the name.
 fn without_release(stem: &str, release: u64) -> &str {
     let before = stem.trim_end_matches(|c: char| c.is_ascii_digit());
     let is_release = stem[before.len()..].parse() == Ok(release);
@@ -185,7 +188,7 @@ fn without_release(stem: &str, release: u64) -> &str {
     if is_release && !name.is_empty() && name.len() < separated.len() { name } else { stem }
 }
 
-/// Tokens and features of the training pictures, by class.
+/// Computes the tokens and features of the training pictures, by class.
 fn shots(pupil: &Pupil<'_>, data: &Dataset) -> Result<Shots> {
     let tokens = tokens_of(pupil.backbone, &data.train, "training")?;
     let features = pupil.features(&tokens)?;
@@ -199,7 +202,7 @@ fn shots(pupil: &Pupil<'_>, data: &Dataset) -> Result<Shots> {
     Ok(Shots { classes, tokens, features })
 }
 
-/// Trains where the base has shared bases and DRS grants a rank.
+/// Trains the task if the base has shared bases and DRS selects a rank above 0.
 fn train(
     pupil: &Pupil<'_>,
     shots: &Shots,
@@ -228,36 +231,40 @@ fn train(
     Ok((Some(outcome), complexity))
 }
 
-/// Where the task took features, as far as it fits into the file.
+/// Computes the drift map of the task, cut to the rank (`columns`) that the file holds.
 fn drift(before: &[Vec<f32>], after: &[Vec<f32>], columns: usize) -> Result<LowRankDrift> {
     let ridge = AdaptationConfig::default().drift_ridge.unwrap_or(0.1);
     let map = DriftMap::fit(before, after, ridge)?;
     map.low_rank(before, columns).context("the features give no usable drift map")
 }
 
-/// Rows of the scatter beside those that tell the classes apart: an adapter of ten classes stays below 96 KiB.
+/// Number of scatter rows beside those that separate the classes. The defaults keep an adapter of
+/// ten classes below 96 KiB.
 fn rows_beside(args: &TrainAdapterArgs, network_changes: bool) -> usize {
     args.scatter_rows.unwrap_or(if network_changes { 12 } else { 24 })
 }
 
-/// What the file says of the classes.
+/// Summarises the statistics of the task's classes for the file, with `n_rest` further scatter
+/// rows.
 fn summary(task: &Task<'_>, n_rest: usize) -> Result<TaskSummary> {
     let classes: Vec<Arc<Class>> = with_task(&[], task, |_| true)?;
     Ok(TaskSummary::of(&classes, n_rest)?)
 }
 
+/// Computes the known answer of the network with the kept adapter.
 fn known_answer(backbone: &Backbone, kept: Option<&Kept>, start: &Start) -> Result<KnownAnswer> {
     let adapter: Option<&Adapter> = kept.map(|k| &k.adapter).or(start.adapter.as_ref());
     let folded = match adapter {
         Some(adapter) => backbone.folded(&adapter.side_branches(backbone.device())),
         None => backbone.clone(),
     };
-    let found = folded.features(test_pattern(backbone.n_pixels()));
-    let found = found.map_err(|e| anyhow!("computing a feature failed: {e}"))?;
-    found.first().and_then(|feature| KnownAnswer::of(feature)).context("a feature is not finite")
+    let features = folded
+        .features(test_pattern(backbone.n_pixels()))
+        .map_err(|e| anyhow!("computing a feature failed: {e}"))?;
+    features.first().and_then(|feature| KnownAnswer::of(feature)).context("a feature is not finite")
 }
 
-/// Features of all rows of a cache, with an adapter if there is one.
+/// Computes the features of all rows of a cache, with an adapter if there is one.
 fn features_with(
     backbone: &Backbone,
     adapter: Option<&Adapter>,

@@ -1,4 +1,4 @@
-//! FM-LoRA: ours, its ablations, and the paper's recipe.
+//! FM-LoRA in the benchmark: ours, its ablations, and the paper's recipe.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
@@ -19,7 +19,7 @@ use crate::bench::settings::Settings;
 use crate::bench::stream::{Stream, TaskRows};
 use crate::trust::Answer;
 
-/// What may be taken away from our method, and what that is called in the report.
+/// Ablations of our method, by their names in the report.
 pub(crate) const ABLATIONS: [&str; 16] = [
     "rank 0",
     "no views",
@@ -39,25 +39,25 @@ pub(crate) const ABLATIONS: [&str; 16] = [
     "a=0.3",
 ];
 
-/// State of the learner over a run.
+/// Benchmark method FM-LoRA, with the state of the learner over a run.
 pub(super) struct FmLora {
     config: AdaptationConfig,
     layers: AdapterConfig,
     head: HeadChoice,
-    /// Never trains anything.
+    /// True for the ablation that never trains.
     rank_zero: bool,
-    /// Adapts the network from its first block on.
+    /// True if all blocks are adapted, from the first one on.
     whole: bool,
     adapter: Option<Adapter>,
-    /// Whether the adapter changes features at all.
+    /// True if the adapter changes features.
     changed: bool,
     classes: Vec<Arc<Class>>,
-    /// The prior in the features as they are.
+    /// The prior in the present features.
     prior: Option<Prior>,
     predictor: Option<Predictor>,
-    /// Accuracy to expect, as after teaching.
+    /// Expected accuracy, estimated by the last fit of the head.
     estimate: Option<Estimate>,
-    /// Features of test pictures with the adapter as it is.
+    /// Features of test pictures with the present adapter, by row.
     seen: HashMap<usize, Vec<f32>>,
 }
 
@@ -79,7 +79,8 @@ impl FmLora {
         }
     }
 
-    /// Ours, with one thing taken away or changed; trains factory bases if the stream kept classes back.
+    /// Creates our method with an ablation. Trains factory bases if the stream holds classes back
+    /// for them.
     pub(super) fn ours(ablation: &str, world: &World<'_>, stream: &Stream) -> Result<Self> {
         let settings = world.settings;
         let mut method = Self::new(settings.adaptation(world.seed), settings.layers());
@@ -89,18 +90,18 @@ impl FmLora {
         if !stream.factory.classes.is_empty() && !method.rank_zero {
             method.adapter = Some(factory(world, &stream.factory, &method.layers)?);
             method.changed = true;
-            // The bases leave other features than those that the prior is about.
+            // The bases change the features: the prior does not fit them.
             method.prior = None;
         }
         Ok(method)
     }
 
-    /// One part of an ablation: `"no DRS"` of `"keep all+no DRS"`.
+    /// Applies one part of an ablation: `"no DRS"` of `"keep all+no DRS"`.
     fn take_away(&mut self, part: &str, settings: &Settings) -> Result<()> {
         let config = &mut self.config;
         match part {
             "rank 0" => self.rank_zero = true,
-            // What the task says.
+            // Set in the task: `TaskRows::views`.
             "no views" => {}
             "one covariance" => self.head = HeadChoice::SharedCovariance,
             "nearest mean" => self.head = HeadChoice::NearestMean,
@@ -124,7 +125,8 @@ impl FmLora {
         Ok(())
     }
 
-    /// The paper's recipe: all blocks, prompt at the input, every task merged whole, no drift map.
+    /// Creates the paper's recipe: all blocks, prompt at the input, every task merged with weight
+    /// 1, no drift map.
     pub(super) fn paper(settings: &Settings) -> Self {
         let mut config = settings.adaptation(0);
         config.margin = f64::NEG_INFINITY;
@@ -144,7 +146,7 @@ impl FmLora {
         }
     }
 
-    /// Features of rows of training pictures and views with the adapter as it is.
+    /// Returns the features of rows of training pictures and views with the present adapter.
     fn train_features(&self, arena: &Arena, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         let part = &arena.prepared.train;
         Ok(match &self.adapter {
@@ -155,8 +157,8 @@ impl FmLora {
         })
     }
 
-    /// Teaches the classes of a task, occasion by occasion, and fits the head; `features` are those of its pictures and,
-    /// behind them, of their views.
+    /// Teaches the classes of a task, occasion by occasion, and fits the head. `features` holds the
+    /// features of the task's pictures, then those of their views.
     fn teach(&mut self, world: &World<'_>, task: &TaskRows, features: &[Vec<f32>]) -> Result<()> {
         let arena = self.arena(world)?;
         let shots = shots_of(&arena.prepared.train, task, features);
@@ -182,6 +184,7 @@ impl FmLora {
         Ok(())
     }
 
+    /// Computes the features of test pictures that `seen` lacks.
     fn test_features(&mut self, world: &World<'_>, rows: &[usize]) -> Result<()> {
         let arena = self.arena(world)?;
         let missing: Vec<usize> =
@@ -200,7 +203,8 @@ impl FmLora {
     }
 }
 
-/// Bases from classes that the run does not use: a broad task 1, as a workstation would train it.
+/// Trains factory bases on classes that the run does not use: a broad task 1, as a workstation
+/// would train it.
 fn factory(world: &World<'_>, rows: &TaskRows, layers: &AdapterConfig) -> Result<Adapter> {
     let part = &world.arena.prepared.train;
     let place = |row: &usize| rows.classes.iter().position(|&c| c == part.labels[*row]);
@@ -241,7 +245,8 @@ impl Method for FmLora {
                 features: &features,
                 prior: self.prior.as_ref(),
             };
-            let (config, known) = (&self.config, self.classes.as_slice());
+            let config = &self.config;
+            let known = self.classes.as_slice();
             let outcome = match self.adapter.take() {
                 None => {
                     let (blank, outcome) =
@@ -321,7 +326,7 @@ impl Method for FmLora {
     }
 }
 
-/// Names of a task's classes, and the places of their pictures among the task's.
+/// Returns the names of a task's classes, with the indices of their pictures in the task.
 fn task_classes(names: &[String], task: &TaskRows, labels: &[usize]) -> Result<Vec<TaskClass>> {
     let class = |&label: &usize| {
         let rows = (0..task.train.len()).filter(|&i| labels[task.train[i]] == label);
@@ -331,7 +336,7 @@ fn task_classes(names: &[String], task: &TaskRows, labels: &[usize]) -> Result<V
     Ok(classes?.into_iter().filter(|class| !class.rows.is_empty()).collect())
 }
 
-/// Places of the views of each of a task's pictures, where its pictures come first.
+/// Returns the rows of the views of each of a task's pictures. The rows of the pictures come first.
 fn views_of(part: &Part, task: &TaskRows) -> Vec<Range<usize>> {
     let mut end = task.train.len();
     let views = |&row: &usize| {
@@ -342,7 +347,8 @@ fn views_of(part: &Part, task: &TaskRows) -> Vec<Range<usize>> {
     task.train.iter().map(views).collect()
 }
 
-/// The shots of a task by occasion and label; `features` are those of its pictures and, behind them, of their views.
+/// Groups the shots of a task by occasion and label. `features` holds the features of the task's
+/// pictures, then those of their views.
 fn shots_of(
     part: &Part,
     task: &TaskRows,
@@ -356,7 +362,7 @@ fn shots_of(
     shots
 }
 
-/// What was decided and why.
+/// Formats the outcome of a task: complexity, rank, losses, judgements, and the kept merge weight.
 fn decision(outcome: &Adaptation) -> String {
     let judged = |(weight, j): &(f32, Judgement)| {
         format!(
@@ -366,6 +372,7 @@ fn decision(outcome: &Adaptation) -> String {
     };
     let judged: String = outcome.judgements.iter().map(judged).collect();
     let kept = outcome.kept.as_ref().map_or(0.0, |kept| kept.task.weight);
-    let (h, rank) = (outcome.complexity.h(), outcome.rank);
+    let h = outcome.complexity.h();
+    let rank = outcome.rank;
     format!("  H {h:.2} rank {rank} losses {:.3?} kept a = {kept}{judged}", outcome.losses)
 }

@@ -1,4 +1,4 @@
-//! What the file is worth on test pictures, as a device reads it.
+//! Accuracy of the adapter file on test pictures, read as on a device.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::cli::TrainAdapterArgs;
 use crate::dataset::{DataSpec, Dataset};
 use crate::files;
 
-/// The network that learns, and what it knew before.
+/// The network to train, with its adapter, classes and prior before the task.
 pub(super) struct Pupil<'a> {
     pub(super) backbone: &'a Backbone,
     pub(super) base_id: BaseId,
     pub(super) start: &'a Start,
-    /// The prior of the base, where tasks have left nothing else in the network.
+    /// The prior of the base, if no task has changed the network yet.
     pub(super) prior: Option<&'a Prior>,
 }
 
@@ -29,32 +29,34 @@ pub(super) struct Pupil<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Measured {
     test_pictures: usize,
-    /// What a device gets from this file.
+    /// Accuracy of a device with this file.
     accuracy: f64,
-    /// What it would get from statistics of the same classes alone, without a change of the network.
+    /// Accuracy with statistics of the same classes alone, without a change of the network.
     accuracy_without: f64,
-    /// With all scatters of the task instead of the few rows of the file: what fits into no file.
+    /// Accuracy with the full scatters of the task, which are too large for a file, instead of the
+    /// few rows in the file.
     accuracy_full_statistics: f64,
-    /// On pictures of the task's classes, and of those known before (where `--measure` brings some).
+    /// Accuracy on pictures of the task's classes.
     accuracy_new: Option<f64>,
+    /// Accuracy on pictures of classes known before, if `--measure` has some.
     accuracy_known: Option<f64>,
 }
 
 impl Pupil<'_> {
-    /// Features before the task.
+    /// Computes the features before the task.
     pub(super) fn features(&self, tokens: &TokenCache) -> Result<Vec<Vec<f32>>> {
         features_with(self.backbone, self.start.adapter.as_ref(), tokens)
     }
 }
 
-/// Tokens of test pictures, and the class of each.
+/// Test pictures: tokens, and the key of each picture's class.
 pub(super) struct Exam {
     tokens: TokenCache,
     keys: Vec<String>,
 }
 
-/// The test pictures of the data, and of `--measure`. They are read before anything is trained: a picture that cannot be read
-/// shall not cost a training.
+/// Reads the test pictures of the data and of `--measure`. They are read before the training, so
+/// that an unreadable picture does not waste it.
 pub(super) fn exams(
     backbone: &Backbone,
     data: &Dataset,
@@ -72,10 +74,11 @@ impl Exam {
     }
 }
 
-/// Stands for the SHA-256 of an adapter that is measured before it is written: nothing is taken out again here.
+/// Placeholder for the SHA-256 of an adapter that is not written yet. Nothing reads it, because a
+/// measurement never removes an adapter.
 const UNNAMED: [u8; 32] = [0; 32];
 
-/// Measures on the test pictures; `None` without any.
+/// Measures the accuracy on the test pictures. `None` if there are none.
 pub(super) fn measure(
     pupil: &Pupil<'_>,
     file: &AdapterFile,
@@ -139,24 +142,27 @@ pub(super) fn measure(
     Ok(Some(tally.measured()))
 }
 
+/// Fits a head to classes.
 fn head(classes: &[Arc<Class>], prior: Option<&Prior>) -> Result<Predictor> {
     let d = classes.first().map_or(0, |class| class.modes[0].d_feature());
     Ok(fit_head(classes, d, prior, HeadChoice::Auto, &[])?.predictor)
 }
 
+/// Returns true if the top guess for a feature is the class `key`.
 fn tells(head: &Predictor, feature: &[f32], key: &str) -> bool {
     let top = head.predict(feature, 1).top;
     top.first().is_some_and(|guess| guess.class.key() == key)
 }
 
-/// Pictures told right.
+/// Counts of correct predictions.
 #[derive(Debug, Default)]
 struct Tally {
     with: usize,
     without: usize,
     full: usize,
-    /// Pictures of new and of known classes, and how many of them are told right.
+    /// Pictures of the task's classes, and correct predictions among them.
     new: (usize, usize),
+    /// Pictures of all other classes, and correct predictions among them.
     known: (usize, usize),
 }
 
@@ -177,7 +183,7 @@ impl Tally {
 }
 
 impl Measured {
-    /// As the file says it.
+    /// Returns the accuracies in the form of the file.
     pub(super) fn in_file(&self) -> MeasuredAccuracy {
         MeasuredAccuracy {
             with: self.accuracy as f32,
