@@ -1,4 +1,4 @@
-//! Whole tasks: how complex they are, where old statistics go, and what is kept.
+//! Adaptation to whole tasks: complexity, drift map of old statistics, and the keep decision.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn on(_: Step) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Shots of Gaussian classes whose means lie `distance` from the centre in each direction.
+/// Draws shots of Gaussian classes. Their means lie `distance` from the centre in each direction.
 fn gaussian_task(distance: f32, seed: u64) -> Vec<Vec<Vec<f32>>> {
     let mut source = GaussianClasses::new(6, 40, distance, seed);
     (0..6).map(|class| source.shots(class, 30)).collect()
@@ -40,8 +40,10 @@ fn means(task: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
 
 #[test]
 fn harder_and_newer_tasks_are_more_complex() {
-    let (easy, hard) = (gaussian_task(1.0, 1), gaussian_task(0.1, 1));
-    let (of_easy, of_hard) = (complexity(&easy, &[]), complexity(&hard, &[]));
+    let easy = gaussian_task(1.0, 1);
+    let hard = gaussian_task(0.1, 1);
+    let of_easy = complexity(&easy, &[]);
+    let of_hard = complexity(&hard, &[]);
     assert!(of_easy.difficulty < 0.1 && of_hard.difficulty > 0.4, "{of_easy:?} {of_hard:?}");
     assert!((of_easy.novelty - 1.0).abs() < 1e-12, "everything is new to whom nothing is known");
     let again = complexity(&easy, &means(&easy));
@@ -55,20 +57,20 @@ fn harder_and_newer_tasks_are_more_complex() {
 fn the_drift_map_finds_where_features_went() {
     let mut source = GaussianClasses::new(3, 12, 1.0, 4);
     let before: Vec<Vec<f32>> = (0..3).flat_map(|c| source.shots(c, 40)).collect();
-    // A shift and a shear that all features follow.
+    // A shift and a shear of all features.
     let went = |x: &[f32]| -> Vec<f32> {
         (0..12).map(|i| x[i] + 0.3 * x[(i + 1) % 12] + 0.1 * i as f32).collect()
     };
     let after: Vec<Vec<f32>> = before.iter().map(|x| went(x)).collect();
     let map = DriftMap::fit(&before, &after, 1e-9).expect("sound features");
     let old = source.shots(1, 25);
-    let moved = map.transport(&ClassStatistics::from_shots(&old).expect("sound shots"));
-    let moved = moved.expect("finite");
+    let statistics = ClassStatistics::from_shots(&old).expect("sound shots");
+    let moved = map.transport(&statistics).expect("finite");
     let truth: Vec<Vec<f32>> = old.iter().map(|x| went(x)).collect();
     let truth = ClassStatistics::from_shots(&truth).expect("sound shots");
     assert_eq!(moved.count(), truth.count());
     for (a, b) in moved.mean().iter().zip(truth.mean()) {
-        // Means are kept in f16.
+        // Means are stored in f16.
         assert!((a - b).abs() < 4e-3, "{a} {b}");
     }
     let energy = |s: &ClassStatistics| s.scatter().rows().iter().map(|v| v * v).sum::<f32>();
@@ -103,7 +105,7 @@ impl Toy {
         self.seen_as(&self.features)
     }
 
-    /// The task as an adapted network sees it.
+    /// Returns the task with the features of an adapted network.
     fn seen_as<'a>(&'a self, features: &'a [Vec<f32>]) -> Task<'a> {
         let Self { classes, tokens, .. } = self;
         Task { classes, views: &[], tokens, features, prior: None }
@@ -122,7 +124,7 @@ fn config(margin: f64) -> AdaptationConfig {
     AdaptationConfig { task, margin, ..AdaptationConfig::default() }
 }
 
-/// The same with DRS set aside: it grants so few shots nothing.
+/// Returns [`config`] with a fixed rank. DRS would select rank 0 for so few shots.
 fn at_any_rank(margin: f64) -> AdaptationConfig {
     AdaptationConfig { fixed_rank: Some(4), ..config(margin) }
 }
@@ -131,8 +133,8 @@ fn layers() -> AdapterConfig {
     AdapterConfig { rank: 4, n_prompt_tokens: 1, ..AdapterConfig::default() }
 }
 
-/// What is kept is consistent: the features that come back are those of the adapter that comes back, and
-/// nothing of the old state is touched otherwise.
+/// The features of a kept update are those of its adapter. The blank adapter leaves the features of
+/// the base. A refused update has no `kept`.
 fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing(device: &Device) {
     let toy = Toy::new(device, 10, 1);
     let (blank, outcome) =
@@ -143,7 +145,7 @@ fn a_kept_task_brings_its_own_features_and_a_refused_one_nothing(device: &Device
     assert_eq!(again, kept.features);
     let unchanged = adapted_features(&toy.backbone, &blank, &toy.tokens).expect("computed");
     for (a, b) in unchanged.iter().flatten().zip(toy.features.iter().flatten()) {
-        // Nothing learnt: the same network, computed once more.
+        // The merged state is empty: the same network, up to rounding.
         assert!((a - b).abs() < 1e-5);
     }
     let (_, refused) =
@@ -177,22 +179,24 @@ fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
     let kept = outcome.kept.expect("kept");
     let names = |classes: &[Arc<Class>]| classes.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&known), names(&kept.classes));
-    // The true statistics in the new features lie nearer to the moved ones than to the old ones.
+    // The true means in the new features are closer to the moved means than to the old ones.
     let truth = adapted_features(&toy.backbone, &kept.adapter, &toy.tokens).expect("computed");
     let truth = with_task(&[], &toy.seen_as(&truth), |_| true).expect("sound shots");
     let distance = |a: &[Arc<Class>]| -> f32 {
         let pairs = a.iter().zip(&truth);
         let squares = pairs.flat_map(|(a, b)| {
-            let (a, b) = (a.modes[0].mean(), b.modes[0].mean());
-            a.into_iter().zip(b).map(|(a, b)| (a - b).powi(2)).collect::<Vec<_>>()
+            let numbers = a.modes[0].mean().into_iter().zip(b.modes[0].mean());
+            numbers.map(|(a, b)| (a - b).powi(2)).collect::<Vec<_>>()
         });
         squares.sum()
     };
-    let (moved, stale) = (distance(&kept.classes), distance(&known));
+    let moved = distance(&kept.classes);
+    let stale = distance(&known);
     assert!(moved < stale, "moved statistics miss by {moved}, stale ones by {stale}");
 }
 
-/// Two shots a class: the rank that DRS grants is 0, nothing is trained, and the answer comes at once.
+/// Few shots: with ten shots of each class the first task's update is dropped. With two of each DRS
+/// selects rank 0 and nothing is trained.
 fn few_shots_are_left_to_the_head(device: &Device) {
     let toy = Toy::new(device, 10, 1);
     let keep = config(f64::NEG_INFINITY);

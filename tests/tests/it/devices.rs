@@ -1,4 +1,4 @@
-//! Every device computes what the processor computes, within rounding.
+//! Every device computes the same as the CPU, within rounding.
 
 use std::ops::ControlFlow;
 
@@ -19,11 +19,11 @@ on_every_device!(
 
 fn the_embedded_base_passes_the_check(device: &Device) {
     let cpu = embedded_network_on(&Device::flex());
-    // Packed blocks against tensor by tensor: on the processor too, two ways are compared.
+    // Packed blocks against tensor by tensor: on the CPU too, two implementations are compared.
     let other = embedded_network_on(device).unpacked();
     let parity = check_parity(&cpu, &other, 4).expect("a sound device");
     eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
-    // A tenth of what is still taken: rounding, not luck.
+    // A tenth of the tolerance: the device passes by rounding alone, not by chance.
     assert!(parity.forward.max(parity.training) < 0.1 * PARITY_TOLERANCE, "{parity:?}");
 }
 
@@ -56,25 +56,26 @@ fn twenty_steps_end_where_those_of_the_processor_end(device: &Device) {
     let differences = features.iter().zip(&device_features).map(|(a, b)| (a - b).abs());
     let apart = differences.fold(0.0, f32::max) / largest;
     eprintln!("after 20 steps features differ by {apart:.1e}");
-    // AdamW divides small gradients by their own size, so that rounding grows from step to step.
+    // AdamW divides small gradients by their own size, so rounding errors grow from step to step.
     assert!(apart < 0.01, "{apart}");
     for (a, b) in losses.iter().zip(&device_losses) {
         assert!((a - b).abs() < 0.002 * a, "{losses:?} {device_losses:?}");
     }
 }
 
-/// The check must see a network that is wrong in a single layer.
+/// The check detects a network with other weights.
 #[test]
 fn another_network_does_not_pass_the_check() {
     let cpu = toy_backbone();
-    let (config, shape) = (cpu.config().clone(), cpu.vit_config().clone());
+    let config = cpu.config().clone();
+    let shape = cpu.vit_config().clone();
     let weights = VitWeights::random(shape, 6).expect("a sound shape");
     let other = Backbone::new(&weights, config, &Device::flex()).expect("the same shape");
     let found = check_parity(&cpu, &other, 4);
     assert!(matches!(found, Err(ParityError::Differs { what: "features", .. })), "{found:?}");
 }
 
-/// Products in f16: on the processor and on graphics adapters; Burn's ndarray has none.
+/// Products in f16, on the CPU and on graphics adapters. Burn's ndarray backend has no f16.
 mod in_half {
     use fmlora_models::adapters;
 
@@ -90,8 +91,8 @@ mod in_half {
             return;
         }
         let cpu = embedded_network_on(&Device::flex());
-        let parity = check_parity(&cpu, &embedded_network_on(device).halved(), 4);
-        let parity = parity.expect("a sound device");
+        let halved = embedded_network_on(device).halved();
+        let parity = check_parity(&cpu, &halved, 4).expect("a sound device");
         eprintln!("features differ by {:.1e}, losses by {:.1e}", parity.forward, parity.training);
         assert!(parity.forward > 1e-5, "nothing was computed in f16: {parity:?}");
         assert!(parity.forward < 0.5 * HALF_TOLERANCE, "{parity:?}");

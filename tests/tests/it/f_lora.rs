@@ -1,4 +1,4 @@
-//! F-LoRA in training and in inference: what stays, what changes, and by how much.
+//! F-LoRA in training and in inference: frozen parts stay the same, other changes are bounded.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -101,7 +101,7 @@ fn numbers(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().try_into_vec::<f32>().expect("f32")
 }
 
-/// Largest difference as a share of the largest number.
+/// Returns the largest difference as a share of the largest number of `a`.
 fn apart(a: &[f32], b: &[f32]) -> f32 {
     let largest =
         |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |m: f32, v| m.max(v.abs()));
@@ -110,7 +110,8 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
 
 /// Branches of every kind on every adapted layer, with a prompt.
 fn all_sites(backbone: &Backbone) -> SideBranches {
-    let (vit, device) = (backbone.vit_config(), backbone.device());
+    let vit = backbone.vit_config();
+    let device = backbone.device();
     let wave = |rows: usize, columns: usize, step: f32| {
         let values: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * step).sin()).collect();
         Tensor::<2>::from_data(burn::tensor::TensorData::new(values, [rows, columns]), device)
@@ -119,7 +120,8 @@ fn all_sites(backbone: &Backbone) -> SideBranches {
     for block in backbone.config().first_adapted_block..vit.depth {
         for site in Site::ALL {
             let (d_in, d_out) = (site.d_in(vit), site.d_out(vit));
-            let (down, core) = (wave(d_in, RANK, 1.3), wave(RANK, RANK, 0.7));
+            let down = wave(d_in, RANK, 1.3);
+            let core = wave(RANK, RANK, 0.7);
             let up = wave(RANK, d_out, 2.1);
             branches.insert(Place { block, site }, SideBranch { down, core, up });
         }
@@ -141,7 +143,8 @@ fn folding_gives_what_the_side_branches_give(device: &Device) {
     assert!(apart(&beside, &folded) < 1e-4, "{}", apart(&beside, &folded));
 }
 
-/// The bases stand for the update that was learnt: orthonormal, ordered, and equal to it when put together.
+/// The bases represent the learned update: they are orthonormal, and a further task starts from the
+/// same features.
 fn the_bases_of_task_1_are_orthonormal_and_hold_its_update(device: &Device) {
     let toy = Toy::new(device, 2);
     let trained = toy.bases(2);
@@ -151,7 +154,8 @@ fn the_bases_of_task_1_are_orthonormal_and_hold_its_update(device: &Device) {
         trained.losses
     );
     assert_orthonormal(&trained.adapter);
-    // One more step of training from what the bases hold changes the loss little: it continues where LoRA ended.
+    // A training with learning rate 0 on top of the bases changes no feature: a task starts from
+    // the learned update.
     let still = TaskConfig {
         training: TrainingConfig { learning_rate: 0.0, ..training(1) },
         ..TaskConfig::default()
@@ -175,7 +179,7 @@ fn assert_orthonormal(adapter: &Adapter) {
             for i in 0..r {
                 for j in 0..r {
                     let expected = f32::from(u8::from(i == j));
-                    // Bases are kept in f16.
+                    // Bases are stored in f16.
                     assert!((gram.at(i, j) - expected).abs() < 2e-3, "{name} of {place}: {i} {j}");
                 }
             }
@@ -187,7 +191,8 @@ fn more_directions_leave_old_ones_and_features_as_they_are(device: &Device) {
     let toy = Toy::new(device, 2);
     let before = toy.bases(2).adapter;
     let extend = |rank: usize| {
-        let (examples, head) = (toy.examples(), TaskHead::Own(4));
+        let examples = toy.examples();
+        let head = TaskHead::Own(4);
         extend_bases(&toy.backbone, &examples, head, &before, rank, &training(2), &mut on)
             .expect("trained")
             .adapter
@@ -203,18 +208,20 @@ fn more_directions_leave_old_ones_and_features_as_they_are(device: &Device) {
     }
     let features = |adapter: &Adapter| toy.features(&adapter.side_branches(toy.backbone.device()));
     assert!(apart(&features(&before), &features(&after)) < 1e-5);
-    // There is room for another task in the new directions.
+    // A task can use the new directions.
     let update = toy.task(&after, RANK + 3, &task_config(1)).update;
     assert_ne!(features(&after), features(&after.merge(&update, 1.0)));
 }
 
-/// Features that are the class means have the highest logit at their own class before any step.
+/// The mean loss of the first epoch is below chance, because the class vectors start at the class
+/// means.
 fn a_cosine_head_starts_at_the_class_means(device: &Device) {
     let toy = Toy::new(device, 3);
     let adapter = toy.bases(0).adapter;
     let means = class_means(&toy.backbone, &toy.examples(), 4).expect("computed");
     let config = TaskConfig { training: training(4), ..TaskConfig::default() };
-    let (selector, head) = (RankSelector::fixed(RANK), TaskHead::Cosine(Box::new(means)));
+    let selector = RankSelector::fixed(RANK);
+    let head = TaskHead::Cosine(Box::new(means));
     let examples = toy.examples();
     let trained = train_task(&toy.backbone, &examples, head, &adapter, &selector, &config, &mut on)
         .expect("trained");
@@ -227,7 +234,8 @@ fn a_step_on_some_patches_learns_too(device: &Device) {
     let toy = Toy::new(device, 2);
     let training = TrainingConfig { patch_share: 0.5, ..training(6) };
     let layers = AdapterConfig { rank: RANK, n_prompt_tokens: 1, ..AdapterConfig::default() };
-    let (examples, head) = (toy.examples(), TaskHead::Own(4));
+    let examples = toy.examples();
+    let head = TaskHead::Own(4);
     let trained =
         train_bases(&toy.backbone, &examples, head, &layers, &training, &mut on).expect("trained");
     assert!(trained.losses[5] < 0.8 * trained.losses[0], "{:?}", trained.losses);
@@ -242,7 +250,7 @@ fn a_task_changes_only_its_own_matrices(device: &Device) {
     let trained = toy.task(&adapter, RANK, &task_config(4));
     assert!(trained.losses[3] < trained.losses[0], "{:?}", trained.losses);
     let next = adapter.merge(&trained.update, 1.0);
-    // Bit-identical: network, bases, and the adapter that the task began with.
+    // Network, bases and the adapter before the task are bit-identical.
     assert_eq!(plain, toy.features(&SideBranches::default()));
     assert_eq!(bases, *next.bases());
     assert_eq!(copy, adapter);
@@ -281,7 +289,8 @@ fn the_rank_mask_bounds_what_is_stored_and_what_changes(device: &Device) {
     }
 }
 
-/// `L_orth` weighs what the update does to inputs seen before; a heavy weight must leave those nearly alone.
+/// `L_orth` penalises the effect of the update on inputs of earlier tasks. With a large weight
+/// their features move less than half as far.
 fn the_orthogonality_term_holds_old_outputs_still(device: &Device) {
     let toy = Toy::new(device, 6);
     let adapter = toy.bases(0).adapter;
@@ -291,7 +300,8 @@ fn the_orthogonality_term_holds_old_outputs_still(device: &Device) {
         let next = adapter.merge(&toy.task(&adapter, RANK, &config).update, 1.0);
         apart(&start, &toy.features(&next.side_branches(toy.backbone.device())))
     };
-    let (free, held) = (moved(0.0), moved(1e4));
+    let free = moved(0.0);
+    let held = moved(1e4);
     assert!(held < 0.5 * free, "moved {held} with the term and {free} without");
 }
 
