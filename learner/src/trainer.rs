@@ -1,9 +1,9 @@
 //! Training loop for side branches on cached tokens. All trainings use it.
 //!
 //! The caller chooses the parameters and builds [`SideBranches`] from them. The loop draws
-//! mini-batches, follows the cosine schedule, clips the gradient by its global norm and steps AdamW.
-//! It has no clock. The [`Watcher`] may stop it after any step, for a time budget or on request, and
-//! the parameters of that step remain.
+//! mini-batches, follows the cosine schedule, clips the gradient by its global norm and steps
+//! AdamW. It has no clock. The [`Watcher`] may stop it after any step, for a time budget or on
+//! request, and the parameters of that step remain.
 //!
 //! On the CPU the same seed gives the same numbers.
 
@@ -48,7 +48,8 @@ pub struct TrainingConfig {
     /// Decoupled weight decay (arXiv:1711.05101).
     pub weight_decay: f64,
     /// Early stopping: the training ends after this many epochs in which the mean loss does not
-    /// fall by half a percent, but not in the first two thirds of its steps. `None` runs all epochs.
+    /// fall by half a percent, but not in the first two thirds of its steps. `None` runs all
+    /// epochs.
     pub patience: Option<usize>,
     /// Share of the target that is spread evenly over all classes (label smoothing,
     /// arXiv:1512.00567).

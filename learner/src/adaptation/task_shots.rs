@@ -90,8 +90,8 @@ impl Split {
 
 /// Adds shots of a task and their views to the statistics of its classes.
 ///
-/// Takes the shots for whose row `taken` returns true. Extends a known class of the same name;
-/// appends a new class otherwise.
+/// Adds only shots with a row for which `taken` returns true. Extends the known class of the same
+/// name, or appends a new class.
 ///
 /// # Errors
 ///

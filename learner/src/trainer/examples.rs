@@ -178,8 +178,8 @@ impl TokenCache {
         self.batch_of(rows, &mut drawn, device)
     }
 
-    /// Returns selected tokens of `rows`. `tokens` returns the indices for the next picture, the same
-    /// number for each.
+    /// Returns selected tokens of `rows`. `tokens` returns the indices for the next picture, the
+    /// same number for each.
     fn batch_of(
         &self,
         rows: &[usize],
