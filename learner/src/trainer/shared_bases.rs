@@ -95,7 +95,7 @@ pub fn lora_branches(leaves: &Leaves, pairs: &BTreeMap<Place, LoraPair>) -> Side
 /// Trains shared bases and prompt on a task.
 ///
 /// The training starts from `A = 0`, `B` random orthonormal, `M = N = I`, that is LoRA of rank `r`.
-/// Then the update's singular vectors become `A` and `B` and its singular values `S`.
+/// Then the learned update is factored into orthonormal `A` and `B` and the merged state `S`.
 ///
 /// # Errors
 ///
