@@ -323,13 +323,15 @@ fn decide(
             (Some(prior), Some(map)) => Some(prior.moved(|point| map.apply(point))?),
             _ => None,
         };
-        let adapted = Task { features: &features, prior: prior.as_ref(), ..task };
-        let after = judge::Side::new(&classes, &adapted, split)?;
+        let task_after = Task { features: &features, prior: prior.as_ref(), ..task };
+        let after = judge::Side::new(&classes, &task_after, split)?;
         let both = [task.features, features.as_slice()];
         let seed = config.task.training.seed;
         let judgement = judge::judge(before, &after, both, split, map.as_ref(), seed);
         adaptation.judgements.push((weight, judgement));
-        let enough = judgement.gain > config.margin * judgement.standard_error;
+        // A standard error of 0 times an infinite margin would be no number.
+        let standard_error = judgement.standard_error.max(f64::MIN_POSITIVE);
+        let enough = judgement.gain > config.margin * standard_error;
         if enough && best.as_ref().is_none_or(|(gain, _)| judgement.gain > *gain) {
             best = Some((
                 judgement.gain,

@@ -126,7 +126,7 @@ pub enum TrainingHead {
     /// Constant linear head: only the features can adapt to it.
     Fixed(Box<FixedHead>),
     /// Cosine head, trained together with the branches.
-    Cosine(CosineHead),
+    Cosine(Box<CosineHead>),
 }
 
 impl TrainingHead {

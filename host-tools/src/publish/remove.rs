@@ -65,6 +65,9 @@ pub(super) fn run(args: &RemoveArgs, as_json: bool) -> Result<()> {
 /// Returns true if the repository has a file of a target of this name, on the list or not.
 fn was_published(repository: &Path, name: &str) -> bool {
     let files = std::fs::read_dir(repository.join("targets")).into_iter().flatten().flatten();
-    let end = format!(".{name}");
-    files.into_iter().any(|file| file.file_name().to_string_lossy().ends_with(&end))
+    // A target's file is named by its SHA-256, a dot and the name of the target, which may have dots.
+    files.into_iter().any(|file| {
+        let file_name = file.file_name();
+        file_name.to_string_lossy().split_once('.').is_some_and(|(_, target)| target == name)
+    })
 }

@@ -1,7 +1,7 @@
 //! Cosine head: a softmax classifier over scaled cosines, used during a training.
 //!
 //! Cosines bound the logits, so longer features cannot lower the loss of a few shots without limit
-//! (NormFace, arXiv:1704.06369). Ours: the angles are measured around the centre of the classes,
+//! (`NormFace`, arXiv:1704.06369). Ours: the angles are measured around the centre of the classes,
 //! and the class vectors start at the class means, so the training starts from the class
 //! statistics.
 

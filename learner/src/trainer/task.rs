@@ -53,7 +53,8 @@ impl TaskHead {
         match self {
             Self::Own(n) => TrainingHead::Trained(add_head(parameters, d_feature, n, device)),
             Self::Cosine(means) => {
-                TrainingHead::Cosine(CosineHead::add(parameters, &means, COSINE_RATE, device))
+                let head = CosineHead::add(parameters, &means, COSINE_RATE, device);
+                TrainingHead::Cosine(Box::new(head))
             }
             Self::Analytic(head) => TrainingHead::Fixed(head),
         }

@@ -83,8 +83,8 @@ pub(super) async fn learn(
     }
     let trainer = api.shared.trainer.clone();
     let work = move |session: &mut Session| {
-        let posed = posed(session, posted, started)?;
-        let (report, training) = task::teach(session, posed)?;
+        let task = posed(session, posted, started)?;
+        let (report, training) = task::teach(session, task)?;
         Ok((report, training.is_some_and(|training| train(session, &trainer, training))))
     };
     let (report, training) = api.shared.teacher.ask("learn", work).await?;
