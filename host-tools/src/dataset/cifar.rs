@@ -18,8 +18,8 @@ const CLASSES: usize = 100;
 
 /// Reads the first records of each class from `train.bin` and `test.bin`.
 pub(super) fn load(dir: &Path, train: Option<usize>, test: Option<usize>) -> Result<Dataset> {
-    let text = String::from_utf8(files::read(&dir.join("fine_label_names.txt"))?)?;
-    let names: Vec<String> = text.lines().map(str::to_owned).collect();
+    let class_names = String::from_utf8(files::read(&dir.join("fine_label_names.txt"))?)?;
+    let names: Vec<String> = class_names.lines().map(str::to_owned).collect();
     let found = names.len();
     ensure!(found == CLASSES, "{}: {found} class names, expected {CLASSES}", dir.display());
     let train = records(&dir.join("train.bin"), train)?;
