@@ -1,21 +1,23 @@
 //! The session: keeps base, store, classes and head consistent.
 
+mod moved_priors;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fmlora_learner::{
-    Class, ClassName, Estimate, FeatureSpaceId, FittedHead, HeadChoice, Kept, Learner, Operation,
-    OperationKind, Predictor, Prior, Shots, fit_head,
+    Class, ClassName, Estimate, FittedHead, HeadChoice, Kept, Learner, Operation, OperationKind,
+    Predictor, Prior, Shots, fit_head,
 };
 use fmlora_models::{DeviceSpec, Preprocess, keep_measurements_in};
-use serde::{Deserialize, Serialize};
 
 use crate::base_file::BaseFile;
 use crate::cli::Global;
 use crate::report::{EstimateDto, TeachReport, with_causes};
 use crate::store::Access;
 use crate::{EdgeError, Engine, Store, StoreError};
+use moved_priors::MovedPriors;
 
 /// Base, store, classes and head.
 ///
@@ -28,7 +30,7 @@ pub struct Session {
     engine: Option<Engine>,
     store: Store,
     learner: Learner,
-    moved_prior: Option<MovedPrior>,
+    moved_priors: MovedPriors,
     predictor: Option<Arc<Predictor>>,
     /// Expected accuracy of the classes, if it was estimated since the last operation.
     expected: Expected,
@@ -36,19 +38,6 @@ pub struct Session {
     revision: u64,
     /// True after a failed write: the disk may hold the state before the operation or after it.
     unsettled: bool,
-}
-
-/// The prior, moved to the feature space after a task.
-#[derive(Debug, Serialize, Deserialize)]
-struct MovedPrior {
-    space: FeatureSpaceId,
-    prior: Prior,
-}
-
-impl MovedPrior {
-    /// Key and version of the value in the store.
-    const KEY: &'static str = "prior";
-    const VERSION: u16 = 1;
 }
 
 /// Estimate of the accuracy.
@@ -94,9 +83,7 @@ impl Session {
         keep_measurements_in(&directory.join("kernels"));
         let learner = store.load(base.d_feature())?;
         let predictor = store.predictor(&learner)?.map(Arc::new);
-        let moved_prior = store
-            .value(MovedPrior::KEY, MovedPrior::VERSION)?
-            .filter(|moved: &MovedPrior| moved.prior.check(base.d_feature()).is_ok());
+        let moved_priors = MovedPriors::load(&store, base.d_feature())?;
         tracing::info!(
             "state with {} classes open after {:.0?}",
             learner.classes().len(),
@@ -109,7 +96,7 @@ impl Session {
             engine: None,
             store,
             learner,
-            moved_prior,
+            moved_priors,
             predictor,
             expected: Expected::Open,
             revision: 0,
@@ -326,7 +313,7 @@ impl Session {
     fn prior_of(&self, learner: &Learner) -> Option<&Prior> {
         let Some(state) = learner.adapter() else { return self.base.prior() };
         let space = self.base.id.feature_space_after(state).ok()?;
-        self.moved_prior.as_ref().filter(|moved| moved.space == space).map(|moved| &moved.prior)
+        self.moved_priors.of(space)
     }
 
     /// Stores the prior in the feature space after a task. It is used in this feature space only,
@@ -334,10 +321,7 @@ impl Session {
     fn keep_prior(&mut self, kept: &Kept) -> Result<(), EdgeError> {
         let space = self.base.id.feature_space_after(kept.adapter.state()).ok();
         let (Some(space), Some(prior)) = (space, &kept.prior) else { return Ok(()) };
-        let moved = MovedPrior { space, prior: prior.clone() };
-        self.store.record(MovedPrior::KEY)?.versioned(MovedPrior::VERSION).save(&moved)?;
-        self.moved_prior = Some(moved);
-        Ok(())
+        Ok(self.moved_priors.keep(space, prior.clone(), &self.store)?)
     }
 
     fn fit(&self, learner: &Learner, shots: &[ShotsOfClass]) -> Result<FittedHead, EdgeError> {
