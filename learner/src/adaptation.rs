@@ -230,9 +230,9 @@ pub fn adapt_first(
         Examples { tokens: task.tokens, rows: &split.rows, labels: &split.labels, pull: None };
     let training = &config.task.training;
     let head = match config.task.objective {
-        Objective::OwnClasses => TaskHead::Own(task.classes.len()),
+        Objective::OwnAngles => own_angles(&task, &split),
         // There is no analytic head before the first task.
-        Objective::OwnAngles | Objective::AnalyticHead => own_angles(&task, &split),
+        Objective::OwnClasses | Objective::AnalyticHead => TaskHead::Own(task.classes.len()),
     };
     let first = train_bases(backbone, &examples, head, layers, training, watch)?;
     let blank = Adapter::new(Arc::clone(first.adapter.bases()), None);

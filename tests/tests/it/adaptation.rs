@@ -1,13 +1,13 @@
 //! Adaptation to whole tasks: complexity, drift map of old statistics, and the keep decision.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use fmlora_learner::{
-    AdaptationConfig, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap, Step,
-    Task, TaskClass, TaskConfig, TokenCache, TrainingConfig, adapt, adapt_first, adapted_features,
-    with_task,
+    AdaptationConfig, AdapterConfig, Class, ClassName, ClassStatistics, Complexity, DriftMap,
+    Objective, Step, Task, TaskClass, TaskConfig, TokenCache, TrainingConfig, adapt, adapt_first,
+    adapted_features, with_task,
 };
 use fmlora_models::Backbone;
 use fmlora_tests::{GaussianClasses, on_every_device, toy_backbone_on, toy_tokens};
@@ -16,6 +16,7 @@ on_every_device!(
     a_kept_task_brings_its_own_features_and_a_refused_one_nothing,
     old_classes_move_with_the_features_and_none_is_lost,
     few_shots_are_left_to_the_head,
+    a_task_is_trained_by_angles_on_shots_and_views,
 );
 
 fn on(_: Step) -> ControlFlow<()> {
@@ -193,6 +194,39 @@ fn old_classes_move_with_the_features_and_none_is_lost(device: &Device) {
     let moved = distance(&kept.classes);
     let stale = distance(&known);
     assert!(moved < stale, "moved statistics miss by {moved}, stale ones by {stale}");
+}
+
+/// A second set of tokens stands for one view of each shot.
+fn a_task_is_trained_by_angles_on_shots_and_views(device: &Device) {
+    let toy = Toy::new(device, 6, 1);
+    let other = Toy::new(device, 6, 2);
+    let n_shots = toy.tokens.len();
+    let mut tokens = toy.tokens.clone();
+    tokens.append(&other.tokens).expect("the same shape");
+    let views: Vec<Range<usize>> =
+        (0..n_shots).map(|shot| n_shots + shot..n_shots + shot + 1).collect();
+    let features: Vec<Vec<f32>> = toy.features.iter().chain(&other.features).cloned().collect();
+    let task = Task { views: &views, tokens: &tokens, ..toy.seen_as(&features) };
+    let keep = at_any_rank(f64::NEG_INFINITY);
+    let layers = layers();
+    let (blank, _) = adapt_first(&toy.backbone, task, &layers, &keep, &mut on).expect("learned");
+    let mut config = keep;
+    config.task.objective = Objective::OwnAngles;
+    let mut steps = 0;
+    let mut count = |step: Step| {
+        steps = step.of;
+        ControlFlow::Continue(())
+    };
+    let outcome = adapt(&toy.backbone, &blank, &[], task, &config, &mut count).expect("learned");
+    // Of the six shots of each of four classes one is held out, with its view: 40 examples in
+    // batches of 8, four epochs.
+    assert_eq!(steps, 4 * 5);
+    assert!(outcome.losses[3] < outcome.losses[0], "{:?}", outcome.losses);
+    let kept = outcome.kept.expect("every update is kept at this margin");
+    assert_eq!(kept.features.len(), 2 * n_shots, "views are seen by the new network too");
+    let after = Task { features: &kept.features, ..task };
+    let classes = with_task(&[], &after, |_| true).expect("sound shots");
+    assert_eq!(classes[0].count(), 6, "a view is no shot");
 }
 
 /// Few shots: with ten shots of each class the first task's update is dropped. With two of each DRS

@@ -20,7 +20,7 @@ use crate::bench::stream::{Stream, TaskRows};
 use crate::trust::Answer;
 
 /// Ablations of our method, by their names in the report.
-pub(crate) const ABLATIONS: [&str; 16] = [
+pub(crate) const ABLATIONS: [&str; 17] = [
     "rank 0",
     "no views",
     "one covariance",
@@ -32,6 +32,7 @@ pub(crate) const ABLATIONS: [&str; 16] = [
     "m=8",
     "m=16",
     "own classes",
+    "own angles",
     "no pull",
     "no L_orth",
     "no drift map",
@@ -108,6 +109,7 @@ impl FmLora {
             "keep all" => config.margin = f64::NEG_INFINITY,
             "no DRS" => config.fixed_rank = Some(settings.rank),
             "own classes" => config.task.objective = Objective::OwnClasses,
+            "own angles" => config.task.objective = Objective::OwnAngles,
             "no pull" => config.task.feature_pull = 0.0,
             "no L_orth" => config.task.orthogonality = 0.0,
             "no drift map" => config.drift_ridge = None,
