@@ -71,7 +71,10 @@ function listen() {
     $("camera").className = "state bad";
     $("camera").textContent = "the box does not answer";
     // Whether it is away or the login has ended, the next request tells.
-    api.info().then((info) => showSource(info.source)).catch((error) => {
+    api.info().then((info) => {
+      showSource(info.source);
+      showTraining(info.training);
+    }).catch((error) => {
       if (error instanceof NotLoggedIn) showLogin();
     });
   };

@@ -241,7 +241,7 @@ pub(crate) struct LearnArgs {
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Longest time that the network may be trained; when it is over, the classes stay known without
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = budget)]
     pub(crate) budget: Option<f64>,
 }
 
@@ -329,6 +329,12 @@ pub(crate) struct ImportArgs {
     /// Let the file's classes replace those of the same name
     #[arg(long)]
     pub(crate) replace: bool,
+}
+
+/// Parses a number of seconds of which `inf` is one.
+fn budget(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().unwrap_or(f64::NAN);
+    if seconds >= 0.0 { Ok(seconds) } else { Err("expected seconds, such as 40".to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

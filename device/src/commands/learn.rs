@@ -1,6 +1,7 @@
 //! `learn`: learns a task from a folder with one folder of pictures per class.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ struct Printed {
     taught: TaughtReport,
     #[serde(flatten)]
     trained: TrainedReport,
-    /// False if a training failed or its result was not judged better.
+    /// False if a training brought no result that is in use.
     kept: bool,
     total_seconds: f64,
     skipped: Vec<SkippedDto>,
@@ -62,7 +63,7 @@ pub(super) fn learn(global: &Global, args: &LearnArgs) -> Result<(), EdgeError> 
         taught.expect(session.estimate()?.map(EstimateDto::new));
     }
     if global.json {
-        let kept = !matches!(trained.training, TrainingEnd::NotBetter | TrainingEnd::Failed);
+        let kept = matches!(trained.training, TrainingEnd::Kept | TrainingEnd::NoRank);
         let total_seconds = started.elapsed().as_secs_f64();
         return report::json(&Printed { taught, trained, kept, total_seconds, skipped, left_out });
     }
@@ -102,11 +103,18 @@ fn train(
     training: &TaskTraining,
     mut watch: impl FnMut(Step) -> ControlFlow<()>,
 ) -> TrainedReport {
-    let ran = session.engine().map(|engine| training.run(engine, &mut watch));
+    let ran = session.engine().map(|engine| {
+        // The classes are committed: a panic must not take their report with it.
+        catch_unwind(AssertUnwindSafe(|| training.run(engine, &mut watch)))
+    });
     // The progress bar is cleared here.
     drop(watch);
     let (mut report, kept) = match ran {
-        Ok(ran) => ran,
+        Ok(Ok(ran)) => ran,
+        Ok(Err(_)) => {
+            session.drop_engine();
+            return TrainedReport::crash();
+        }
         Err(error) => return TrainedReport::failure(with_causes(&error), 0.0),
     };
     if let Some(kept) = kept {

@@ -158,10 +158,8 @@ impl Loop {
     fn train(&self, training: TaskTraining, mut engine: Engine) -> TrainedReport {
         let mut watch = |step: Step| self.watch(&training, step);
         let run = || on_all_cores(POOL, || training.run(&mut engine, &mut watch));
-        let (mut report, kept) = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-            let why = "it crashed: please report the pictures that it was trained on";
-            (TrainedReport::failure(why.to_owned(), 0.0), None)
-        });
+        let ran = catch_unwind(AssertUnwindSafe(run));
+        let (mut report, kept) = ran.unwrap_or_else(|_| (TrainedReport::crash(), None));
         if report.training == TrainingEnd::Ended && self.is_overtaken(&training) {
             report.training = TrainingEnd::Overtaken;
         }

@@ -95,6 +95,12 @@ impl TrainedReport {
         Self { trouble: Some(why), ..Self::without_result(TrainingEnd::Failed, seconds) }
     }
 
+    /// A training that panicked.
+    pub(crate) fn crash() -> Self {
+        let why = "it crashed: please report the pictures that it was trained on";
+        Self::failure(why.to_owned(), 0.0)
+    }
+
     /// Records whether a result that was judged better is in use.
     pub(crate) fn put_to_use(&mut self, done: Result<TrainingEnd, String>) {
         self.training = done.as_ref().copied().unwrap_or(TrainingEnd::Failed);
@@ -192,9 +198,18 @@ impl TaskTraining {
         if session.revision() != self.revision {
             return Ok(TrainingEnd::Overtaken);
         }
-        let done = session.adapt(kept, &self.shots.of_classes(&kept.features))?;
-        tracing::info!("head fitted in {:.0?}, written in {:.0?}", done.fit_time, done.write_time);
-        Ok(TrainingEnd::Kept)
+        match session.adapt(kept, &self.shots.of_classes(&kept.features)) {
+            Ok(done) => {
+                let written = done.write_time;
+                tracing::info!("head fitted in {:.0?}, written in {written:.0?}", done.fit_time);
+                Ok(TrainingEnd::Kept)
+            }
+            // A write that fails at its very end may be on disk all the same.
+            Err(_) if session.settle().is_ok() && session.revision() != self.revision => {
+                Ok(TrainingEnd::Kept)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

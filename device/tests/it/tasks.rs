@@ -1,6 +1,7 @@
 //! Tasks on a base with shared bases: the answer, the training after it, undo, and export and
 //! import of the result.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
@@ -162,8 +163,53 @@ fn a_budget_that_runs_out_leaves_the_classes_learned_without_training() {
     let setting = taught();
     let report = run(&setting, "", &["learn", "task", "--budget", "0"]);
     let told = (report["training"].as_str(), report["rank"].as_u64(), report["kept"].as_bool());
-    assert_eq!(told, (Some("ended"), Some(0), Some(true)), "{report}");
+    assert_eq!(told, (Some("ended"), Some(0), Some(false)), "{report}");
     assert_eq!(run(&setting, "", &["status"])["state"]["classes"], 5);
+}
+
+#[test]
+fn a_budget_is_a_number_of_seconds() {
+    let setting = Setting::new();
+    for budget in ["nan", "-1", "soon", ""] {
+        let run = finish(&mut setting.command(&["learn", "task", &format!("--budget={budget}")]));
+        assert_eq!(run.code, 2, "{budget}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_training_that_crashes_leaves_the_classes_and_their_report() {
+    let setting = taught();
+    let report = run(&setting, "training-step=panic", &["learn", "task"]);
+    let told = (report["training"].as_str(), report["kept"].as_bool());
+    assert_eq!(told, (Some("failed"), Some(false)), "{report}");
+    assert_eq!(run(&setting, "", &["status"])["state"]["classes"], 5);
+}
+
+/// A flush fails: the report says what is on disk, whichever flush it was.
+#[test]
+fn a_take_over_that_reached_the_disk_all_the_same_is_reported_as_kept() {
+    let setting = taught();
+    let mut ends = BTreeSet::new();
+    for flush in 0..12 {
+        let failures = format!("{KEPT};storage-sync={flush}*off->1*return->off");
+        let arguments = ["--json", "--base", "toy.fmlb", "learn", "task"];
+        let learned = finish(setting.command(&arguments).env("FAILPOINTS", failures));
+        let undo = run(&setting, "", &["status"])["undo"].take();
+        let titles: Vec<&str> =
+            undo.as_array().expect("titles").iter().filter_map(Value::as_str).collect();
+        let trained = titles.first().is_some_and(|title| title.starts_with("train the network"));
+        if learned.code == 0 {
+            let report: Value = serde_json::from_str(&learned.stdout).expect("JSON");
+            assert_eq!(report["training"] == "kept", trained, "flush {flush}: {report}");
+            ends.insert(report["training"].as_str().expect("an end").to_owned());
+        }
+        let of_task = |title: &&&str| title.starts_with("train") || title.starts_with("learn");
+        let surplus = titles.iter().take_while(of_task).count();
+        if surplus > 0 {
+            run(&setting, "", &["undo", "--count", &surplus.to_string()]);
+        }
+    }
+    assert!(ends.contains("kept") && ends.contains("failed"), "{ends:?}");
 }
 
 #[test]
