@@ -212,7 +212,7 @@ impl LayerArgs {
     }
 }
 
-/// What tells the classes of a first task apart while bases are trained.
+/// Head of a training of bases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HeadName {
     /// Logits of any size
@@ -251,7 +251,7 @@ pub(crate) struct PretrainArgs {
     /// Add directions to the bases that the base has, up to the rank, and leave its features as they are
     #[arg(long, conflicts_with_all = ["prompt_tokens", "sites"])]
     pub(crate) extend: bool,
-    /// Head that is trained along and thrown away
+    /// Classifier that is trained with the bases and then dropped
     #[arg(long, value_enum, default_value_t = HeadName::Linear)]
     pub(crate) head: HeadName,
     /// Random views of each picture beside the picture as it is

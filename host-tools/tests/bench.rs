@@ -235,3 +235,44 @@ fn a_base_gets_a_prior_and_loses_it_with_its_features() {
     assert!(said.contains("16 pictures in 8 classes of two or more, expected at least"), "{said}");
     assert!(!here.join("few.fmlb").exists());
 }
+
+/// Runs a command that must fail, and returns its errors.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_host-tools"));
+    let output = command.current_dir(folder).args(arguments).output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn extended_bases_keep_the_prior() {
+    let folder = setting();
+    let here = folder.path();
+    let data = ["--data", "folder:classes", "--epochs", "1"];
+    let bases = ["pretrain", "--base", "toy.fmlb", "--rank", "2", "--out", "bases.fmlb"];
+    run(here, &[&bases[..], &data].concat());
+    let prior = ["estimate-prior", "--base", "bases.fmlb", "--out", "prior.fmlb"];
+    run(here, &[&prior[..], &data[..2]].concat());
+    let recipe = ["--head", "cosine", "--views", "1", "--patch-share", "0.5"];
+    let extend = |base: &'static str, rank: &'static str| {
+        let start = ["pretrain", "--extend", "--base", base, "--rank", rank, "--out", "more.fmlb"];
+        [&start[..], &data, &recipe].concat()
+    };
+    run(here, &extend("prior.fmlb", "4"));
+    let inspected = |file: &str| -> Value {
+        serde_json::from_str(&run(here, &["inspect", file, "--json"])).expect("JSON")
+    };
+    let before = inspected("prior.fmlb");
+    let after = inspected("more.fmlb");
+    assert_eq!(after["prior"]["classes"], 8, "{after}");
+    assert_eq!(after["prior"], before["prior"]);
+    assert_ne!(after["base_id"], before["base_id"]);
+    for (base, rank, expected) in [
+        ("toy.fmlb", "4", "the base has no bases to extend"),
+        ("prior.fmlb", "2", "the bases have rank 2 already"),
+        ("prior.fmlb", "100000", "--rank is 100000, expected 1 to"),
+    ] {
+        let said = refused(here, &extend(base, rank));
+        assert!(said.contains(expected), "{expected:?} is not in: {said}");
+    }
+}

@@ -21,11 +21,14 @@ use crate::progress::{show_step, training_bar};
 /// Share of the target that is spread evenly over all classes, with a cosine head.
 const LABEL_SMOOTHING: f64 = 0.1;
 
+const NO_BASES: &str = "the base has no bases to extend: leave --extend out";
+
 pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Result<()> {
     let started = Instant::now();
     let bytes = files::read(&args.base)?;
     let (mut base, _) = decode_base(&bytes).with_context(|| args.base.display().to_string())?;
     let backbone = network(&base.weights, &base.backbone, device)?;
+    check_rank(args, &backbone, base.adapter.as_ref())?;
     let data = args.data.load()?;
     let n_classes = data.names.len();
     ensure!(n_classes > 1, "the data have {n_classes} class, expected at least two to tell apart");
@@ -62,6 +65,21 @@ pub(super) fn run(args: &PretrainArgs, device: &DeviceSpec, as_json: bool) -> Re
     files::line(format!("base_id {base_id}"))
 }
 
+/// Checks the rank before any picture is read.
+fn check_rank(args: &PretrainArgs, backbone: &Backbone, adapter: Option<&Adapter>) -> Result<()> {
+    let rank = args.layers.rank;
+    let width = backbone.vit_config().d_model;
+    ensure!(
+        (1..=width).contains(&rank),
+        "--rank is {rank}, expected 1 to {width}, the network's width"
+    );
+    if args.extend {
+        let r = adapter.context(NO_BASES)?.bases().rank();
+        ensure!(rank > r, "the bases have rank {r} already, expected a larger --rank than {rank}");
+    }
+    Ok(())
+}
+
 /// Trains new bases, or extends those of the base with `--extend`.
 fn train(
     args: &PretrainArgs,
@@ -94,9 +112,7 @@ fn train(
         Ok(TaskHead::Own(n_classes))
     };
     let trained = if args.extend {
-        let adapter = adapter.context("the base has no bases to extend: leave --extend out")?;
-        let r = adapter.bases().rank();
-        ensure!(rank > r, "the bases have rank {r} already, expected a larger --rank than {rank}");
+        let adapter = adapter.context(NO_BASES)?;
         let head = head_of(&backbone.folded(&adapter.side_branches(backbone.device())))?;
         extend_bases(backbone, examples, head, adapter, rank, &training, &mut watch)?
     } else {
