@@ -40,7 +40,7 @@ pub struct Engine {
     forward: Duration,
 }
 
-/// Limit of recorded tokens in bytes: about 6,600 pictures and views on the embedded base.
+/// Limit of recorded tokens in bytes: about 6,900 pictures and views on the embedded base.
 const MAX_RECORDED_BYTES: usize = 512 << 20;
 
 /// Tokens of pictures and of their views, recorded for a training.
